@@ -1,0 +1,85 @@
+//! What a token endpoint answers (RFC 6749 section 5.1), after it was checked.
+
+use super::ScopeSet;
+use secrecy::SecretString;
+use std::fmt;
+
+/// The longest access or refresh token that is taken, in bytes. Larger than any token seen in
+/// the field, small enough that a Secret holds two of them and a template.
+pub const MAX_TOKEN: usize = 64 * 1024;
+
+/// How long an access token lives, in whole seconds; at least 1 and at most ten years.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lifetime(i64);
+
+/// Used where a reply has no usable `expires_in`: long enough not to hammer the server, short
+/// enough that a token which does expire is replaced soon.
+pub const ASSUMED_LIFETIME: Lifetime = Lifetime(3600);
+
+impl Lifetime {
+    const MAX: i64 = 10 * 365 * 24 * 3600;
+
+    /// Takes a number of seconds. More than ten years is ten years.
+    ///
+    /// Returns `None` for 0 and less.
+    pub fn from_secs(secs: i64) -> Option<Self> {
+        (secs > 0).then(|| Self(secs.min(Self::MAX)))
+    }
+
+    /// Whole seconds.
+    pub const fn as_secs(self) -> i64 {
+        self.0
+    }
+}
+
+/// A successful reply of a token endpoint.
+#[derive(Clone)]
+pub struct TokenReply {
+    /// The access token; VSCHAR only, so it can't break a line.
+    pub access_token: SecretString,
+    /// Nearly always `Bearer`, as the server wrote it.
+    pub token_type: String,
+    /// `None` where the server named no usable lifetime.
+    pub lifetime: Option<Lifetime>,
+    /// A new refresh token, if the server sent one.
+    pub refresh_token: Option<SecretString>,
+    /// The granted scopes, if the server said them (else they are the ones asked for).
+    pub scopes: Option<ScopeSet>,
+}
+
+impl fmt::Debug for TokenReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenReply")
+            .field("access_token", &"[redacted]")
+            .field("token_type", &self.token_type)
+            .field("lifetime", &self.lifetime)
+            .field("refresh_token", &self.refresh_token.as_ref().map(|_| "[redacted]"))
+            .field("scopes", &self.scopes)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lifetimes_are_bounded() {
+        assert_eq!(Lifetime::from_secs(0), None);
+        assert_eq!(Lifetime::from_secs(-5), None);
+        assert_eq!(Lifetime::from_secs(60).map(Lifetime::as_secs), Some(60));
+        assert_eq!(Lifetime::from_secs(i64::MAX).map(Lifetime::as_secs), Some(315_360_000));
+    }
+
+    #[test]
+    fn debug_shows_no_token() {
+        let reply = TokenReply {
+            access_token: "at-canary".to_owned().into(),
+            token_type: "Bearer".into(),
+            lifetime: None,
+            refresh_token: Some("rt-canary".to_owned().into()),
+            scopes: None,
+        };
+        assert!(!format!("{reply:?}").contains("canary"));
+    }
+}
