@@ -8,4 +8,5 @@
 //! | [`server`] | the bundled provider service |
 //! | [`outgoing`] | the guarded HTTP client, discovery and token requests to other people's servers |
 
+pub mod api;
 pub mod domain;

@@ -5,6 +5,7 @@
 //! to one is a constructor that can refuse, with an error that names what is wrong.
 
 pub mod client;
+pub mod duration;
 pub mod keyring;
 pub mod owner;
 pub mod redirect_uri;

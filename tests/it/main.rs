@@ -1,1 +1,6 @@
-//! The integration tests.
+//! The integration tests: one binary, one control plane.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod rig;

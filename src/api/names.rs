@@ -1,0 +1,33 @@
+//! The names that stand in objects: group, annotations, labels, finalizers.
+
+/// The API group.
+pub const GROUP: &str = "applink-operator.io";
+/// The field manager of every write.
+pub const FIELD_MANAGER: &str = "applink-operator";
+/// Holds a link until its client is unregistered and its grant revoked.
+pub const LINK_FINALIZER: &str = "applink-operator.io/link";
+/// Holds a provider until its links have let go.
+pub const PROVIDER_FINALIZER: &str = "applink-operator.io/provider";
+/// On a link: where its client was registered, written before the first call.
+pub const REGISTERED_AT: &str = "applink-operator.io/registered-at";
+/// On a link: `"true"` lets a deletion go through though the provider can't be reached.
+pub const FORCE_DELETE: &str = "applink-operator.io/force-delete";
+/// On a link: the token endpoint that the author accepts after discovery moved it.
+pub const ACCEPT_ENDPOINT: &str = "applink-operator.io/accept-token-endpoint";
+/// On a provider: `"true"` makes it the default one.
+pub const DEFAULT_PROVIDER: &str = "applink-operator.io/is-default-provider";
+/// On a Secret that isn't ours: the name of the link that may take it over.
+pub const TAKE_OVER_BY: &str = "applink-operator.io/take-over-by";
+/// On our Secrets: the link's name, so that people find their way back.
+pub const LINK_NAME: &str = "applink-operator.io/link";
+/// On our Secrets: the kind of thing that it holds.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
+/// On our Secrets: who keeps it.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The value of [`MANAGED_BY`].
+pub const MANAGED_BY_VALUE: &str = "applink-operator";
+/// On a `ClusterLinkProvider`: the namespace of the operator that it belongs to. Without it, any
+/// operator of the cluster takes it.
+pub const OPERATOR_NAMESPACE: &str = "applink-operator.io/operator-namespace";
+/// On an object in the operator's namespace: the UID of the link or provider that it is kept for.
+pub const KEPT_FOR: &str = "applink-operator.io/kept-for";

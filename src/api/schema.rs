@@ -1,0 +1,190 @@
+//! Pieces of OpenAPI schema that derive macros can't say: patterns, limits, and CEL rules on the
+//! items of a list, so that a refusal names the very item.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
+
+fn rule(rule: &str, message: &str) -> Value {
+    json!({ "rule": rule, "message": message })
+}
+
+/// A DNS subdomain, as object names are.
+pub fn object_name(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string", "minLength": 1, "maxLength": 253,
+        "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+    })
+}
+
+/// A DNS subdomain that may be left out.
+pub fn optional_object_name(g: &mut SchemaGenerator) -> Schema {
+    object_name(g)
+}
+
+/// A DNS label, as namespaces are.
+fn dns_label() -> Value {
+    json!({ "type": "string", "minLength": 1, "maxLength": 63, "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$" })
+}
+
+/// A key of a Secret.
+pub fn secret_key(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "minLength": 1, "maxLength": 253, "pattern": "^[-._a-zA-Z0-9]+$" })
+}
+
+/// A point in time (RFC 3339).
+pub fn date_time(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "format": "date-time" })
+}
+
+/// An optional https or http URL without user information and fragment.
+pub fn url(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string", "minLength": 1, "maxLength": 2048,
+        "x-kubernetes-validations": [
+            rule("isURL(self) && url(self).getScheme() in ['http', 'https'] && url(self).getHost() != ''",
+                 "must be an absolute http or https URL, such as https://app.example.com"),
+            rule("!self.contains('#')", "must have no fragment (#…)"),
+            rule("!self.matches('^[a-zA-Z]+://[^/?]*@')", "must have no user information before the host"),
+        ]
+    })
+}
+
+/// A duration such as 10m; at least ten seconds.
+pub fn duration(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string", "maxLength": 20, "pattern": "^([0-9]+h)?([0-9]+m)?([0-9]+s)?$",
+        "x-kubernetes-validations": [
+            rule("self != '' && duration(self) >= duration('10s') && duration(self) <= duration('8760h')",
+                 "must be a duration between 10s and 8760h, such as 10m or 1h30m"),
+        ]
+    })
+}
+
+/// Scope-tokens of RFC 6749 section 3.3, a set.
+pub fn scopes(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array", "minItems": 1, "maxItems": 64, "x-kubernetes-list-type": "set",
+        "items": {
+            "type": "string", "minLength": 1, "maxLength": 256,
+            // Visible ASCII but for the space, the double quote and the backslash.
+            "pattern": "^[!#-\\[\\]-~]+$"
+        }
+    })
+}
+
+/// Redirect URIs, a set; each rule says what is wrong with the item.
+pub fn redirect_uris(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array", "maxItems": 32, "x-kubernetes-list-type": "set",
+        "items": {
+            "type": "string", "minLength": 1, "maxLength": 450,
+            "x-kubernetes-validations": [
+                rule("isURL(self) && self.matches('^(https?|HTTPS?)://[^/?#]')",
+                     "must be an absolute https URI, such as https://app.example.com/callback"),
+                rule("!self.contains('#')", "must have no fragment (#…): RFC 6749 section 3.1.2 forbids it"),
+                rule("!self.contains('*')", "must have no wildcard (*): redirect URIs are matched exactly, so list each one"),
+                rule("!self.matches('^[a-zA-Z]+://[^/?#]*@')", "must have no user information before the host"),
+                rule("!self.matches('^[hH][tT][tT][pP]://') || self.matches('^http://(localhost|127(\\\\.[0-9]{1,3}){3}|\\\\[::1\\\\])(:[0-9]+)?([/?].*)?$')",
+                     "may be plain http on loopback alone (localhost, 127.0.0.1, [::1]); use https"),
+            ]
+        }
+    })
+}
+
+/// Grant types, a set.
+pub fn grant_types(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array", "minItems": 1, "maxItems": 8, "x-kubernetes-list-type": "set",
+        "items": { "type": "string", "enum": ["authorization_code", "refresh_token", "client_credentials"] }
+    })
+}
+
+/// Labels of a Secret.
+pub fn labels(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object", "maxProperties": 32,
+        "additionalProperties": { "type": "string", "maxLength": 63 },
+        "x-kubernetes-validations": [
+            rule("self.all(k, !k.startsWith('applink-operator.io/') && !k.startsWith('app.kubernetes.io/managed-by') && k != 'app.kubernetes.io/component')",
+                 "may not set labels that the operator keeps: applink-operator.io/…, app.kubernetes.io/managed-by and app.kubernetes.io/component"),
+        ]
+    })
+}
+
+/// Annotations of a Secret.
+pub fn annotations(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object", "maxProperties": 32,
+        "additionalProperties": { "type": "string", "maxLength": 1024 },
+        "x-kubernetes-validations": [
+            rule("self.all(k, !k.startsWith('applink-operator.io/') && !k.startsWith('kubernetes.io/service-account'))",
+                 "may not set annotations under applink-operator.io/ or kubernetes.io/service-account"),
+        ]
+    })
+}
+
+/// Templates by the key that they fill.
+pub fn templates(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object", "maxProperties": 16,
+        "additionalProperties": { "type": "string", "maxLength": 16384 },
+        "x-kubernetes-validations": [
+            rule("self.all(k, k.size() <= 253 && k.matches('^[-._a-zA-Z0-9]+$'))",
+                 "keys must be Secret keys: letters, digits, -, _ and ."),
+        ]
+    })
+}
+
+/// The types of Secret that a link may write.
+pub fn secret_type(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string", "maxLength": 128,
+        "default": "Opaque",
+        "x-kubernetes-validations": [
+            rule("self in ['Opaque', 'kubernetes.io/basic-auth', 'kubernetes.io/dockerconfigjson'] || self.matches('^servicebinding\\\\.io/[a-z0-9][-a-z0-9]*$')",
+                 "must be Opaque, kubernetes.io/basic-auth, kubernetes.io/dockerconfigjson or servicebinding.io/NAME"),
+        ]
+    })
+}
+
+/// Namespace names, a set.
+pub fn namespaces(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "minItems": 1, "maxItems": 256, "x-kubernetes-list-type": "set", "items": dns_label() })
+}
+
+/// Hosts of redirect URIs: a name, or `*.` and a name.
+pub fn redirect_hosts(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array", "maxItems": 256, "x-kubernetes-list-type": "set",
+        "items": {
+            "type": "string", "minLength": 1, "maxLength": 253,
+            "pattern": "^(\\*\\.)?([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*|\\[[0-9a-f:.]+\\])$"
+        }
+    })
+}
+
+/// Labels that a namespace must have.
+pub fn match_labels(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object", "minProperties": 1, "maxProperties": 16,
+        "additionalProperties": { "type": "string", "maxLength": 63 }
+    })
+}
+
+/// Conditions, a map by type.
+pub fn conditions(g: &mut SchemaGenerator) -> Schema {
+    let item = g.subschema_for::<super::common::Condition>();
+    json_schema!({
+        "type": "array", "maxItems": 16,
+        "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"],
+        "items": item
+    })
+}
+
+/// A PEM bundle.
+pub fn pem(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string", "maxLength": 262144,
+        "pattern": "-----BEGIN CERTIFICATE-----"
+    })
+}

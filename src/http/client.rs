@@ -1,0 +1,244 @@
+//! The guard and its clients.
+
+use super::resolve::{self, PolicyResolver};
+use super::url_policy::check_url;
+use super::{AllowList, CaBundle, NoAnswer, NotSent, Request, Response, SendError, Trust, classify, tls};
+use hickory_resolver::TokioResolver;
+use jiff::Timestamp;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// More built clients than this aren't kept; the one that was used longest ago goes first.
+const MAX_CLIENTS: usize = 64;
+
+/// The limits of every call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GuardOptions {
+    /// How long resolving, connecting and the TLS handshake may take together.
+    pub connect_timeout: Duration,
+    /// How long the whole call may take, the body included.
+    pub timeout: Duration,
+    /// How many bytes of a body are read.
+    pub max_body: usize,
+}
+
+impl Default for GuardOptions {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            timeout: Duration::from_secs(15),
+            max_body: 256 * 1024,
+        }
+    }
+}
+
+/// Why no guard could be built.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardError {
+    /// The resolver.
+    #[error("the name resolver can't be set up; check /etc/resolv.conf")]
+    Resolver,
+}
+
+/// What outgoing calls share: the policy, the resolver and the clients that were built.
+#[derive(Clone)]
+pub struct Guard(Arc<Inner>);
+
+struct Inner {
+    allow: Arc<AllowList>,
+    options: GuardOptions,
+    resolver: TokioResolver,
+    /// In the order of use, the latest last.
+    clients: Mutex<Vec<(Key, reqwest::Client)>>,
+}
+
+/// What a built client is good for. Port and scheme are in it because the resolver, which has
+/// the last word on an address, is told a name and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key {
+    trust: Trust,
+    port: u16,
+    plain: bool,
+    ca: Option<[u8; 32]>,
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard")
+            .field("allow", &self.0.allow)
+            .field("options", &self.0.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Guard {
+    /// A guard with the operator's policy. Names are resolved by `/etc/resolv.conf` and
+    /// `/etc/hosts` as they are now.
+    ///
+    /// # Errors
+    /// [`GuardError`] when the resolver can't be set up.
+    pub fn new(allow: AllowList, options: GuardOptions) -> Result<Self, GuardError> {
+        let resolver = resolve::system().map_err(|_| GuardError::Resolver)?;
+        Ok(Self::with_resolver(allow, options, resolver))
+    }
+
+    pub(super) fn with_resolver(
+        allow: AllowList,
+        mut options: GuardOptions,
+        resolver: TokioResolver,
+    ) -> Self {
+        // Connecting must time out first: then a call that runs out of time was surely sent.
+        options.connect_timeout = options.connect_timeout.min(options.timeout.mul_f64(0.75));
+        Self(Arc::new(Inner { allow: Arc::new(allow), options, resolver, clients: Mutex::default() }))
+    }
+
+    /// A client for addresses of one trust. It is cheap to make and to clone.
+    pub fn client(&self, trust: Trust, ca: Option<CaBundle>) -> HttpClient {
+        HttpClient {
+            guard: self.clone(),
+            trust,
+            ca: ca.map(Arc::new),
+            timeout: self.0.options.timeout,
+            max_body: self.0.options.max_body,
+        }
+    }
+
+    fn built(&self, key: Key, ca: Option<&CaBundle>) -> Result<reqwest::Client, SendError> {
+        let mut clients = self.0.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = clients.iter().position(|(k, _)| *k == key) {
+            let entry = clients.remove(at);
+            let client = entry.1.clone();
+            clients.push(entry);
+            return Ok(client);
+        }
+        let client = self.build(key, ca).ok_or(SendError::NotSent(NotSent::Unbuildable))?;
+        if clients.len() >= MAX_CLIENTS {
+            clients.remove(0);
+        }
+        clients.push((key, client.clone()));
+        Ok(client)
+    }
+
+    fn build(&self, key: Key, ca: Option<&CaBundle>) -> Option<reqwest::Client> {
+        let resolver = PolicyResolver {
+            inner: self.0.resolver.clone(),
+            trust: key.trust,
+            allow: self.0.allow.clone(),
+            port: key.port,
+            plain: key.plain,
+        };
+        // A kept connection that closes under a request leaves open whether it was read. Guarded
+        // calls spend tokens that rotate, so each has a connection of its own.
+        let idle = match key.trust {
+            Trust::Guarded => 0,
+            Trust::Trusted => 4,
+        };
+        reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::config(ca).ok()?)
+            .dns_resolver(resolver)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .http1_only()
+            .pool_max_idle_per_host(idle)
+            .pool_idle_timeout(Duration::from_secs(15))
+            .connect_timeout(self.0.options.connect_timeout)
+            .user_agent(concat!("applink-operator/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .ok()
+    }
+
+    #[cfg(test)]
+    pub(super) fn built_clients(&self) -> usize {
+        self.0.clients.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+/// Sends requests to addresses of one trust.
+#[derive(Clone)]
+pub struct HttpClient {
+    guard: Guard,
+    trust: Trust,
+    ca: Option<Arc<CaBundle>>,
+    timeout: Duration,
+    max_body: usize,
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient")
+            .field("trust", &self.trust)
+            .field("ca", &self.ca)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl HttpClient {
+    /// The same client with another bound on the whole call.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The same client with another bound on the body.
+    #[must_use]
+    pub fn with_max_body(mut self, bytes: usize) -> Self {
+        self.max_body = bytes;
+        self
+    }
+
+    /// Whose word the addresses are.
+    pub fn trust(&self) -> Trust {
+        self.trust
+    }
+
+    /// Sends a request and reads the whole answer. Every status is an answer, a redirect too.
+    ///
+    /// # Errors
+    /// [`SendError`], which says how far the request came and never what the server said.
+    pub async fn send(&self, request: Request) -> Result<Response, SendError> {
+        let Inner { allow, .. } = &*self.guard.0;
+        check_url(&request.url, self.trust, allow)?;
+        let guarded = self.trust == Trust::Guarded;
+        let key = Key {
+            trust: self.trust,
+            port: request.url.port_or_known_default().filter(|_| guarded).unwrap_or(0),
+            plain: guarded && request.url.scheme() == "http",
+            ca: self.ca.as_deref().map(CaBundle::digest),
+        };
+        let client = self.guard.built(key, self.ca.as_deref())?;
+        match tokio::time::timeout(self.timeout, exchange(&client, request, self.max_body)).await {
+            Ok(result) => result,
+            Err(_) => Err(SendError::NoAnswer(NoAnswer::Timeout)),
+        }
+    }
+}
+
+async fn exchange(client: &reqwest::Client, request: Request, max: usize) -> Result<Response, SendError> {
+    let Request { method, url, headers, body } = request;
+    let mut builder = client.request(method, url).headers(headers);
+    if !body.is_empty() {
+        builder = builder.body(body);
+    }
+    let mut answer = builder.send().await.map_err(|e| classify::send_error(&e.without_url()))?;
+    if answer.content_length().is_some_and(|n| usize::try_from(n).map_or(true, |n| n > max)) {
+        return Err(SendError::TooLarge);
+    }
+    let mut bytes = Vec::new();
+    loop {
+        match answer.chunk().await {
+            Ok(Some(chunk)) if bytes.len() + chunk.len() > max => return Err(SendError::TooLarge),
+            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+            Ok(None) => break,
+            Err(e) if e.is_timeout() => return Err(SendError::NoAnswer(NoAnswer::Timeout)),
+            Err(_) => return Err(SendError::NoAnswer(NoAnswer::Reset)),
+        }
+    }
+    let status = answer.status().as_u16();
+    let headers = std::mem::take(answer.headers_mut());
+    Ok(Response::new(status, headers, bytes, Timestamp::now()))
+}

@@ -1,0 +1,129 @@
+//! How far a request came. Nothing here ever holds a word that the other side said.
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The policy forbids it; nothing was sent.
+    #[error("{0}")]
+    Refused(RefusedReason),
+    /// It is certain that no byte of the request reached a server.
+    #[error("{0}")]
+    NotSent(NotSent),
+    /// The request was sent, or may have been, and there is no complete answer.
+    #[error("{0}")]
+    NoAnswer(NoAnswer),
+    /// The answer is larger than is read.
+    #[error("the server's answer is larger than is read; check that the address is the endpoint's")]
+    TooLarge,
+}
+
+/// What the policy forbids. The words are the same for every address that isn't public, so they
+/// don't tell what stands behind one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum RefusedReason {
+    /// Neither `https` nor `http`.
+    #[error("the address has a scheme other than https; use an https:// address")]
+    Scheme,
+    /// Plain HTTP where HTTPS is required.
+    #[error(
+        "the address is plain http; use https, or have whoever runs the operator allow plain http to this host"
+    )]
+    PlainHttp,
+    /// No host.
+    #[error("the address has no host; give a full https:// address")]
+    NoHost,
+    /// `user:password@`.
+    #[error("the address has user information before the host; remove it")]
+    UserInfo,
+    /// A port that isn't open to guarded calls.
+    #[error(
+        "the address has a port other than 443 or 1024 and up; use one of these, or have whoever runs the operator \
+         allow the host"
+    )]
+    Port,
+    /// The host isn't a public one.
+    #[error(
+        "the address isn't a public one; use a public address, or have whoever runs the operator allow the host"
+    )]
+    NotPublic,
+}
+
+/// Why a request wasn't sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum NotSent {
+    /// The name has no address, or the resolver didn't answer.
+    #[error("the server's name couldn't be resolved; check the host name and the cluster's DNS")]
+    Dns,
+    /// Refused or unreachable.
+    #[error("no connection to the server; check its address and that it runs")]
+    Connect,
+    /// Nobody answered in time.
+    #[error("no connection to the server in time; check its address and the network policies on the way")]
+    ConnectTimeout,
+    /// No TLS session.
+    #[error("{0}")]
+    Tls(TlsFault),
+    /// The connection was closed before the request was written to it.
+    #[error("the server closed the connection before the request was sent")]
+    Closed,
+    /// The request couldn't be built.
+    #[error("the request couldn't be built; check the address for characters that a URL can't have")]
+    Unbuildable,
+}
+
+/// Why there is no TLS session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum TlsFault {
+    /// The certificate chain ends in an unknown certificate authority.
+    #[error("the server's certificate is from an authority that isn't known; give its certificate as the caBundle")]
+    UnknownCa,
+    /// Not for this host.
+    #[error("the server's certificate is for another host name; check the address")]
+    WrongName,
+    /// Expired or not valid yet.
+    #[error("the server's certificate has expired or isn't valid yet; renew it, and check the clocks")]
+    Expired,
+    /// Some other trouble with the certificate.
+    #[error("the server's certificate isn't acceptable; check it with its owner")]
+    BadCertificate,
+    /// The handshake failed for another reason, such as a server without TLS on this port.
+    #[error("no TLS session with the server; check that the port speaks TLS 1.2 or newer")]
+    Handshake,
+}
+
+/// Why there is no complete answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum NoAnswer {
+    /// Too slow.
+    #[error("the server didn't answer in time")]
+    Timeout,
+    /// The connection ended before the answer did.
+    #[error("the connection ended before the server's answer was complete")]
+    Reset,
+    /// Not HTTP.
+    #[error("the server's answer isn't HTTP; check the address")]
+    NotHttp,
+}
+
+impl SendError {
+    /// The machine-readable reason for a condition.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "AddressRefused",
+            Self::NotSent(_) => "Unreachable",
+            Self::NoAnswer(_) => "NoAnswer",
+            Self::TooLarge => "ReplyTooLarge",
+        }
+    }
+
+    /// Whether the server may have acted on the request.
+    pub const fn outcome_unknown(&self) -> bool {
+        matches!(self, Self::NoAnswer(_) | Self::TooLarge)
+    }
+}
+
+impl From<RefusedReason> for SendError {
+    fn from(reason: RefusedReason) -> Self {
+        Self::Refused(reason)
+    }
+}

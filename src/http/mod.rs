@@ -1,0 +1,42 @@
+//! The one HTTP client of the operator: every call that leaves the process goes through it.
+//!
+//! A [`Guard`] holds what the operator's configuration allows; [`Guard::client`] gives an
+//! [`HttpClient`] for one trust and one set of roots; [`HttpClient::send`] sends one request and
+//! says exactly how far it came. Who may be called:
+//!
+//! | trust | scheme | address | port |
+//! |---|---|---|---|
+//! | [`Trust::Guarded`]: a tenant or discovery named it | `https` | public | 443, 1024 and up |
+//! | the same, an entry of the [`AllowList`] matches | `https`, and `http` if the entry says so | any | any, or the entry's |
+//! | [`Trust::Trusted`]: the platform team named it | `https`, `http` | any | any |
+//!
+//! The ports below 1024 belong to other protocols, which is why the open ones start there.
+//!
+//! The addresses that are checked are the ones that are connected to: the check sits in the
+//! resolver that the connection is made with, so a name can't change its mind in between.
+//! Nothing follows a redirect, reads a proxy from the environment or inflates a body.
+
+pub mod address;
+pub mod allow;
+pub mod client;
+mod classify;
+pub mod error;
+pub mod message;
+mod resolve;
+pub mod tls;
+pub mod url_policy;
+
+pub use allow::{AllowList, AllowListError};
+pub use client::{Guard, GuardError, GuardOptions, HttpClient};
+pub use error::{NoAnswer, NotSent, RefusedReason, SendError, TlsFault};
+pub use message::{BadHeader, Request, Response};
+pub use reqwest::{Method, header};
+pub use tls::{CaBundle, CaBundleError};
+pub use url_policy::Trust;
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tls_tests;

@@ -1,0 +1,81 @@
+//! Names to addresses, with the policy in between.
+
+use super::url_policy::{Trust, check_addresses};
+use super::{AllowList, RefusedReason};
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// More addresses than this aren't tried.
+const MAX_ADDRESSES: usize = 16;
+
+/// Builds the resolver from `/etc/resolv.conf` and `/etc/hosts`. A static binary in an empty
+/// image has no libc to ask; hickory knows `localhost` by itself.
+pub(super) fn system() -> Result<TokioResolver, NetError> {
+    let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
+        // Names of the hosts file still work. No public resolver is asked instead: that would
+        // tell a stranger the names that a cluster uses.
+        tracing::warn!(%error, "/etc/resolv.conf can't be read, so no name server is asked");
+        TokioResolver::builder_with_config(
+            ResolverConfig::from_parts(None, vec![], vec![]),
+            TokioRuntimeProvider::default(),
+        )
+    });
+    let options = builder.options_mut();
+    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    options.timeout = Duration::from_secs(2);
+    options.attempts = 2;
+    // Someone who just made a record shouldn't wait for an old answer.
+    options.negative_max_ttl = Some(Duration::from_secs(10));
+    options.positive_max_ttl = Some(Duration::from_secs(300));
+    builder.build()
+}
+
+/// The resolver of one client, which knows what the client may connect to.
+pub(super) struct PolicyResolver {
+    pub(super) inner: TokioResolver,
+    pub(super) trust: Trust,
+    pub(super) allow: Arc<AllowList>,
+    pub(super) port: u16,
+    pub(super) plain: bool,
+}
+
+/// The policy's refusal, on its way through the HTTP client.
+#[derive(Debug, thiserror::Error)]
+#[error("refused")]
+pub(super) struct Refusal(pub(super) RefusedReason);
+
+/// No address; what the name server said stays here.
+#[derive(Debug, thiserror::Error)]
+#[error("no address")]
+struct NoAddress;
+
+impl Resolve for PolicyResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (resolver, trust, allow) = (self.inner.clone(), self.trust, self.allow.clone());
+        let (port, plain) = (self.port, self.plain);
+        Box::pin(async move {
+            let host = name.as_str();
+            let relative = trust == Trust::Trusted || allow.permits_name(host, port, plain);
+            // A name that a tenant gave is absolute: the search list would try it inside of the
+            // cluster first.
+            let question =
+                if relative || host.ends_with('.') { host.to_owned() } else { format!("{host}.") };
+            let answer = resolver.lookup_ip(question).await.map_err(|_| NoAddress)?;
+            let addresses: Vec<IpAddr> = answer.iter().take(MAX_ADDRESSES).collect();
+            if addresses.is_empty() {
+                return Err(NoAddress.into());
+            }
+            if trust == Trust::Guarded {
+                check_addresses(host, &addresses, port, plain, &allow).map_err(Refusal)?;
+            }
+            let addresses: Addrs = Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)));
+            Ok(addresses)
+        })
+    }
+}

@@ -1,0 +1,27 @@
+//! What the tests and the demo stand on: a real Kubernetes control plane in plain processes, and the operator
+//! run in it as the chart would run it.
+//!
+//! - [`wait`]: waits for a condition, never for a time.
+//! - [`process`]: child processes that can't outlive this one, and the folder they live in.
+//! - [`ports`]: free ports.
+//! - [`programs`]: the pinned programs that `tests/rig/build.sh` builds.
+//! - [`pki`]: the keys and certificates of a control plane.
+//! - [`plane`]: etcd, kube-apiserver and kube-controller-manager; kubectl and Helm against them.
+//! - [`audit`]: what the API server was asked, by whom, and what it answered.
+//! - [`chart`]: a Helm release of the chart, and the Pods that it leads to.
+//! - [`pod`]: one Pod, run as a kubelet would: its arguments, environment and probes.
+//! - [`volumes`]: a Pod's volumes as folders.
+
+// Each binary that includes this folder uses a part of it.
+#![allow(dead_code)]
+
+pub mod audit;
+pub mod chart;
+pub mod pki;
+pub mod plane;
+pub mod pod;
+pub mod ports;
+pub mod process;
+pub mod programs;
+pub mod volumes;
+pub mod wait;

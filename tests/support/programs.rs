@@ -1,0 +1,65 @@
+//! The pinned programs (etcd, kube-apiserver, kubectl, Helm, …): where they are, and how one is run to its end.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use tokio::sync::OnceCell;
+
+/// What a command said and how it ended.
+#[derive(Debug)]
+pub struct Output {
+    pub command: String,
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Output {
+    pub fn is_ok(&self) -> bool {
+        self.code == Some(0)
+    }
+
+    /// What it printed.
+    ///
+    /// # Panics
+    /// When it failed: with all it said.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert!(self.is_ok(), "{} failed ({:?}):\n{}{}", self.command, self.code, self.stdout, self.stderr);
+        self.stdout
+    }
+}
+
+/// Runs a command to its end.
+///
+/// # Panics
+/// When it can't be started.
+pub async fn run(mut command: Command) -> Output {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let line = words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ");
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic");
+    let output = output.unwrap_or_else(|error| panic!("{line} can't start: {error}"));
+    Output {
+        command: line,
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// The folder of the pinned programs: `APPLINK_RIG_BIN`, or what `tests/rig/build.sh` builds.
+pub(super) async fn folder() -> PathBuf {
+    static BIN: OnceCell<PathBuf> = OnceCell::const_new();
+    BIN.get_or_init(async || {
+        if let Some(bin) = std::env::var_os("APPLINK_RIG_BIN") {
+            return bin.into();
+        }
+        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rig/build.sh"));
+        // A first build takes minutes: whoever waits sees its progress.
+        command.arg("--print-bin").stderr(Stdio::inherit());
+        PathBuf::from(run(command).await.ok().trim())
+    })
+    .await
+    .clone()
+}
