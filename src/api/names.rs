@@ -31,3 +31,13 @@ pub const MANAGED_BY_VALUE: &str = "applink-operator";
 pub const OPERATOR_NAMESPACE: &str = "applink-operator.io/operator-namespace";
 /// On an object in the operator's namespace: the UID of the link or provider that it is kept for.
 pub const KEPT_FOR: &str = "applink-operator.io/kept-for";
+/// On our Secrets: the serial of the client secret in it; for people, never read back.
+pub const SERIAL: &str = "applink-operator.io/serial";
+/// On a token's Secret: when the token was got (RFC 3339).
+pub const ISSUED_AT: &str = "applink-operator.io/issued-at";
+/// On a token's Secret: when it ends (RFC 3339).
+pub const EXPIRES_AT: &str = "applink-operator.io/expires-at";
+/// On a token's Secret: a keyed fingerprint of what the token was asked for with.
+pub const TOKEN_FOR: &str = "applink-operator.io/token-for";
+/// On a token's Secret: a keyed fingerprint of its content, so that an edit is seen.
+pub const CONTENT: &str = "applink-operator.io/content";

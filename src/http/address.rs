@@ -13,25 +13,25 @@ const fn v6(a: u16, b: u16, c: u16, prefix: u8) -> Ipv6Net {
 
 /// The IPv4 ranges that nobody on the internet answers from (IANA's special-purpose registry).
 const SPECIAL_V4: &[Ipv4Net] = &[
-    v4(0, 0, 0, 0, 8),       // "this network"; 0.0.0.0 reaches the machine itself
-    v4(10, 0, 0, 0, 8),      // private
-    v4(100, 64, 0, 0, 10),   // carrier-grade NAT; pod networks use it
-    v4(127, 0, 0, 0, 8),     // loopback
-    v4(169, 254, 0, 0, 16),  // link-local, with the metadata services of the clouds
-    v4(172, 16, 0, 0, 12),   // private
-    v4(192, 0, 0, 0, 24),    // IETF protocol assignments, with a metadata service
-    v4(192, 0, 2, 0, 24),    // documentation
-    v4(192, 31, 196, 0, 24), // AS112
-    v4(192, 52, 193, 0, 24), // AMT
-    v4(192, 88, 99, 0, 24),  // 6to4 relays
-    v4(192, 168, 0, 0, 16),  // private
-    v4(192, 175, 48, 0, 24), // AS112
-    v4(198, 18, 0, 0, 15),   // benchmarks
-    v4(198, 51, 100, 0, 24), // documentation
-    v4(203, 0, 113, 0, 24),  // documentation
+    v4(0, 0, 0, 0, 8),        // "this network"; 0.0.0.0 reaches the machine itself
+    v4(10, 0, 0, 0, 8),       // private
+    v4(100, 64, 0, 0, 10),    // carrier-grade NAT; pod networks use it
+    v4(127, 0, 0, 0, 8),      // loopback
+    v4(169, 254, 0, 0, 16),   // link-local, with the metadata services of the clouds
+    v4(172, 16, 0, 0, 12),    // private
+    v4(192, 0, 0, 0, 24),     // IETF protocol assignments, with a metadata service
+    v4(192, 0, 2, 0, 24),     // documentation
+    v4(192, 31, 196, 0, 24),  // AS112
+    v4(192, 52, 193, 0, 24),  // AMT
+    v4(192, 88, 99, 0, 24),   // 6to4 relays
+    v4(192, 168, 0, 0, 16),   // private
+    v4(192, 175, 48, 0, 24),  // AS112
+    v4(198, 18, 0, 0, 15),    // benchmarks
+    v4(198, 51, 100, 0, 24),  // documentation
+    v4(203, 0, 113, 0, 24),   // documentation
     v4(168, 63, 129, 16, 32), // a public-looking address that is a cloud's host service
-    v4(224, 0, 0, 0, 4),     // multicast
-    v4(240, 0, 0, 0, 4),     // reserved, and broadcast
+    v4(224, 0, 0, 0, 4),      // multicast
+    v4(240, 0, 0, 0, 4),      // reserved, and broadcast
 ];
 
 /// The part of IPv6 that is handed out at all; everything outside of it is refused, which takes
@@ -41,11 +41,11 @@ const GLOBAL_V6: Ipv6Net = v6(0x2000, 0, 0, 3);
 
 /// What is special inside [`GLOBAL_V6`].
 const SPECIAL_V6: &[Ipv6Net] = &[
-    v6(0x2001, 0, 0, 23),      // protocol assignments, with Teredo, which carries an IPv4 address
-    v6(0x2001, 0xdb8, 0, 32),  // documentation
-    v6(0x2002, 0, 0, 16),      // 6to4, which carries an IPv4 address
+    v6(0x2001, 0, 0, 23), // protocol assignments, with Teredo, which carries an IPv4 address
+    v6(0x2001, 0xdb8, 0, 32), // documentation
+    v6(0x2002, 0, 0, 16), // 6to4, which carries an IPv4 address
     v6(0x2620, 0x4f, 0x8000, 48), // AS112
-    v6(0x3fff, 0, 0, 20),      // documentation
+    v6(0x3fff, 0, 0, 20), // documentation
 ];
 
 /// Whether an address is one that anybody on the internet could have.
@@ -61,8 +61,22 @@ pub fn is_public(ip: IpAddr) -> bool {
 
 /// The last labels of names that the public DNS doesn't have.
 const SPECIAL_NAMES: &[&str] = &[
-    "alt", "arpa", "corp", "home", "internal", "intranet", "invalid", "lan", "local", "localdomain",
-    "localhost", "mail", "onion", "private", "svc", "test",
+    "alt",
+    "arpa",
+    "corp",
+    "home",
+    "internal",
+    "intranet",
+    "invalid",
+    "lan",
+    "local",
+    "localdomain",
+    "localhost",
+    "mail",
+    "onion",
+    "private",
+    "svc",
+    "test",
 ];
 
 /// Whether a host name could be one of the public DNS: it has a dot and no special-use end.

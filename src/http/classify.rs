@@ -37,7 +37,7 @@ fn connect_error(error: &reqwest::Error) -> NotSent {
         NotSent::Dns
     } else if error.is_timeout() {
         NotSent::ConnectTimeout
-    } else if find::<io::Error>(error).is_some_and(|e| e.kind() == io::ErrorKind::UnexpectedEof) {
+    } else if chain(error).any(is_eof) {
         // The other side hung up amid the handshake; a TCP connect never ends so.
         NotSent::Tls(TlsFault::Handshake)
     } else {
@@ -48,7 +48,8 @@ fn connect_error(error: &reqwest::Error) -> NotSent {
 fn tls_fault(error: &rustls::Error) -> TlsFault {
     match error {
         rustls::Error::InvalidCertificate(cert) => match cert {
-            Cert::UnknownIssuer => TlsFault::UnknownCa,
+            // A bad signature is an authority of the same name with another key.
+            Cert::UnknownIssuer | Cert::BadSignature => TlsFault::UnknownCa,
             Cert::NotValidForName | Cert::NotValidForNameContext { .. } => TlsFault::WrongName,
             Cert::Expired
             | Cert::ExpiredContext { .. }
@@ -60,20 +61,23 @@ fn tls_fault(error: &rustls::Error) -> TlsFault {
     }
 }
 
-/// Finds an error of a type in the chain. An [`io::Error`] hides the error that it wraps from
-/// `source()`, so it is asked for it.
+fn is_eof(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::UnexpectedEof)
+}
+
+/// Finds an error of a type in the chain.
 fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
-    // The chain ends by itself; the bound is for the case that it doesn't.
-    let mut next = Some(error);
-    for _ in 0..32 {
-        let error = next?;
-        if let Some(found) = error.downcast_ref::<T>() {
-            return Some(found);
-        }
-        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+    chain(error).find_map(|e| e.downcast_ref())
+}
+
+/// An error and what it came from. An [`io::Error`] hides the error that it wraps from
+/// `source()`, so it is asked for it.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| {
+        let error: &'a (dyn Error + 'static) = *error;
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(inner) => Some(inner),
             None => error.source(),
-        };
-    }
-    None
+        }
+    })
 }

@@ -75,7 +75,9 @@ pub enum NotSent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum TlsFault {
     /// The certificate chain ends in an unknown certificate authority.
-    #[error("the server's certificate is from an authority that isn't known; give its certificate as the caBundle")]
+    #[error(
+        "the server's certificate is from an authority that isn't known; give its certificate as the caBundle"
+    )]
     UnknownCa,
     /// Not for this host.
     #[error("the server's certificate is for another host name; check the address")]

@@ -18,8 +18,8 @@
 
 pub mod address;
 pub mod allow;
-pub mod client;
 mod classify;
+pub mod client;
 pub mod error;
 pub mod message;
 mod resolve;
@@ -35,8 +35,10 @@ pub use tls::{CaBundle, CaBundleError};
 pub use url_policy::Trust;
 
 #[cfg(test)]
-pub(crate) mod testing;
+mod client_tests;
 #[cfg(test)]
-mod tests;
+mod policy_tests;
+#[cfg(test)]
+pub(crate) mod testing;
 #[cfg(test)]
 mod tls_tests;

@@ -64,8 +64,7 @@ impl Resolve for PolicyResolver {
             let relative = trust == Trust::Trusted || allow.permits_name(host, port, plain);
             // A name that a tenant gave is absolute: the search list would try it inside of the
             // cluster first.
-            let question =
-                if relative || host.ends_with('.') { host.to_owned() } else { format!("{host}.") };
+            let question = if relative || host.ends_with('.') { host.to_owned() } else { format!("{host}.") };
             let answer = resolver.lookup_ip(question).await.map_err(|_| NoAddress)?;
             let addresses: Vec<IpAddr> = answer.iter().take(MAX_ADDRESSES).collect();
             if addresses.is_empty() {

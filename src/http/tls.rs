@@ -1,7 +1,7 @@
 //! Trust anchors and the TLS configuration.
 
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use sha2::{Digest as _, Sha256};
 use std::fmt;

@@ -3,4 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod argocd;
+mod chart;
+mod provider;
 mod rig;

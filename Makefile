@@ -1,0 +1,34 @@
+# The commands of this project. `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help demo test build rig generate check-generated lint image clean
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | \
+		while IFS='|' read -r target what; do printf '  make %-16s %s\n' "$$target" "$$what"; done
+
+demo: ## The operator at work on this machine, until Ctrl-C; CHECK=1: assert each step and end
+	@CHECK='$(CHECK)' hack/demo.sh
+
+test: ## All the tests; installs what they need. One of them: hack/test.sh NAME
+	@hack/test.sh
+
+build: ## The program, for this machine: target/debug/applink
+	cargo build --locked
+
+rig: ## The control plane that tests and demo run on, from source: some minutes the first time
+	@tests/rig/build.sh
+
+generate: ## Write the files that are made from the Rust types: CRDs, the chart's CRDs, the reference
+	@hack/generate.sh
+
+check-generated: ## Fail when one of those isn't current
+	@hack/generate.sh --check
+
+lint: ## Format, clippy, shellcheck, helm lint, cargo deny
+	@hack/lint.sh
+
+image: ## A container image from scratch with a static program; IMAGE=name:tag
+	@IMAGE='$(IMAGE)' hack/image.sh
+
+clean: ## Remove what was built here; the control plane's programs stay in their cache
+	cargo clean

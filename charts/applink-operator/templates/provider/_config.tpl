@@ -1,0 +1,11 @@
+{{/* The provider's settings, as its environment. */}}
+{{- define "applink-operator.providerConfig" -}}
+{{- with .Values.provider -}}
+APPLINK_PROVIDER_ACCESS_TOKEN_LIFETIME: {{ quote .accessTokenLifetime }}
+APPLINK_PROVIDER_REFRESH_TOKEN_LIFETIME: {{ quote .refreshTokenLifetime }}
+APPLINK_PROVIDER_REFRESH_GRACE: {{ quote .refreshGrace }}
+{{- with .scopes }}
+APPLINK_PROVIDER_SCOPES: {{ join "," . | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}

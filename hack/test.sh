@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# All the tests. Installs what they need where it can. Arguments go to cargo test: hack/test.sh --test it chart::
+set -euo pipefail
+# shellcheck source=hack/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+# The OAuth clients of other people that the provider is tried with are in Python and in JavaScript.
+interpreters() {
+  local major
+  need python3:python3 npm:npm
+  # On Debian, venv is a package of its own.
+  python3 -c 'import venv, ensurepip' 2>/dev/null || install python3-venv
+  major=$(node --version)
+  major=${major#v}
+  ((${major%%.*} >= 20)) ||
+    fail "The OAuth client in JavaScript needs Node.js 20 or newer, and this is $(node --version). Install it from https://nodejs.org."
+}
+
+need_toolchains
+stage "Python and Node.js" interpreters
+stage "other people's OAuth clients" tests/clients/setup.sh >/dev/null
+stage "control plane" tests/rig/build.sh
+stage "build" cargo test --locked --no-run
+stage "tests" cargo test --locked "$@"

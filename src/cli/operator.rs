@@ -1,0 +1,263 @@
+//! `applink operator`: the controllers.
+
+use crate::domain::duration::parse as duration;
+use crate::api::provider::{Allow, Bundled, BundledAdmin};
+use crate::api::{ClusterLinkProvider, SecretKeyRef};
+use crate::http::{AllowList, AllowListError, Guard, GuardError, GuardOptions};
+use crate::link::bootstrap::{BundledSettings, TOKEN_KEY};
+use crate::link::cache::Cache;
+use crate::link::context::{Context, Discoveries, Namespaces};
+use crate::link::controller::{self, Settings};
+use crate::link::installation::Installation;
+use crate::link::metrics::Metrics;
+use crate::link::store::Store;
+use crate::runtime::leader::{self, LeaderError};
+use crate::runtime::shutdown::Shutdown;
+use crate::runtime::telemetry::{self, LogFormat};
+use crate::web::{self, Probe};
+use clap::Args;
+use kube::api::ListParams;
+use kube::runtime::events::{Recorder, Reporter};
+use kube::{Api, Client};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Flags of `applink operator`.
+#[derive(Debug, Args)]
+pub struct OperatorArgs {
+    /// Where health and metrics are served
+    #[arg(long, env = "APPLINK_LISTEN", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+    /// The namespaces to watch, separated by commas; all when left out
+    #[arg(long, env = "APPLINK_WATCH_NAMESPACES", value_delimiter = ',')]
+    watch_namespaces: Vec<String>,
+    /// How many links are worked on at once
+    #[arg(long, env = "APPLINK_CONCURRENCY", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    concurrency: u16,
+    /// How often each link is looked at though nothing changed
+    #[arg(long, env = "APPLINK_RESYNC", default_value = "10m", value_parser = duration)]
+    resync: Duration,
+    /// A host or range that links may call though it isn't public, such as ci.example.com:8443,
+    /// 10.0.0.0/8 or http://127.0.0.1; may be given several times
+    #[arg(long, env = "APPLINK_OUTBOUND_ALLOW", value_delimiter = ',')]
+    outbound_allow: Vec<String>,
+    /// The operator's own namespace
+    #[arg(long, env = "POD_NAMESPACE", default_value = "applink-system")]
+    namespace: String,
+    /// What this instance is called in the lease
+    #[arg(long, env = "POD_NAME")]
+    identity: Option<String>,
+    /// Name of the lease
+    #[arg(long, env = "APPLINK_LEASE", default_value = "applink-operator")]
+    lease: String,
+    /// Name of the Secret with the master key
+    #[arg(long, env = "APPLINK_MASTER_KEY_SECRET", default_value = "applink-operator-master-key")]
+    master_key_secret: String,
+    /// Name of the ClusterLinkProvider to make for the bundled provider
+    #[arg(long, default_value = "bundled")]
+    bundled_provider_name: String,
+    /// Address of the bundled provider; none is set up when left out
+    #[arg(long)]
+    bundled_provider_url: Option<String>,
+    /// Address of its admin API
+    #[arg(long, requires = "bundled_provider_url")]
+    bundled_provider_admin_url: Option<String>,
+    /// Name of the Secret with its admin token
+    #[arg(long, requires = "bundled_provider_url")]
+    bundled_provider_admin_token_secret: Option<String>,
+    /// Who may use it, as the JSON of spec.allow
+    #[arg(long, default_value = r#"{"namespaces":{"all":{}}}"#)]
+    bundled_provider_allow: String,
+    /// Whether it is the default provider
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    bundled_provider_default: bool,
+    /// How log lines look
+    #[arg(long, env = "APPLINK_LOG_FORMAT", value_enum, default_value_t)]
+    log_format: LogFormat,
+    /// What is logged: a level, or target=level pairs
+    #[arg(long, env = "APPLINK_LOG_LEVEL", default_value = "info")]
+    log_level: String,
+}
+
+/// Why the operator stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// A flag's value.
+    #[error("--{flag}: {why}")]
+    Flag {
+        /// The flag.
+        flag: &'static str,
+        /// What is wrong with its value, and the way out.
+        why: String,
+    },
+    /// The allow list.
+    #[error("--outbound-allow: {0}")]
+    Allow(#[from] AllowListError),
+    /// Logging.
+    #[error("{0}")]
+    Telemetry(#[from] telemetry::TelemetryError),
+    /// No way to the API server.
+    #[error("there is no way to the API server: {0}; run in a Pod with a ServiceAccount, or set KUBECONFIG")]
+    Kube(String),
+    /// The HTTP client.
+    #[error("{0}")]
+    Guard(#[from] GuardError),
+    /// A listener.
+    #[error("can't listen on {address}: {why}; choose another address with --listen")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        why: std::io::Error,
+    },
+    /// The lease.
+    #[error("{0}")]
+    Leader(#[from] LeaderError),
+    /// The lease was lost: another instance is at work, and this one must not be.
+    #[error("the lease was lost; the operator stops so that no two are at work")]
+    LeaseLost,
+    /// The system refuses signal handlers.
+    #[error("signals can't be handled: {0}")]
+    Signals(std::io::Error),
+}
+
+fn bundled(args: &OperatorArgs) -> Result<Option<BundledSettings>, OperatorError> {
+    let Some(url) = &args.bundled_provider_url else { return Ok(None) };
+    let flag = |flag, why: &str| OperatorError::Flag { flag, why: why.to_owned() };
+    let admin = args
+        .bundled_provider_admin_url
+        .clone()
+        .ok_or_else(|| flag("bundled-provider-admin-url", "must be given with --bundled-provider-url"))?;
+    let secret = args
+        .bundled_provider_admin_token_secret
+        .clone()
+        .ok_or_else(|| flag("bundled-provider-admin-token-secret", "must be given with --bundled-provider-url"))?;
+    let allow: Allow = serde_json::from_str(&args.bundled_provider_allow).map_err(|e| OperatorError::Flag {
+        flag: "bundled-provider-allow",
+        why: format!("isn't the JSON of spec.allow ({e}); write it like {{\"namespaces\":{{\"all\":{{}}}}}}"),
+    })?;
+    Ok(Some(BundledSettings {
+        name: args.bundled_provider_name.clone(),
+        bundled: Bundled {
+            url: url.clone(),
+            admin: BundledAdmin { url: admin, token_secret_ref: SecretKeyRef { name: secret, key: TOKEN_KEY.into() } },
+            ca_bundle: None,
+        },
+        allow,
+        default: args.bundled_provider_default,
+    }))
+}
+
+/// Runs the operator until it is told to stop.
+///
+/// # Errors
+/// [`OperatorError`], one sentence for who started it.
+pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
+    telemetry::init(args.log_format, &args.log_level)?;
+    let bundled = bundled(&args)?;
+    let allow = AllowList::parse(args.outbound_allow.iter().map(String::as_str).filter(|e| !e.is_empty()))?;
+    if args.resync < Duration::from_secs(1) {
+        return Err(OperatorError::Flag { flag: "resync", why: "must be at least 1s".into() });
+    }
+    let shutdown = Shutdown::on_signals().map_err(OperatorError::Signals)?;
+    let guard = Guard::new(allow, GuardOptions::default())?;
+    let client = client().await?;
+    let identity = args.identity.clone().filter(|i| !i.is_empty()).unwrap_or_else(random_identity);
+    let metrics = Metrics::default();
+    let ctx = Arc::new(Context {
+        store: Store::new(client.clone(), &args.namespace),
+        installation: Installation::new(args.master_key_secret.clone()),
+        recorder: Recorder::new(
+            client.clone(),
+            Reporter { controller: "applink-operator".into(), instance: Some(identity.clone()) },
+        ),
+        namespace: args.namespace.clone(),
+        connections: crate::link::connections::Connections::default(),
+        discoveries: Discoveries::default(),
+        namespaces: Namespaces::default(),
+        links: Cache::default(),
+        link_providers: Cache::default(),
+        cluster_providers: Cache::default(),
+        own: Mutex::default(),
+        memos: Mutex::default(),
+        identity: identity.clone(),
+        client: client.clone(),
+        metrics: metrics.clone(),
+        guard,
+    });
+    let listener = tokio::net::TcpListener::bind(args.listen)
+        .await
+        .map_err(|why| OperatorError::Listen { address: args.listen, why })?;
+    let counted = ctx.clone();
+    let probe = Probe::new(move || {
+        counted.count_links();
+        counted.metrics.text()
+    });
+    let serving = tokio::spawn(web::serve(listener, probe.clone(), shutdown.triggered()));
+
+    tokio::select! {
+        () = crds_served(&client) => {}
+        () = shutdown.triggered() => return Ok(()),
+    }
+    probe.set_ready(true);
+    let leadership = tokio::select! {
+        won = leader::lead(client, &args.namespace, &args.lease, &identity) => won?,
+        () = shutdown.triggered() => return Ok(()),
+    };
+    tracing::info!(identity = %identity, lease = %args.lease, "leading");
+    let settings = Settings {
+        namespaces: args.watch_namespaces.iter().filter(|n| !n.is_empty()).cloned().collect(),
+        concurrency: usize::from(args.concurrency),
+        resync: args.resync,
+        bundled,
+    };
+    let work = controller::run(ctx, settings, shutdown.triggered());
+    let lost = tokio::select! {
+        () = work => false,
+        () = leadership.lost() => true,
+    };
+    probe.set_ready(false);
+    if lost {
+        return Err(OperatorError::LeaseLost);
+    }
+    leadership.release().await;
+    shutdown.trigger();
+    // A health listener that fails at the very end is nobody's trouble.
+    let _ = serving.await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn client() -> Result<Client, OperatorError> {
+    let mut config = kube::Config::infer().await.map_err(|e| OperatorError::Kube(e.to_string()))?;
+    config.connect_timeout = Some(Duration::from_secs(10));
+    config.write_timeout = Some(Duration::from_secs(30));
+    Client::try_from(config).map_err(|e| OperatorError::Kube(e.to_string()))
+}
+
+/// Waits until the API server serves our kinds: the chart brings CRDs and operator together.
+async fn crds_served(client: &Client) {
+    let api: Api<ClusterLinkProvider> = Api::all(client.clone());
+    let mut wait = Duration::from_millis(200);
+    loop {
+        match api.list_metadata(&ListParams::default().limit(1)).await {
+            Ok(_) => return,
+            Err(kube::Error::Api(s)) => {
+                tracing::info!(status = s.code, "the API server doesn't serve ClusterLinkProviders yet; are the CRDs installed?");
+            }
+            Err(_) => tracing::warn!("the API server doesn't answer"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_secs(5));
+    }
+}
+
+fn random_identity() -> String {
+    let mut bytes = [0u8; 8];
+    // The identity must differ, not be secret; without randomness the time differs.
+    if getrandom::fill(&mut bytes).is_err() {
+        bytes = jiff::Timestamp::now().as_microsecond().to_be_bytes();
+    }
+    format!("applink-{}", bytes.iter().map(|b| format!("{b:02x}")).collect::<String>())
+}

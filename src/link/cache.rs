@@ -1,0 +1,162 @@
+//! What the watches saw last. Several sources (one a watched namespace) may fill one cache.
+
+use futures::{Stream, TryStreamExt as _};
+use kube::ResourceExt;
+use kube::runtime::watcher::{self, Event};
+use std::collections::{HashMap, HashSet};
+use std::pin::pin;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Namespace (empty for cluster-scoped objects) and name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl Key {
+    /// The key of an object.
+    pub fn of<K: ResourceExt>(object: &K) -> Self {
+        Self { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+    }
+
+    /// A key from its parts.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+/// A change that a watch saw.
+pub enum Change<'a, K> {
+    /// There now; with what was there before.
+    Now(&'a Arc<K>, Option<Arc<K>>),
+    /// Gone.
+    Gone(Arc<K>),
+    /// The source is complete, for the first time or again.
+    Synced,
+}
+
+/// Objects by key.
+pub struct Cache<K> {
+    map: RwLock<HashMap<Key, Arc<K>>>,
+}
+
+impl<K> Default for Cache<K> {
+    fn default() -> Self {
+        Self { map: RwLock::default() }
+    }
+}
+
+fn version<K: ResourceExt>(object: &K) -> u64 {
+    object.resource_version().and_then(|v| v.parse().ok()).unwrap_or_default()
+}
+
+impl<K: ResourceExt> Cache<K> {
+    /// The object of a key.
+    pub fn get(&self, key: &Key) -> Option<Arc<K>> {
+        self.map.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    /// All objects.
+    pub fn all(&self) -> Vec<Arc<K>> {
+        self.map.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.map.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes in an object that a write of ours gave back, unless the watch was faster.
+    pub fn learn(&self, object: K) {
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = map.get_mut(&Key::of(&object))
+            && known.uid() == object.uid()
+            && version(known.as_ref()) < version(&object)
+        {
+            *known = Arc::new(object);
+        }
+    }
+
+    fn put(&self, object: Arc<K>) -> Option<Arc<K>> {
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        map.insert(Key::of(object.as_ref()), object)
+    }
+
+    fn remove(&self, key: &Key) -> Option<Arc<K>> {
+        self.map.write().unwrap_or_else(PoisonError::into_inner).remove(key)
+    }
+
+    /// Fills the cache from a watch of one namespace, or of all, and tells each change; for as long
+    /// as the stream goes on.
+    pub async fn follow(
+        &self,
+        namespace: Option<&str>,
+        stream: impl Stream<Item = Result<Event<K>, watcher::Error>>,
+        mut changed: impl FnMut(Change<'_, K>),
+    ) {
+        let mut stream = pin!(stream);
+        let mut seen = HashSet::new();
+        loop {
+            match stream.try_next().await {
+                Ok(Some(Event::Init)) => seen.clear(),
+                Ok(Some(Event::InitApply(object))) => {
+                    seen.insert(Key::of(&object));
+                    self.now(object, &mut changed);
+                }
+                Ok(Some(Event::InitDone)) => {
+                    let missing: Vec<Key> = {
+                        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+                        let ours = |k: &&Key| namespace.is_none_or(|n| n == k.namespace) && !seen.contains(*k);
+                        map.keys().filter(ours).cloned().collect()
+                    };
+                    for key in missing {
+                        self.remove(&key).into_iter().for_each(|o| changed(Change::Gone(o)));
+                    }
+                    seen = HashSet::new();
+                    changed(Change::Synced);
+                }
+                Ok(Some(Event::Apply(object))) => self.now(object, &mut changed),
+                Ok(Some(Event::Delete(object))) => {
+                    self.remove(&Key::of(&object));
+                    changed(Change::Gone(Arc::new(object)));
+                }
+                Ok(None) => return,
+                // The watcher starts over by itself, with back-off.
+                Err(e) => tracing::warn!(error = %Brief(&e), "a watch was interrupted"),
+            }
+        }
+    }
+
+    fn now(&self, object: K, changed: &mut impl FnMut(Change<'_, K>)) {
+        let object = Arc::new(object);
+        let before = self.put(object.clone());
+        changed(Change::Now(&object, before));
+    }
+}
+
+/// An error of the API server without the text that may quote an object.
+pub struct Brief<'a>(pub &'a watcher::Error);
+
+impl std::fmt::Display for Brief<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let brief = |e: &kube::Error| match e {
+            kube::Error::Api(s) => format!("HTTP {} {}", s.code, s.reason),
+            _ => "no answer".to_owned(),
+        };
+        match self.0 {
+            watcher::Error::InitialListFailed(e) => write!(f, "list failed: {}", brief(e)),
+            watcher::Error::WatchStartFailed(e) => write!(f, "watch failed: {}", brief(e)),
+            watcher::Error::WatchError(s) => write!(f, "watch ended: HTTP {} {}", s.code, s.reason),
+            watcher::Error::WatchFailed(e) => write!(f, "watch failed: {}", brief(e)),
+            _ => f.write_str("watch failed"),
+        }
+    }
+}

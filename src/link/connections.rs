@@ -1,0 +1,162 @@
+//! Connections to provider services: made from a provider object and its credential, checked,
+//! and kept for a while, so that ten thousand links don't ask ten thousand times who a provider is,
+//! and a dead one is tried once and not by each of its links.
+
+use super::problem::Problem;
+use crate::api::link::ProviderKind;
+use crate::api::provider::Bundled;
+use crate::domain::{AuthMethod, ClientId, SecretString};
+use crate::http::{CaBundle, Guard, Trust};
+use crate::provider::bundled::BundledProvider;
+use crate::provider::{Proof, Provider, ProviderInfo};
+use base64::Engine as _;
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use url::Url;
+
+/// How long a provider is taken to be what it said it is.
+const FRESH: Duration = Duration::from_secs(60);
+/// How long a provider that failed isn't tried again.
+const FAILED: Duration = Duration::from_secs(3);
+
+/// A provider that answered.
+pub struct Connected {
+    /// Its adapter.
+    pub provider: Box<dyn Provider>,
+    /// Who it says it is.
+    pub info: ProviderInfo,
+    /// Whether it was seen to refuse a wrong secret since it started.
+    controlled: Mutex<bool>,
+}
+
+impl Connected {
+    /// Proves credentials. A provider that takes any secret proves nothing: so after the first
+    /// success a random one must be refused.
+    pub async fn prove(&self, id: &ClientId, secret: &SecretString, method: AuthMethod) -> Proof {
+        let proof = self.provider.prove(&self.info, id, secret, method).await;
+        if proof != Proof::Authenticated || *self.controlled.lock().unwrap_or_else(PoisonError::into_inner) {
+            return proof;
+        }
+        let Some(wrong) = random_secret() else { return Proof::Unproved };
+        if self.provider.prove(&self.info, id, &wrong, method).await != Proof::Refused {
+            return Proof::Unproved;
+        }
+        *self.controlled.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        proof
+    }
+}
+
+/// A random secret of the derived ones' form.
+pub fn random_secret() -> Option<SecretString> {
+    let mut bytes = [0u8; 32];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes).into())
+}
+
+struct Entry {
+    /// What it was made from.
+    version: String,
+    at: Instant,
+    result: Result<Arc<Connected>, Problem>,
+}
+
+/// The connections that there are.
+#[derive(Default)]
+pub struct Connections {
+    entries: Mutex<HashMap<String, Entry>>,
+    /// One attempt at a time for each provider.
+    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Connections {
+    fn fresh(&self, uid: &str, version: &str) -> Option<Result<Arc<Connected>, Problem>> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = entries.get(uid).filter(|e| e.version == version)?;
+        let keep = if entry.result.is_ok() { FRESH } else { FAILED };
+        (entry.at.elapsed() < keep).then(|| entry.result.clone())
+    }
+
+    /// The connection to a provider, as it is known or made by `connect`.
+    ///
+    /// # Errors
+    /// What `connect` said, now or a moment ago.
+    pub async fn get<F>(&self, uid: &str, version: &str, connect: F) -> Result<Arc<Connected>, Problem>
+    where
+        F: Future<Output = Result<Connected, Problem>>,
+    {
+        if let Some(known) = self.fresh(uid, version) {
+            return known;
+        }
+        let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(uid.to_owned()).or_default().clone();
+        let _turn = turn.lock().await;
+        if let Some(known) = self.fresh(uid, version) {
+            return known;
+        }
+        let result = connect.await.map(Arc::new);
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Ok(new), Some(Ok(old))) = (&result, entries.get(uid).map(|e| &e.result))
+            && new.info.instance == old.info.instance
+        {
+            let seen = *old.controlled.lock().unwrap_or_else(PoisonError::into_inner);
+            *new.controlled.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        }
+        entries.insert(uid.to_owned(), Entry { version: version.to_owned(), at: Instant::now(), result: result.clone() });
+        result
+    }
+
+    /// Remembers that a provider just failed, so that its other links don't each find out.
+    pub fn failed(&self, uid: &str, problem: &Problem) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = entries.get_mut(uid) {
+            entry.at = Instant::now();
+            entry.result = Err(problem.clone());
+        }
+    }
+
+    /// Forgets a provider: its object or its credential changed.
+    pub fn forget(&self, uid: &str) {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if turns.get(uid).is_some_and(|t| Arc::strong_count(t) == 1) {
+            turns.remove(uid);
+        }
+    }
+}
+
+/// Connects to a bundled provider.
+///
+/// # Errors
+/// [`Problem`] when its address or certificates can't be used, it doesn't answer, or it calls
+/// itself by another issuer.
+pub async fn connect(
+    guard: &Guard,
+    kind: ProviderKind,
+    bundled: &Bundled,
+    token: SecretString,
+) -> Result<Connected, Problem> {
+    let admin = Url::parse(&bundled.admin.url)
+        .map_err(|_| Problem::edit("InvalidSpec", "spec.bundled.admin.url isn't a URL"))?;
+    let ca = bundled
+        .ca_bundle
+        .as_deref()
+        .map(|pem| CaBundle::parse(pem.as_bytes()))
+        .transpose()
+        .map_err(|e| Problem::edit("InvalidSpec", format!("spec.bundled.caBundle {e}")))?;
+    // The platform team's word is good for any address; a tenant's isn't.
+    let trust = match kind {
+        ProviderKind::ClusterLinkProvider => Trust::Trusted,
+        ProviderKind::LinkProvider => Trust::Guarded,
+    };
+    let provider = BundledProvider::new(guard.client(trust, ca), admin, token);
+    let info = Provider::info(&provider).await.map_err(|e| Problem::from(&e))?;
+    if info.issuer != bundled.url {
+        return Err(Problem::edit(
+            "IssuerMismatch",
+            "spec.bundled.url isn't the issuer that the provider at spec.bundled.admin.url calls itself; make them the \
+             same",
+        ));
+    }
+    Ok(Connected { provider: Box::new(provider), info, controlled: Mutex::new(false) })
+}

@@ -1,0 +1,249 @@
+//! What a pass works with: the API server, the caches, the connections, and what is remembered
+//! of each link from one pass to the next. Nothing here decides.
+
+use super::cache::{Cache, Key};
+use super::claim::Claim;
+use super::connections::Connections;
+use super::facts::SecretId;
+use super::grant::Grant;
+use super::installation::Installation;
+use super::metrics::Metrics;
+use super::problem::Problem;
+use super::providers::ProviderView;
+use super::store::Store;
+use crate::api::link::ProviderKind;
+use crate::api::{ApplicationLink, ClusterLinkProvider, LinkProvider, names};
+use crate::domain::keyring::digest_hex;
+use crate::http::{Guard, HttpClient};
+use crate::outgoing::{Issuer, ServerEndpoints, discover};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::runtime::events::Recorder;
+use kube::{Api, Client, Resource as _, ResourceExt as _};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What passes share.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// The operator's namespace.
+    pub namespace: String,
+    /// This operator instance.
+    pub identity: String,
+    /// The guarded HTTP client.
+    pub guard: Guard,
+    /// The operator's records.
+    pub store: Store,
+    /// The providers' connections.
+    pub connections: Connections,
+    /// What discovery said.
+    pub discoveries: Discoveries,
+    /// The namespaces' UIDs and labels.
+    pub namespaces: Namespaces,
+    /// The master keys.
+    pub installation: Installation,
+    /// Who is told what happened.
+    pub recorder: Recorder,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The links.
+    pub links: Cache<ApplicationLink>,
+    /// The providers of namespaces.
+    pub link_providers: Cache<LinkProvider>,
+    /// The providers of the cluster.
+    pub cluster_providers: Cache<ClusterLinkProvider>,
+    /// Our own Secrets, by key.
+    pub own: Mutex<HashMap<Key, OwnMeta>>,
+    /// What is remembered of each link, by its UID.
+    pub memos: Mutex<HashMap<String, Memo>>,
+}
+
+/// What is known of a Secret of ours without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnMeta {
+    /// Its UID.
+    pub uid: String,
+    /// UIDs of the links or the provider that it belongs to.
+    pub owners: Vec<String>,
+}
+
+/// What is remembered of a link. All of it may be lost: a restart only costs another try.
+#[derive(Debug, Clone, Default)]
+pub struct Memo {
+    /// Failures since the last success.
+    pub attempts: u32,
+    /// Requests without an answer since the last one with.
+    pub unanswered: u32,
+    /// A token request that was refused for good, and the state of the link then.
+    pub refused: Option<(String, String, Problem)>,
+}
+
+impl Context {
+    /// All providers that this operator serves.
+    pub fn providers(&self) -> Vec<ProviderView> {
+        let namespaced = self.link_providers.all().into_iter().map(|p| ProviderView::from(p.as_ref()));
+        let cluster = self.cluster_providers.all();
+        let ours = cluster.iter().filter(|p| self.serves(p)).map(|p| ProviderView::from(p.as_ref()));
+        namespaced.chain(ours).collect()
+    }
+
+    /// Whether a `ClusterLinkProvider` is for this operator: it says so, or it says nothing.
+    pub fn serves(&self, provider: &ClusterLinkProvider) -> bool {
+        provider.labels().get(names::OPERATOR_NAMESPACE).is_none_or(|n| *n == self.namespace)
+    }
+
+    /// The grant of a link, if it has or had an outgoing part.
+    ///
+    /// # Errors
+    /// [`Problem`] when it can't be read.
+    pub async fn grant_of(&self, link: &ApplicationLink) -> Result<Option<(Grant, String)>, Problem> {
+        let uid = link.uid().unwrap_or_default();
+        let known = || {
+            let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+            own.contains_key(&Key::new(self.namespace.as_str(), format!("applink-grant-{uid}")))
+        };
+        if link.spec.outgoing.is_none() && !known() {
+            return Ok(None);
+        }
+        self.store.grant(&uid).await
+    }
+
+    /// The Secrets in a namespace that belong to a link.
+    pub fn own_secrets(&self, namespace: &str, link_uid: &str) -> Vec<SecretId> {
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        own.iter()
+            .filter(|(k, m)| k.namespace == namespace && m.owners.iter().any(|o| o == link_uid))
+            .map(|(k, m)| SecretId { name: k.name.clone(), uid: m.uid.clone() })
+            .collect()
+    }
+
+    /// The request that was refused for good, unless the link was touched since.
+    pub fn refused(&self, link: &ApplicationLink) -> Option<(String, Problem)> {
+        let memos = self.memos.lock().unwrap_or_else(PoisonError::into_inner);
+        let (state, fingerprint, problem) = memos.get(&link.uid().unwrap_or_default())?.refused.clone()?;
+        (state == state_of(link)).then_some((fingerprint, problem))
+    }
+
+    /// Changes what is remembered of a link.
+    pub fn remember<T>(&self, link_uid: &str, change: impl FnOnce(&mut Memo) -> T) -> T {
+        let mut memos = self.memos.lock().unwrap_or_else(PoisonError::into_inner);
+        change(memos.entry(link_uid.to_owned()).or_default())
+    }
+
+    /// Counts the links for the metrics.
+    pub fn count_links(&self) {
+        let links = self.links.all();
+        let ready = |l: &&Arc<ApplicationLink>| {
+            l.status.as_ref().is_some_and(|s| {
+                s.conditions.iter().any(|c| c.type_ == "Ready" && c.status == crate::api::ConditionStatus::True)
+            })
+        };
+        let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
+        self.metrics.ready.set(count(links.iter().filter(ready).count()));
+        self.metrics.links.set(count(links.len()));
+    }
+
+    /// Whether a provider is there and not being deleted, asked of the API server itself.
+    ///
+    /// # Errors
+    /// [`Problem`] when it doesn't answer.
+    pub async fn provider_stands(&self, claim: &Claim, namespace: &str) -> Result<bool, Problem> {
+        let what = format!("{} {}", claim.kind.as_str(), claim.name);
+        let problem = |e| Problem::kube(&what, &e);
+        let meta = match claim.kind {
+            ProviderKind::LinkProvider => {
+                let api: Api<LinkProvider> = Api::namespaced(self.client.clone(), namespace);
+                api.get_opt(&claim.name).await.map_err(problem)?.map(|p| p.metadata)
+            }
+            ProviderKind::ClusterLinkProvider => {
+                let api: Api<ClusterLinkProvider> = Api::all(self.client.clone());
+                api.get_opt(&claim.name).await.map_err(problem)?.map(|p| p.metadata)
+            }
+        };
+        Ok(meta.is_some_and(|m| m.deletion_timestamp.is_none() && m.uid.as_deref() == Some(&claim.uid)))
+    }
+}
+
+/// The state of a link after which a refused request is worth another try: any edit of the spec
+/// or of an annotation.
+pub fn state_of(link: &ApplicationLink) -> String {
+    let annotations: String = link.annotations().iter().map(|(k, v)| format!("{k}={v}\n")).collect();
+    format!("{} {}", link.meta().generation.unwrap_or_default(), digest_hex(&annotations))
+}
+
+/// A namespace as links need it.
+#[derive(Debug)]
+pub struct Space {
+    /// Its UID.
+    pub uid: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// The namespaces that were read lately.
+#[derive(Default)]
+pub struct Namespaces(Mutex<HashMap<String, (Instant, Arc<Space>)>>);
+
+impl Namespaces {
+    /// How long one is taken to be as it was. A relabelled namespace is noticed this late.
+    const FRESH: Duration = Duration::from_secs(15);
+
+    /// A namespace.
+    ///
+    /// # Errors
+    /// [`Problem`] when it can't be read.
+    pub async fn get(&self, client: &Client, name: &str) -> Result<Arc<Space>, Problem> {
+        if let Some((at, space)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name)
+            && at.elapsed() < Self::FRESH
+        {
+            return Ok(space.clone());
+        }
+        let api: Api<Namespace> = Api::all(client.clone());
+        let found = api.get_metadata(name).await.map_err(|e| Problem::kube(&format!("namespace {name}"), &e))?;
+        let space = Arc::new(Space { uid: found.uid().unwrap_or_default(), labels: found.labels().clone() });
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        map.retain(|_, (at, _)| at.elapsed() < Self::FRESH);
+        map.insert(name.to_owned(), (Instant::now(), space.clone()));
+        Ok(space)
+    }
+}
+
+type Discovered = Result<ServerEndpoints, Problem>;
+
+/// What discovery said of each issuer, and when.
+#[derive(Default)]
+pub struct Discoveries(Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<(Instant, Discovered)>>>>>);
+
+impl Discoveries {
+    const FRESH: Duration = Duration::from_secs(600);
+    const FAILED: Duration = Duration::from_secs(5);
+    const MOST: usize = 4096;
+
+    /// The endpoints of an issuer; asked once for all links that wait for it.
+    ///
+    /// # Errors
+    /// [`Problem`] as discovery gave it, now or a moment ago.
+    pub async fn get(&self, http: &HttpClient, issuer: &Issuer) -> Discovered {
+        let slot = {
+            let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if map.len() >= Self::MOST {
+                map.retain(|_, slot| Arc::strong_count(slot) > 1);
+            }
+            map.entry(issuer.as_str().to_owned()).or_default().clone()
+        };
+        let mut slot = slot.lock().await;
+        if let Some((at, known)) = slot.as_ref() {
+            let keep = if known.is_ok() { Self::FRESH } else { Self::FAILED };
+            if at.elapsed() < keep {
+                return known.clone();
+            }
+        }
+        let found = discover(http, issuer).await.map_err(|e| Problem {
+            message: format!("spec.outgoing.oauth2.server.custom.issuer: {e}"),
+            ..Problem::from(&e)
+        });
+        *slot = Some((Instant::now(), found.clone()));
+        found
+    }
+}

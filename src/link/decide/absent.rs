@@ -1,0 +1,107 @@
+//! The end of a link: unregister, revoke, let go; the finalizer last. It reads no spec, so a bad
+//! one can't block it.
+
+use super::Effect;
+use crate::link::claim::Claim;
+use crate::link::derive::{self, Standing};
+use crate::link::facts::Observed;
+use crate::link::plan::Plan;
+use crate::link::problem::{Mend, Problem};
+use jiff::Timestamp;
+
+pub(super) fn decide(seen: &Observed, retain: bool, force: bool, now: Timestamp) -> Plan {
+    let mut closing = Vec::new();
+    let mut pending = None;
+    if retain {
+        closing.extend(seen.strays.iter().cloned().map(Effect::ReleaseSecret));
+    } else {
+        unregister(seen, force, &mut closing, &mut pending);
+    }
+    if seen.grant.is_some() {
+        if retain {
+            closing.push(Effect::DropGrant);
+        } else {
+            let expired = seen
+                .grant
+                .as_ref()
+                .is_some_and(|(g, _)| g.refresh_token.is_none() && g.access.as_ref().is_none_or(|a| a.expires_at <= now));
+            if expired {
+                closing.push(Effect::DropGrant);
+            } else {
+                revoke(seen, force, &mut closing);
+            }
+        }
+    }
+    if pending.is_none() && seen.finalizer {
+        closing.push(Effect::Finish);
+    }
+    let pending = pending.map(|p| Problem {
+        // A deletion that waits isn't stalled: it goes on by itself when what is missing is back.
+        mend: if p.mend == Mend::Edit { Mend::Wait } else { p.mend },
+        message: format!(
+            "deletion waits: {}; to let go without undoing it there, annotate the link with {}=true",
+            p.message,
+            crate::api::names::FORCE_DELETE
+        ),
+        ..p
+    });
+    Plan { opening: vec![], incoming: None, outgoing: None, closing, pending }
+}
+
+/// Unregisters the clients of all places that aren't wanted; gives back the claims that must stay.
+pub(super) fn unregister(
+    seen: &Observed,
+    force: bool,
+    effects: &mut Vec<Effect>,
+    pending: &mut Option<Problem>,
+) -> Vec<Claim> {
+    let mut left = Vec::new();
+    for place in &seen.elsewhere {
+        let keys = match &seen.keys {
+            Ok(keys) => keys,
+            Err(_) if force => continue,
+            Err(problem) => {
+                pending.get_or_insert_with(|| problem.clone());
+                left.push(place.claim.clone());
+                continue;
+            }
+        };
+        match &place.client {
+            Ok((identity, Some(client))) => {
+                let Some(id) = derive::client_id(keys, identity, &seen.namespace, &seen.name) else { continue };
+                let standing = derive::standing(
+                    keys,
+                    identity,
+                    &id,
+                    client.owner.as_ref(),
+                    &seen.namespace,
+                    &seen.namespace_uid,
+                    &seen.name,
+                    &seen.uid,
+                );
+                // What isn't ours isn't touched, also when our claim says that it should be.
+                if standing == Standing::Ours {
+                    effects.push(Effect::Unregister(place.claim.clone(), id, client.version.clone()));
+                }
+            }
+            Ok((_, None)) => {}
+            Err(_) if force => {}
+            Err(problem) => {
+                pending.get_or_insert_with(|| problem.clone());
+                left.push(place.claim.clone());
+            }
+        }
+    }
+    left
+}
+
+/// Revokes the grant where that is possible, and drops its record.
+pub(super) fn revoke(seen: &Observed, force: bool, effects: &mut Vec<Effect>) {
+    if let Some((grant, _)) = &seen.grant {
+        // A forced deletion doesn't call anybody: that is what it is for.
+        if !force && grant.dead.is_none() && grant.revocation().is_some() {
+            effects.push(Effect::Revoke(Box::new(grant.clone())));
+        }
+        effects.push(Effect::DropGrant);
+    }
+}

@@ -1,0 +1,214 @@
+//! What is to be done: `(goal, observed, now) -> Plan`. Pure, and the only place that decides.
+//!
+//! It never reads status conditions, only facts. Each of `incoming`, `outgoing` and `absent` is
+//! an ordered chain: the first thing that stands in the way ends it.
+
+mod absent;
+mod incoming;
+mod outgoing;
+
+use super::content::{Data, SecretGoal};
+use super::facts::{Observed, OwnSecret, SecretFact};
+use super::plan::{Effect, Over, Part, Plan};
+use super::problem::Problem;
+use super::validate::ValidatedLink;
+use crate::api::names;
+use jiff::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use incoming::IncomingView;
+pub use outgoing::{Token, published, token_secret, token_view};
+
+/// What a link is to become.
+#[derive(Debug, Clone)]
+pub enum Goal {
+    /// As the spec says.
+    Present(Box<ValidatedLink>),
+    /// Gone.
+    Absent {
+        /// Clients, grants and Secrets stay.
+        retain: bool,
+        /// What can't be undone at the other side is left.
+        force: bool,
+    },
+}
+
+/// A plan, and what is known beside it for the status.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// What is to be done.
+    pub plan: Plan,
+    /// The client, once the plan is done.
+    pub incoming: Option<IncomingView>,
+    /// The token that is published now.
+    pub token: Option<Token>,
+}
+
+/// Decides.
+pub fn decide(goal: &Goal, seen: &Observed, now: Timestamp) -> Decision {
+    match goal {
+        Goal::Present(link) => present(link, seen, now),
+        Goal::Absent { retain, force } => {
+            Decision { plan: absent::decide(seen, *retain, *force, now), incoming: None, token: None }
+        }
+    }
+}
+
+fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
+    let mut view = None;
+    let mut token = None;
+    let (mut in_part, mut out_part) = (None, None);
+    match &seen.keys {
+        Err(problem) => {
+            in_part = link.incoming.as_ref().map(|_| Part::blocked(problem.clone()));
+            out_part = link.outgoing.as_ref().map(|_| Part::blocked(problem.clone()));
+        }
+        Ok(keys) => {
+            if let (Some(goal), Some(facts)) = (&link.incoming, &seen.incoming) {
+                let (part, v) = incoming::decide(goal, seen, facts, keys);
+                in_part = Some(part);
+                view = v;
+            }
+            if let (Some(goal), Some(facts)) = (&link.outgoing, &seen.outgoing) {
+                let (part, t) = outgoing::decide(goal, link.suspend, seen, facts, keys, now);
+                out_part = Some(part);
+                token = t;
+            }
+        }
+    }
+    if link.suspend {
+        in_part = in_part.map(suspended);
+        out_part = out_part.map(suspended);
+        let plan =
+            Plan { opening: vec![], incoming: in_part, outgoing: out_part, closing: vec![], pending: None };
+        return Decision { plan, incoming: view, token };
+    }
+    let wanted = seen.incoming.as_ref().and_then(|i| i.place.as_ref().ok()).map(|p| p.claim.clone());
+    let (closing, pending) = leave(link, seen, in_part.as_ref(), out_part.as_ref());
+    let mut plan = Plan { opening: vec![], incoming: in_part, outgoing: out_part, closing, pending };
+    let mut claims = seen.claims.clone();
+    // A claim stands before the first call that could leave something behind.
+    if let Some(claim) = wanted.filter(|c| !claims.contains(c))
+        && plan.incoming.as_ref().is_some_and(|p| !p.effects.is_empty())
+    {
+        claims.push(claim);
+    }
+    if plan.effects().next().is_some() && (!seen.finalizer || claims != seen.claims) {
+        plan.opening.push(Effect::Claim(claims));
+    }
+    Decision { plan, incoming: view, token }
+}
+
+/// Leaves the places, the grant and the Secrets that aren't wanted any more: once what is wanted
+/// is there.
+fn leave(
+    link: &ValidatedLink,
+    seen: &Observed,
+    incoming: Option<&Part>,
+    outgoing: Option<&Part>,
+) -> (Vec<Effect>, Option<Problem>) {
+    let ok = |p: Option<&Part>| p.is_none_or(|p| p.verdict.is_ok());
+    let mut effects = Vec::new();
+    let mut pending = None;
+    if ok(incoming) && !seen.elsewhere.is_empty() {
+        let mut left = absent::unregister(seen, false, &mut effects, &mut pending);
+        let keep: Vec<_> = seen
+            .claims
+            .iter()
+            .chain(seen.incoming.iter().filter_map(|i| i.place.as_ref().ok()).map(|p| &p.claim))
+            .filter(|c| !seen.elsewhere.iter().any(|e| e.claim == **c))
+            .cloned()
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        left.splice(0..0, keep);
+        effects.push(Effect::Unclaim(left));
+    }
+    if link.outgoing.is_none() && seen.grant.is_some() {
+        absent::revoke(seen, false, &mut effects);
+    }
+    if ok(incoming) && ok(outgoing) {
+        effects.extend(seen.strays.iter().cloned().map(Effect::DeleteSecret));
+    }
+    (effects, pending)
+}
+
+/// A suspended part does nothing; it is well only if there was nothing to do.
+fn suspended(part: Part) -> Part {
+    if part.effects.is_empty() {
+        return part;
+    }
+    let verdict = part.verdict.and_then(|()| {
+        Err(Problem::edit("Suspended", "the link is suspended and not as it should be; set spec.suspend to false to have it put right"))
+    });
+    Part { effects: vec![], verdict }
+}
+
+/// The labels that stand on every Secret that a link writes.
+fn own_labels(goal: &SecretGoal, seen: &Observed, component: &str) -> BTreeMap<String, String> {
+    let mut labels = goal.labels.clone();
+    labels.insert(names::MANAGED_BY.into(), names::MANAGED_BY_VALUE.into());
+    labels.insert(names::COMPONENT.into(), component.into());
+    // A label holds 63 characters, a name may have 253.
+    if seen.name.len() <= 63 {
+        labels.insert(names::LINK_NAME.into(), seen.name.clone());
+    }
+    labels
+}
+
+/// Whether a Secret of ours is just as wanted.
+fn is_as_wanted(
+    found: &OwnSecret,
+    labels: &BTreeMap<String, String>,
+    annotations: &BTreeMap<String, String>,
+    data: &Data,
+) -> bool {
+    let all_in = |want: &BTreeMap<String, String>, have: &BTreeMap<String, String>| {
+        want.iter().all(|(k, v)| have.get(k) == Some(v))
+    };
+    let over = over(found, labels, annotations, data.iter().map(|(k, _)| k.as_str()));
+    found.marked
+        && data.is_in(&found.data)
+        && all_in(labels, &found.labels)
+        && all_in(annotations, &found.annotations)
+        && over.drop_keys.is_empty()
+        && over.drop_labels.is_empty()
+        && over.drop_annotations.is_empty()
+}
+
+/// What a write onto a Secret of ours must know: which keys we wrote once and don't want now.
+fn over<'a>(
+    found: &OwnSecret,
+    labels: &BTreeMap<String, String>,
+    annotations: &BTreeMap<String, String>,
+    keys: impl Iterator<Item = &'a str>,
+) -> Over {
+    let keys: BTreeSet<&str> = keys.collect();
+    let drop = |own: &BTreeSet<String>, wanted: &dyn Fn(&str) -> bool| -> Vec<String> {
+        own.iter().filter(|k| !wanted(k)).cloned().collect()
+    };
+    Over {
+        uid: found.uid.clone(),
+        resource_version: found.resource_version.clone(),
+        drop_keys: drop(&found.own_keys, &|k| keys.contains(k)),
+        drop_labels: drop(&found.own_labels, &|k| labels.contains_key(k)),
+        drop_annotations: drop(&found.own_annotations, &|k| annotations.contains_key(k)),
+    }
+}
+
+/// The Secret of ours, if it is there and of the wanted type; or what stands in the way.
+fn writable<'a>(fact: &'a SecretFact, goal: &SecretGoal) -> Result<Option<&'a OwnSecret>, Problem> {
+    match fact {
+        SecretFact::Absent => Ok(None),
+        SecretFact::Foreign(p) | SecretFact::Unknown(p) => Err(p.clone()),
+        SecretFact::Own(own) if own.type_ != goal.type_ => Err(Problem::edit(
+            "SecretTypeFixed",
+            format!(
+                "Secret {} has the type {}, which Kubernetes doesn't let anybody change; delete that Secret and it is \
+                 made anew as {}, or give it another name",
+                goal.name, own.type_, goal.type_
+            ),
+        )),
+        SecretFact::Own(own) => Ok(Some(own)),
+    }
+}

@@ -1,0 +1,375 @@
+//! The outgoing part: a token got, kept, refreshed before it ends, and published.
+
+use super::{Effect, Part, is_as_wanted, over, own_labels, writable};
+use crate::api::names;
+use crate::domain::keyring::digest_hex;
+use crate::domain::{ExposeSecret as _, KeyRing};
+use crate::link::content::{self, Data, SecretGoal, Slot, Values};
+use crate::link::facts::{Observed, OutgoingFacts, OwnSecret, SecretFact};
+use crate::link::grant::{Access, Binding, Grant, Kept, LinkRef};
+use crate::link::plan::{Publication, TokenPlan};
+use crate::link::problem::Problem;
+use crate::link::validate::{GrantGoal, OutgoingGoal, ServerGoal};
+use crate::outgoing::{ClientCredentials, ServerEndpoints, next_refresh};
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+
+/// The published token, for the status and the schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Token {
+    /// When it was got.
+    pub issued_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// When the next one is asked for.
+    pub next_refresh: Timestamp,
+}
+
+const PURPOSE_REQUEST: &str = "token request";
+const PURPOSE_CONTENT: &str = "published token";
+
+pub(super) fn decide(
+    goal: &OutgoingGoal,
+    suspended: bool,
+    seen: &Observed,
+    facts: &OutgoingFacts,
+    keys: &KeyRing,
+    now: Timestamp,
+) -> (Part, Option<Token>) {
+    let published = match &facts.secret {
+        SecretFact::Own(own) => published(own, goal, keys),
+        _ => None,
+    };
+    let token = |a: &Access| token_view(goal, &seen.uid, a);
+    let shown = published.as_ref().map(token);
+    let blocked = |problem: Problem| (Part::blocked(problem), shown);
+
+    let own = match writable(&facts.secret, &goal.secret) {
+        Ok(own) => own,
+        Err(problem) => return blocked(problem),
+    };
+    let client = match &facts.client {
+        Ok(client) => client,
+        Err(problem) => return blocked(problem.clone()),
+    };
+    let mut part = Part::settled();
+    let (grant, version) = match held(goal, seen, facts, client) {
+        Ok(held) => held,
+        Err(problem) => return blocked(problem),
+    };
+    let fingerprint = fingerprint(keys, goal, &grant, client);
+    // The newer of what was kept and what was published, if it was got with the same request.
+    let current = grant
+        .access
+        .iter()
+        .chain(&published)
+        .filter(|a| a.fingerprint == fingerprint && a.expires_at > now)
+        .max_by_key(|a| a.issued_at)
+        .cloned();
+    let due = current.as_ref().is_none_or(|a| token(a).next_refresh <= now || a.issued_at > after(now));
+    if let Some(access) = current.filter(|_| !due || suspended) {
+        return match publish(goal, seen, own, &access, keys) {
+            Ok(Some(effect)) => (Part { effects: vec![effect], verdict: Ok(()) }, Some(token(&access))),
+            Ok(None) => (part, Some(token(&access))),
+            Err(problem) => blocked(problem),
+        };
+    }
+
+    // A request is due. Everything that it needs must be there, and nothing may have changed.
+    if let Some(code) = &grant.dead {
+        return blocked(dead(goal, code));
+    }
+    if let Some((_, problem)) = facts.refused.as_ref().filter(|(f, _)| *f == fingerprint) {
+        return blocked(problem.clone());
+    }
+    let endpoints = match &facts.endpoints {
+        Ok(endpoints) => endpoints,
+        Err(problem) => return blocked(problem.clone()),
+    };
+    let mut grant = grant;
+    match bind(goal, seen, &mut grant, version.is_none(), endpoints, client) {
+        Ok(false) => {}
+        Ok(true) => part.effects.push(Effect::SaveGrant(Box::new(grant.clone()), version)),
+        Err(problem) => return blocked(problem),
+    }
+    if grant.announces() && grant.intent.as_ref().is_none_or(|i| i.holder != facts.holder) {
+        part.effects.push(Effect::BeginRefresh(facts.holder.clone()));
+    }
+    part.effects.push(Effect::RequestToken(Box::new(TokenPlan {
+        endpoint: endpoints.token_endpoint.clone(),
+        client: client.clone(),
+        scopes: goal.scopes.clone(),
+        refresh: matches!(goal.grant, GrantGoal::RefreshToken { .. }),
+        fingerprint,
+    })));
+    if grant.refresh_token.is_some() {
+        part.effects.push(Effect::KeepReply);
+    }
+    part.effects.push(Effect::PublishToken(Box::new(publication(goal, seen, own, None))));
+    (part, shown)
+}
+
+/// A token as status and schedule see it.
+pub fn token_view(goal: &OutgoingGoal, link_uid: &str, access: &Access) -> Token {
+    Token {
+        issued_at: access.issued_at,
+        expires_at: access.expires_at,
+        next_refresh: next_refresh(access.issued_at, access.expires_at, goal.refresh, jitter(link_uid)),
+    }
+}
+
+/// Timestamps of the future come from a clock that was set back; more than this isn't drift.
+fn after(now: Timestamp) -> Timestamp {
+    now.saturating_add(jiff::SignedDuration::from_mins(5)).unwrap_or(Timestamp::MAX)
+}
+
+/// A number of its own for each link, the same after a restart.
+fn jitter(uid: &str) -> u64 {
+    let digest = digest_hex(uid);
+    u64::from_str_radix(digest.get(..16).unwrap_or_default(), 16).unwrap_or_default()
+}
+
+fn spec_digest(goal: &OutgoingGoal) -> String {
+    let server = match &goal.server {
+        ServerGoal::Issuer(issuer) => format!("issuer {issuer}"),
+        ServerGoal::Endpoints { token, revocation } => {
+            format!("endpoints {token} {}", revocation.as_ref().map(ToString::to_string).unwrap_or_default())
+        }
+    };
+    digest_hex(&server)
+}
+
+/// The grant that there is, or the one to start with. A seed that wasn't seen before starts anew.
+fn held(
+    goal: &OutgoingGoal,
+    seen: &Observed,
+    facts: &OutgoingFacts,
+    client: &ClientCredentials,
+) -> Result<(Grant, Option<String>), Problem> {
+    let seed_digest = match &facts.seed {
+        Some(Ok(seed)) => Some(digest_hex(seed.expose_secret())),
+        _ => None,
+    };
+    let wants_seed = matches!(goal.grant, GrantGoal::RefreshToken { .. });
+    if let Some((grant, version)) = &seen.grant {
+        let same_kind = grant.refresh_token.is_some() == wants_seed;
+        let same_seed = seed_digest.is_none() || seed_digest == grant.seed_digest;
+        if same_kind && (same_seed || !wants_seed) {
+            return Ok((grant.clone(), Some(version.clone())));
+        }
+    }
+    let refresh_token = match (&goal.grant, &facts.seed) {
+        (GrantGoal::ClientCredentials, _) => None,
+        (GrantGoal::RefreshToken { .. }, Some(Ok(seed))) => Some(Kept(seed.clone())),
+        (GrantGoal::RefreshToken { .. }, Some(Err(problem))) => return Err(problem.clone()),
+        (GrantGoal::RefreshToken { .. }, None) => {
+            return Err(Problem::wait("SeedMissing", "the refresh token to start with wasn't read"));
+        }
+    };
+    let grant = Grant {
+        version: 1,
+        link: LinkRef {
+            namespace: seen.namespace.clone(),
+            name: seen.name.clone(),
+            uid: seen.uid.clone(),
+        },
+        // Bound below, once the server is known.
+        binding: Binding {
+            issuer: None,
+            token_endpoint: String::new(),
+            revocation_endpoint: None,
+            client_id: client.id.to_string(),
+        },
+        spec_digest: String::new(),
+        auth_method: client.auth_method,
+        client_secret: None,
+        refresh_token,
+        seed_digest: wants_seed.then_some(seed_digest).flatten(),
+        rotates: None,
+        intent: None,
+        access: None,
+        dead: None,
+    };
+    Ok((grant, seen.grant.as_ref().map(|(_, version)| version.clone())))
+}
+
+/// Binds a new grant, or checks that an old one is still bound to the same. `Ok(true)`: it must
+/// be saved before anything is sent.
+fn bind(
+    goal: &OutgoingGoal,
+    seen: &Observed,
+    grant: &mut Grant,
+    absent: bool,
+    endpoints: &ServerEndpoints,
+    client: &ClientCredentials,
+) -> Result<bool, Problem> {
+    let binding = Binding::new(endpoints, &client.id);
+    let spec = spec_digest(goal);
+    let new = grant.spec_digest.is_empty();
+    if !new && grant.binding != binding {
+        let moved = grant.binding.token_endpoint != binding.token_endpoint;
+        match goal.grant {
+            GrantGoal::RefreshToken { .. } => {
+                return Err(Problem::edit(
+                    "GrantBindingChanged",
+                    "the issuer, an endpoint or the client identifier isn't the one that this refresh token was given \
+                     for, so the token isn't sent; put a new refresh token into the Secret of \
+                     spec.outgoing.oauth2.grant.refreshToken.secretRef, or change the server back",
+                ));
+            }
+            // The author changed the spec, or the client Secret: that is the consent. What only
+            // discovery changed isn't.
+            GrantGoal::ClientCredentials
+                if moved
+                    && grant.spec_digest == spec
+                    && seen.accepted_endpoint.as_deref() != Some(binding.token_endpoint.as_str()) =>
+            {
+                return Err(Problem::edit(
+                    "EndpointChanged",
+                    format!(
+                        "discovery now names the token endpoint {}, no longer {}; nothing is sent there until the link is \
+                         annotated with {}={}",
+                        binding.token_endpoint,
+                        grant.binding.token_endpoint,
+                        names::ACCEPT_ENDPOINT,
+                        binding.token_endpoint
+                    ),
+                ));
+            }
+            GrantGoal::ClientCredentials => {}
+        }
+    }
+    // What revoking needs is kept only where there is something that lives long.
+    let secret = client.secret.clone().map(Kept).filter(|_| grant.refresh_token.is_some());
+    let same = !new
+        && !absent
+        && grant.binding == binding
+        && grant.spec_digest == spec
+        && grant.client_secret == secret
+        && grant.auth_method == client.auth_method;
+    if same {
+        return Ok(false);
+    }
+    grant.binding = binding;
+    grant.spec_digest = spec;
+    grant.client_secret = secret;
+    grant.auth_method = client.auth_method;
+    Ok(true)
+}
+
+fn dead(goal: &OutgoingGoal, code: &str) -> Problem {
+    let secret = match &goal.grant {
+        GrantGoal::RefreshToken { secret, .. } => secret.as_str(),
+        GrantGoal::ClientCredentials => "",
+    };
+    Problem::edit(
+        "ReauthorizationRequired",
+        format!("the server no longer accepts the refresh token ({code}); put a new one into Secret {secret}"),
+    )
+}
+
+/// What a token is asked for with. Another scope, client secret, endpoint or seed is another
+/// request, so the token that stands in the Secret isn't the wanted one.
+fn fingerprint(keys: &KeyRing, goal: &OutgoingGoal, grant: &Grant, client: &ClientCredentials) -> String {
+    keys.fingerprint(
+        PURPOSE_REQUEST,
+        &[
+            &spec_digest(goal),
+            client.id.as_str(),
+            client.secret.as_ref().map_or("", |s| s.expose_secret()),
+            client.auth_method.as_str(),
+            &goal.scopes.to_string(),
+            grant.seed_digest.as_deref().unwrap_or(""),
+        ],
+    )
+}
+
+/// The token that stands in the Secret, if the Secret is as we wrote it.
+pub fn published(own: &OwnSecret, goal: &OutgoingGoal, keys: &KeyRing) -> Option<Access> {
+    let value = |slot: Slot| goal.secret.keys.get(&slot).and_then(|key| own.data.get(key));
+    let time = |name: &str| own.annotations.get(name).and_then(|t| t.parse::<Timestamp>().ok());
+    let access = Access {
+        token: Kept(value(Slot::AccessToken)?.to_owned().into()),
+        token_type: value(Slot::TokenType)?.to_owned(),
+        issued_at: time(names::ISSUED_AT)?,
+        expires_at: time(names::EXPIRES_AT)?,
+        scope: value(Slot::Scope)?.to_owned(),
+        fingerprint: own.annotations.get(names::TOKEN_FOR)?.clone(),
+    };
+    let mark = own.annotations.get(names::CONTENT)?;
+    let (issued, expires) = (access.issued_at.to_string(), access.expires_at.to_string());
+    keys.is_fingerprint(PURPOSE_CONTENT, &content_parts(&access, &issued, &expires), mark).then_some(access)
+}
+
+fn content_parts<'a>(access: &'a Access, issued: &'a str, expires: &'a str) -> [&'a str; 6] {
+    [access.token.0.expose_secret(), &access.token_type, issued, expires, &access.scope, &access.fingerprint]
+}
+
+/// A token as a Secret: its data, and the annotations that go with it.
+///
+/// # Errors
+/// [`Problem`] when a template can't be filled safely.
+pub fn token_secret(
+    goal: &SecretGoal,
+    access: &Access,
+    keys: &KeyRing,
+) -> Result<(Data, BTreeMap<String, String>), Problem> {
+    let (issued, expires) = (access.issued_at.to_string(), access.expires_at.to_string());
+    let values: Values = [
+        (Slot::Type, "oauth2"),
+        (Slot::Provider, "custom"),
+        (Slot::AccessToken, access.token.0.expose_secret()),
+        (Slot::TokenType, &access.token_type),
+        (Slot::ExpiresAt, &expires),
+        (Slot::Scope, &access.scope),
+    ]
+    .into_iter()
+    .map(|(slot, text)| (slot, text.to_owned().into()))
+    .collect();
+    let data = content::render(goal, &values).map_err(|(key, e)| {
+        Problem::edit("TemplateError", format!("spec.outgoing.secret.template[\"{key}\"]: {e}"))
+    })?;
+    let mut annotations = goal.annotations.clone();
+    let mark = keys.fingerprint(PURPOSE_CONTENT, &content_parts(access, &issued, &expires));
+    annotations.insert(names::TOKEN_FOR.into(), access.fingerprint.clone());
+    annotations.insert(names::CONTENT.into(), mark);
+    annotations.insert(names::ISSUED_AT.into(), issued);
+    annotations.insert(names::EXPIRES_AT.into(), expires);
+    Ok((data, annotations))
+}
+
+fn publication(
+    goal: &OutgoingGoal,
+    seen: &Observed,
+    own: Option<&OwnSecret>,
+    token: Option<Access>,
+) -> Publication {
+    let labels = own_labels(&goal.secret, seen, "oauth-token");
+    let kept_annotations = [names::TOKEN_FOR, names::CONTENT, names::ISSUED_AT, names::EXPIRES_AT];
+    let annotations: BTreeMap<String, String> = goal
+        .secret
+        .annotations
+        .clone()
+        .into_iter()
+        .chain(kept_annotations.map(|k| (k.to_owned(), String::new())))
+        .collect();
+    let keys = goal.secret.keys.values().chain(goal.secret.templates.keys()).map(String::as_str);
+    let over = own.map(|own| over(own, &labels, &annotations, keys.chain(["type", "provider"])));
+    Publication { goal: goal.secret.clone(), labels, token, over }
+}
+
+/// The effect that makes the Secret show this token, or `None` when it does.
+fn publish(
+    goal: &OutgoingGoal,
+    seen: &Observed,
+    own: Option<&OwnSecret>,
+    access: &Access,
+    keys: &KeyRing,
+) -> Result<Option<Effect>, Problem> {
+    let (data, annotations) = token_secret(&goal.secret, access, keys)?;
+    let labels = own_labels(&goal.secret, seen, "oauth-token");
+    if own.is_some_and(|own| is_as_wanted(own, &labels, &annotations, &data)) {
+        return Ok(None);
+    }
+    Ok(Some(Effect::PublishToken(Box::new(publication(goal, seen, own, Some(access.clone()))))))
+}

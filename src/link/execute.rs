@@ -1,0 +1,415 @@
+//! Does what a plan says, effect by effect: the only writer but for the status.
+
+use super::claim;
+use super::context::Context;
+use super::decide::token_secret;
+use super::facts::Observed;
+use super::grant::{Access, Grant, Intent, Kept};
+use super::observe::Handles;
+use super::plan::{Effect, Part, Plan, Publication, SecretWrite, TokenPlan};
+use super::problem::{Mend, Problem};
+use super::secrets::{Secrets, owner_reference};
+use crate::api::{ApplicationLink, names};
+use crate::domain::token::{ASSUMED_LIFETIME, Lifetime};
+use crate::domain::{ExposeSecret as _, TokenReply};
+use crate::http::Trust;
+use crate::outgoing::{self, ErrorClass, Grant as Ask, Revoked, TokenError, TokenHint, TokenRequest, revoke_token};
+use crate::provider::Proof;
+use jiff::{SignedDuration, Timestamp};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
+use serde_json::json;
+use std::time::Duration;
+
+/// What came of a plan.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The incoming part, if the link has one.
+    pub incoming: Option<Result<(), Problem>>,
+    /// The outgoing part, if the link has one.
+    pub outgoing: Option<Result<(), Problem>>,
+    /// What is left to do though both are well.
+    pub pending: Option<Problem>,
+    /// The token that was published.
+    pub published: Option<Access>,
+    /// The effects that were done, in order.
+    pub done: Vec<&'static str>,
+    /// A request that was refused for good: not sent again until something changes.
+    pub refused: Option<(String, Problem)>,
+}
+
+/// What effects hand on to each other.
+struct Carry<'a> {
+    ctx: &'a Context,
+    link: &'a ApplicationLink,
+    seen: &'a Observed,
+    handles: &'a Handles,
+    secrets: Secrets,
+    /// The version of the link that the next write to it is conditional on.
+    link_version: tokio::sync::Mutex<Option<String>>,
+}
+
+/// The state of the outgoing part while its effects run.
+#[derive(Default)]
+struct Refresh {
+    grant: Option<(Grant, Option<String>)>,
+    reply: Option<(TokenReply, Access)>,
+    published: Option<Access>,
+    refused: Option<(String, Problem)>,
+}
+
+/// Does it.
+pub async fn execute(
+    ctx: &Context,
+    link: &ApplicationLink,
+    seen: &Observed,
+    handles: &Handles,
+    plan: &Plan,
+) -> Outcome {
+    let carry = Carry {
+        ctx,
+        link,
+        seen,
+        handles,
+        secrets: Secrets::new(ctx.client.clone(), &seen.namespace),
+        link_version: tokio::sync::Mutex::new(link.resource_version()),
+    };
+    let mut out = Outcome {
+        incoming: plan.incoming.as_ref().map(|p| p.verdict.clone()),
+        outgoing: plan.outgoing.as_ref().map(|p| p.verdict.clone()),
+        pending: plan.pending.clone(),
+        published: None,
+        done: Vec::new(),
+        refused: None,
+    };
+    let mut refresh = Refresh {
+        grant: seen.grant.as_ref().map(|(g, v)| (g.clone(), Some(v.clone()))),
+        ..Refresh::default()
+    };
+    for effect in &plan.opening {
+        if let Err(problem) = carry.effect(effect, &mut refresh).await {
+            for part in [&mut out.incoming, &mut out.outgoing].into_iter().flatten() {
+                if part.is_ok() {
+                    *part = Err(problem.clone());
+                }
+            }
+            return out;
+        }
+        out.done.push(effect.name());
+    }
+    // The two directions have nothing to do with each other: a slow one doesn't hold up the other.
+    let mut other = Refresh::default();
+    let ((done_in, incoming), (done_out, outgoing)) = futures::join!(
+        carry.part(plan.incoming.as_ref(), &mut other),
+        carry.part(plan.outgoing.as_ref(), &mut refresh)
+    );
+    out.done.extend(done_in.into_iter().chain(done_out));
+    out.incoming = incoming;
+    out.outgoing = outgoing;
+    out.published = refresh.published.take();
+    out.refused = refresh.refused.take();
+    let well = |p: &Option<Result<(), Problem>>| p.as_ref().is_none_or(Result::is_ok);
+    if well(&out.incoming) && well(&out.outgoing) {
+        for effect in &plan.closing {
+            if let Err(problem) = carry.effect(effect, &mut refresh).await {
+                out.pending = Some(problem);
+                return out;
+            }
+            out.done.push(effect.name());
+        }
+    }
+    out
+}
+
+impl Carry<'_> {
+    async fn part(
+        &self,
+        part: Option<&Part>,
+        refresh: &mut Refresh,
+    ) -> (Vec<&'static str>, Option<Result<(), Problem>>) {
+        let Some(part) = part else { return (Vec::new(), None) };
+        let mut done = Vec::new();
+        for effect in &part.effects {
+            if let Err(problem) = self.effect(effect, refresh).await {
+                return (done, Some(Err(problem)));
+            }
+            done.push(effect.name());
+        }
+        (done, Some(part.verdict.clone()))
+    }
+
+    async fn effect(&self, effect: &Effect, refresh: &mut Refresh) -> Result<(), Problem> {
+        tracing::debug!(namespace = %self.seen.namespace, link = %self.seen.name, effect = effect.name(), "effect");
+        match effect {
+            Effect::Claim(claims) => self.claim(claims).await,
+            Effect::PutClient(at, put) => {
+                self.at(at)?.provider.put(put).await.map_err(|e| self.provider_problem(&at.uid, &e))
+            }
+            Effect::Prove(at, id, secret, method) => match self.at(at)?.prove(id, secret, *method).await {
+                Proof::Authenticated => Ok(()),
+                Proof::Refused => Err(Problem::wait(
+                    "CredentialsRefused",
+                    "the provider took the client but refuses its credentials; it is registered again",
+                )),
+                Proof::Unproved => Err(Problem::wait(
+                    "CredentialsUnproved",
+                    format!(
+                        "it can't be shown that the credentials authenticate at {} {}; check that its revocation endpoint \
+                         answers, and refuses wrong secrets",
+                        at.kind.as_str(),
+                        at.name
+                    ),
+                )),
+            },
+            Effect::WriteSecret(write) => self.secrets.write(write, &owner_reference(self.link)).await,
+            Effect::SaveGrant(grant, version) => self.save(refresh, (**grant).clone(), version.as_deref()).await,
+            Effect::BeginRefresh(holder) => self.begin(refresh, holder).await,
+            Effect::RequestToken(ask) => self.request(refresh, ask).await,
+            Effect::KeepReply => self.keep(refresh).await,
+            Effect::PublishToken(publication) => self.publish(refresh, publication).await,
+            Effect::Unregister(at, id, version) => self
+                .at(at)?
+                .provider
+                .delete(id, version.as_deref())
+                .await
+                .map_err(|e| self.provider_problem(&at.uid, &e)),
+            Effect::Revoke(grant) => self.revoke(grant).await,
+            Effect::DropGrant => self.ctx.store.drop_grant(&self.seen.uid).await,
+            Effect::DeleteSecret(id) => self.secrets.delete(id).await,
+            Effect::ReleaseSecret(id) => self.secrets.release(id, &self.seen.uid).await,
+            Effect::Unclaim(claims) => {
+                self.patch_link(json!({ "annotations": { names::REGISTERED_AT: claim::write(claims) } })).await
+            }
+            Effect::Finish => {
+                let left: Vec<_> = self.link.finalizers().iter().filter(|f| *f != names::LINK_FINALIZER).collect();
+                self.patch_link(json!({ "finalizers": left })).await
+            }
+        }
+    }
+
+    fn at(&self, claim: &claim::Claim) -> Result<&super::connections::Connected, Problem> {
+        self.handles
+            .get(&claim.uid)
+            .map(AsRef::as_ref)
+            .ok_or_else(|| Problem::wait("ProviderNotReady", format!("{} isn't connected", claim.name)))
+    }
+
+    fn provider_problem(&self, uid: &str, e: &crate::provider::ProviderError) -> Problem {
+        let problem = Problem::from(e);
+        if matches!(problem.reason, "ProviderUnreachable" | "ProviderUnauthorized") {
+            self.ctx.connections.failed(uid, &problem);
+        }
+        problem
+    }
+
+    async fn patch_link(&self, mut metadata: serde_json::Value) -> Result<(), Problem> {
+        let mut version = self.link_version.lock().await;
+        if let (Some(v), Some(m)) = (version.as_ref(), metadata.as_object_mut()) {
+            m.insert("resourceVersion".into(), json!(v));
+        }
+        let api: Api<ApplicationLink> = Api::namespaced(self.ctx.client.clone(), &self.seen.namespace);
+        let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
+        let patch = Patch::Merge(json!({ "metadata": metadata }));
+        match api.patch_metadata(&self.seen.name, &params, &patch).await {
+            Ok(meta) => {
+                *version = meta.metadata.resource_version;
+                Ok(())
+            }
+            Err(kube::Error::Api(s)) if s.code == 404 => Err(Problem::conflict("the link")),
+            Err(e) => Err(Problem::kube("the link", &e)),
+        }
+    }
+
+    async fn claim(&self, claims: &[claim::Claim]) -> Result<(), Problem> {
+        let mut finalizers: Vec<_> = self.link.finalizers().to_vec();
+        if !self.seen.finalizer {
+            finalizers.push(names::LINK_FINALIZER.to_owned());
+        }
+        let mut metadata = json!({ "finalizers": finalizers });
+        if !claims.is_empty() {
+            metadata["annotations"] = json!({ names::REGISTERED_AT: claim::write(claims) });
+        }
+        self.patch_link(metadata).await?;
+        // The provider may have been let go between our look and our claim. Whoever deletes one
+        // reads the claims after it is marked; so whoever claims one reads the mark after that.
+        for claim in claims.iter().filter(|c| !self.seen.claims.contains(c)) {
+            if !self.ctx.provider_stands(claim, &self.seen.namespace).await? {
+                return Err(Problem::wait(
+                    "ProviderDeleting",
+                    format!("{} {} is being deleted; name another one", claim.kind.as_str(), claim.name),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    async fn save(&self, refresh: &mut Refresh, grant: Grant, version: Option<&str>) -> Result<(), Problem> {
+        let version = self.ctx.store.save_grant(&grant, version).await?;
+        refresh.grant = Some((grant, Some(version)));
+        Ok(())
+    }
+
+    async fn begin(&self, refresh: &mut Refresh, holder: &str) -> Result<(), Problem> {
+        let Some((mut grant, version)) = refresh.grant.clone() else { return Err(no_grant()) };
+        grant.intent = Some(Intent { holder: holder.to_owned(), at: Timestamp::now() });
+        self.save(refresh, grant, version.as_deref()).await
+    }
+
+    async fn request(&self, refresh: &mut Refresh, plan: &TokenPlan) -> Result<(), Problem> {
+        let Some((grant, _)) = &refresh.grant else { return Err(no_grant()) };
+        let sent = grant.refresh_token.clone();
+        let ask = match (&sent, plan.refresh) {
+            (Some(token), true) => Ask::RefreshToken(token.0.clone()),
+            (None, true) => return Err(no_grant()),
+            (_, false) => Ask::ClientCredentials,
+        };
+        let request = TokenRequest {
+            endpoint: plan.endpoint.clone(),
+            client: plan.client.clone(),
+            grant: ask,
+            scopes: plan.scopes.clone(),
+        };
+        // Before it is sent: a token lives from when it was made, not from when it arrived.
+        let issued_at = Timestamp::now();
+        let http = self.ctx.guard.client(Trust::Guarded, None);
+        match outgoing::request_token(&http, &request).await {
+            Ok(reply) => {
+                let access = access(&reply, issued_at, plan);
+                refresh.reply = Some((reply, access));
+                Ok(())
+            }
+            Err(e @ TokenError::DeadGrant { code }) => {
+                // Somebody else may have spent this token and stored its successor.
+                let stored = self.ctx.store.grant(&self.seen.uid).await?;
+                let Some((mut stored, stored_version)) = stored else { return Err(no_grant()) };
+                if stored.refresh_token != sent {
+                    return Err(Problem::conflict("the grant"));
+                }
+                stored.dead = Some(code.to_owned());
+                stored.intent = None;
+                self.save(refresh, stored, Some(&stored_version)).await?;
+                Err(Problem::from(&e))
+            }
+            Err(e) => {
+                let problem = Problem::from(&e);
+                if matches!(e.class(), ErrorClass::BadClient | ErrorClass::NeedsEdit) {
+                    refresh.refused = Some((plan.fingerprint.clone(), problem.clone()));
+                }
+                Err(unknown_outcome(&e, sent.is_some(), problem))
+            }
+        }
+    }
+
+    /// The reply is stored before anything uses it. While that doesn't go through it is tried
+    /// again: a refresh token that was spent and not stored is lost.
+    async fn keep(&self, refresh: &mut Refresh) -> Result<(), Problem> {
+        let Some((reply, access)) = refresh.reply.clone() else { return Err(no_grant()) };
+        let Some((mut grant, mut version)) = refresh.grant.clone() else { return Err(no_grant()) };
+        let spent = grant.refresh_token.clone();
+        let known = grant.rotates;
+        grant.take(&reply, access);
+        // Nothing new to remember: this server keeps its refresh tokens, and that is known.
+        if known == Some(false) && grant.rotates == Some(false) {
+            return Ok(());
+        }
+        let mut wait = Duration::from_millis(200);
+        let deadline = tokio::time::Instant::now() + KEEP_TRYING;
+        loop {
+            let problem = match self.save(refresh, grant.clone(), version.as_deref()).await {
+                Ok(()) => return Ok(()),
+                Err(problem) => problem,
+            };
+            if problem.mend == Mend::Conflict
+                && let Ok(Some((stored, stored_version))) = self.ctx.store.grant(&self.seen.uid).await
+            {
+                if stored.refresh_token != spent {
+                    return Err(problem);
+                }
+                // Our own write may have gone through unanswered, or only the intent changed.
+                version = Some(stored_version);
+            }
+            if tokio::time::Instant::now() + wait > deadline {
+                return Err(problem);
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    async fn publish(&self, refresh: &mut Refresh, publication: &Publication) -> Result<(), Problem> {
+        let token = publication.token.clone().or_else(|| refresh.reply.as_ref().map(|(_, a)| a.clone()));
+        let Some(token) = token else { return Err(no_grant()) };
+        let keys = self.seen.keys.clone()?;
+        let (data, annotations) = token_secret(&publication.goal, &token, &keys)?;
+        let write = SecretWrite {
+            name: publication.goal.name.clone(),
+            type_: publication.goal.type_.clone(),
+            labels: publication.labels.clone(),
+            annotations,
+            data,
+            over: publication.over.clone(),
+        };
+        self.secrets.write(&write, &owner_reference(self.link)).await?;
+        refresh.published = Some(token);
+        Ok(())
+    }
+
+    async fn revoke(&self, grant: &Grant) -> Result<(), Problem> {
+        let Some((endpoint, client)) = grant.revocation() else { return Ok(()) };
+        let (token, hint) = match (&grant.refresh_token, &grant.access) {
+            (Some(token), _) => (token, TokenHint::RefreshToken),
+            (None, Some(access)) => (&access.token, TokenHint::AccessToken),
+            (None, None) => return Ok(()),
+        };
+        let Kept(token) = token;
+        let http = self.ctx.guard.client(Trust::Guarded, None);
+        let what = "the authorization server can't be told to revoke the grant";
+        match revoke_token(&http, &endpoint, &client, token, Some(hint)).await {
+            // With wrong credentials, or an endpoint that says no, asking again changes nothing.
+            Ok(Revoked::Authenticated | Revoked::WrongCredentials) => Ok(()),
+            Ok(Revoked::Unproved(answer)) if answer.status < 500 && answer.status != 429 => Ok(()),
+            Ok(Revoked::Unproved(answer)) => Err(Problem {
+                retry_after: answer.retry_after,
+                ..Problem::wait("RevocationFailed", format!("{what}: {answer}"))
+            }),
+            Err(crate::http::SendError::Refused(_)) => Ok(()),
+            Err(e) => Err(Problem::wait("RevocationFailed", format!("{what}: {e}"))),
+        }
+    }
+}
+
+/// How long a reply that can't be stored is held on to.
+const KEEP_TRYING: Duration = Duration::from_secs(120);
+
+fn no_grant() -> Problem {
+    Problem::conflict("the grant")
+}
+
+fn access(reply: &TokenReply, issued_at: Timestamp, plan: &TokenPlan) -> Access {
+    let lifetime: Lifetime = reply.lifetime.unwrap_or(ASSUMED_LIFETIME);
+    let expires_at =
+        issued_at.saturating_add(SignedDuration::from_secs(lifetime.as_secs())).unwrap_or(Timestamp::MAX);
+    // Whole seconds: these go into annotations and the status, and servers count in seconds too.
+    let whole = |t: Timestamp| Timestamp::from_second(t.as_second()).unwrap_or(t);
+    Access {
+        token: Kept(reply.access_token.expose_secret().to_owned().into()),
+        token_type: reply.token_type.clone(),
+        issued_at: whole(issued_at),
+        expires_at: whole(expires_at),
+        scope: reply.scopes.as_ref().unwrap_or(&plan.scopes).to_string(),
+        fingerprint: plan.fingerprint.clone(),
+    }
+}
+
+/// A refresh whose outcome isn't known is tried again soon, with the same token: within its grace
+/// the server gives the same successor.
+fn unknown_outcome(e: &TokenError, refreshing: bool, problem: Problem) -> Problem {
+    if refreshing && e.outcome_unknown() && problem.mend != Mend::Edit {
+        return Problem {
+            mend: Mend::Unanswered,
+            message: format!("{}; whether the refresh token was spent isn't known, so the same one is sent again", problem.message),
+            ..problem
+        };
+    }
+    problem
+}

@@ -1,0 +1,156 @@
+//! What was found: the input of `decide`. Values alone; nothing here can do I/O.
+
+use super::claim::Claim;
+use super::content::Data;
+use super::grant::Grant;
+use super::problem::Problem;
+use crate::domain::{KeyRing, SecretString};
+use crate::outgoing::{ClientCredentials, ServerEndpoints};
+use crate::provider::{Proof, ProviderInfo, RegisteredClient};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// All that was found about a link.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// The link's namespace.
+    pub namespace: String,
+    /// UID of that namespace.
+    pub namespace_uid: String,
+    /// The link's name.
+    pub name: String,
+    /// The link's UID.
+    pub uid: String,
+    /// Whether our finalizer stands on it.
+    pub finalizer: bool,
+    /// Where its client is, as recorded.
+    pub claims: Vec<Claim>,
+    /// The highest serial that the status has seen.
+    pub serial: i64,
+    /// The token endpoint that the author accepted after discovery moved it.
+    pub accepted_endpoint: Option<String>,
+    /// The installation's keys.
+    pub keys: Result<Arc<KeyRing>, Problem>,
+    /// For a link that has an incoming part.
+    pub incoming: Option<IncomingFacts>,
+    /// For a link that has an outgoing part.
+    pub outgoing: Option<OutgoingFacts>,
+    /// Places where a client is or may be and isn't wanted.
+    pub elsewhere: Vec<PlaceFacts>,
+    /// Our Secrets that aren't wanted any more.
+    pub strays: Vec<SecretId>,
+    /// The grant, also of a link that has no outgoing part any more.
+    pub grant: Option<(Grant, String)>,
+}
+
+/// A Secret to remove or to let go.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SecretId {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+/// A provider that is there, answers, and may be used.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Which.
+    pub claim: Claim,
+    /// Type and issuer: what client identifiers and secrets are derived from.
+    pub identity: String,
+    /// The kind of provider service, such as `bundled`.
+    pub type_: &'static str,
+    /// Who it says it is.
+    pub info: ProviderInfo,
+    /// Whether a link may take over its client though its namespace was made anew.
+    pub rebind: bool,
+    /// What it restricts; `None` for a provider of one namespace.
+    pub allow: Option<Restrictions>,
+}
+
+/// What a `ClusterLinkProvider` restricts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Restrictions {
+    /// The only scopes; `None` for all.
+    pub scopes: Option<BTreeSet<String>>,
+    /// The only hosts of redirect URIs; `None` for all.
+    pub redirect_hosts: Option<Vec<String>>,
+}
+
+/// The provider side of an incoming part.
+#[derive(Debug, Clone)]
+pub struct IncomingFacts {
+    /// The provider to use.
+    pub place: Result<Place, Problem>,
+    /// The client there.
+    pub client: Option<RegisteredClient>,
+    /// Whether the credentials that we would write authenticate; `None` if that wasn't asked.
+    pub proof: Option<Proof>,
+    /// The Secret.
+    pub secret: SecretFact,
+}
+
+/// Another place, of a provider that isn't the wanted one.
+#[derive(Debug, Clone)]
+pub struct PlaceFacts {
+    /// Which.
+    pub claim: Claim,
+    /// Its identity and the client there; `Err` when it can't be asked.
+    pub client: Result<(String, Option<RegisteredClient>), Problem>,
+}
+
+/// A Secret of ours.
+#[derive(Debug, Clone)]
+pub struct OwnSecret {
+    /// Its UID.
+    pub uid: String,
+    /// Its version.
+    pub resource_version: String,
+    /// Its type.
+    pub type_: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Its data.
+    pub data: Data,
+    /// Whether the owner reference and our label stand as they should.
+    pub marked: bool,
+    /// Data keys that we wrote.
+    pub own_keys: BTreeSet<String>,
+    /// Label keys that we wrote.
+    pub own_labels: BTreeSet<String>,
+    /// Annotation keys that we wrote.
+    pub own_annotations: BTreeSet<String>,
+}
+
+/// A Secret by the name that a link wants to write.
+#[derive(Debug, Clone)]
+pub enum SecretFact {
+    /// There is none.
+    Absent,
+    /// Ours.
+    Own(Box<OwnSecret>),
+    /// Not ours.
+    Foreign(Problem),
+    /// It couldn't be read.
+    Unknown(Problem),
+}
+
+/// The other side of an outgoing part.
+#[derive(Debug, Clone)]
+pub struct OutgoingFacts {
+    /// The server's endpoints.
+    pub endpoints: Result<ServerEndpoints, Problem>,
+    /// Our client there.
+    pub client: Result<ClientCredentials, Problem>,
+    /// The seed; `None` for grants without one.
+    pub seed: Option<Result<SecretString, Problem>>,
+    /// The Secret.
+    pub secret: SecretFact,
+    /// The fingerprint that was last refused, and why: not sent again until it changes.
+    pub refused: Option<(String, Problem)>,
+    /// The operator instance that observes.
+    pub holder: String,
+}

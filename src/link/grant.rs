@@ -1,0 +1,190 @@
+//! The grant of an outgoing link, as it is kept in the operator's namespace. Pure.
+//!
+//! A refresh token is never in a tenant's Secret. The record holds all that going on and letting
+//! go need: what the grant is bound to, the token, an intent while it is being spent, and the
+//! last reply until it is published.
+
+use crate::domain::{AuthMethod, ClientId, ExposeSecret as _, SecretString, TokenReply};
+use crate::outgoing::{ClientCredentials, ServerEndpoints};
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use url::Url;
+
+/// The link that a grant belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkRef {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+}
+
+/// What a grant is bound to. When any of it changes, nothing is sent until there is new consent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Binding {
+    /// The issuer, where one is known.
+    pub issuer: Option<String>,
+    /// The token endpoint.
+    pub token_endpoint: String,
+    /// The revocation endpoint, where there is one.
+    pub revocation_endpoint: Option<String>,
+    /// Our client identifier.
+    pub client_id: String,
+}
+
+impl Binding {
+    /// The binding that a server and a client make.
+    pub fn new(endpoints: &ServerEndpoints, client_id: &ClientId) -> Self {
+        Self {
+            issuer: endpoints.issuer.clone(),
+            token_endpoint: endpoints.token_endpoint.to_string(),
+            revocation_endpoint: endpoints.revocation_endpoint.as_ref().map(Url::to_string),
+            client_id: client_id.as_str().to_owned(),
+        }
+    }
+}
+
+/// A secret text inside a record that is itself kept in a Secret.
+#[derive(Clone)]
+pub struct Kept(pub SecretString);
+
+impl Serialize for Kept {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(self.0.expose_secret())
+    }
+}
+
+impl<'de> Deserialize<'de> for Kept {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d).map(|s| Self(s.into()))
+    }
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.expose_secret() == other.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// A refresh that was begun. Whoever finds one can't know whether the token was spent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Intent {
+    /// The operator instance that began it.
+    pub holder: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// An access token and what is known of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Access {
+    /// The token.
+    pub token: Kept,
+    /// Its type.
+    pub token_type: String,
+    /// When it was got.
+    pub issued_at: Timestamp,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// Its scopes, where the server said them or we asked for some.
+    pub scope: String,
+    /// What it was asked for with; another fingerprint asks for another token.
+    pub fingerprint: String,
+}
+
+/// A grant as it is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Grant {
+    /// The version of this record's form.
+    pub version: u32,
+    /// Whose it is.
+    pub link: LinkRef,
+    /// What it is bound to.
+    pub binding: Binding,
+    /// A digest of the part of the spec that the binding was made from, so that a binding that
+    /// changes without it was changed by somebody else.
+    pub spec_digest: String,
+    /// How our client authenticates; with the two below, what revoking needs.
+    pub auth_method: AuthMethod,
+    /// Our client's secret when the grant was last used; for grants with a refresh token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<Kept>,
+    /// The refresh token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<Kept>,
+    /// SHA-256 of the seed that the grant came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed_digest: Option<String>,
+    /// Whether the server sends a new refresh token each time; `None` until the first refresh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotates: Option<bool>,
+    /// A refresh that was begun and not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Intent>,
+    /// The last reply, for servers that rotate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
+    /// The error code with which the server declared the grant dead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead: Option<String>,
+}
+
+impl Grant {
+    /// Whether the next refresh must be announced first: for all but servers that were seen to
+    /// keep the refresh token.
+    pub fn announces(&self) -> bool {
+        self.refresh_token.is_some() && self.rotates != Some(false)
+    }
+
+    /// Takes a reply in. A reply without a refresh token keeps the old one.
+    pub fn take(&mut self, reply: &TokenReply, access: Access) {
+        if self.refresh_token.is_some() {
+            let new = reply.refresh_token.clone().map(Kept);
+            let rotated = new.as_ref().is_some_and(|n| self.refresh_token.as_ref() != Some(n));
+            // A server that rotated once is taken at its word for good.
+            self.rotates = Some(rotated || self.rotates == Some(true));
+            if let Some(new) = new {
+                self.refresh_token = Some(new);
+            }
+            self.access = Some(access);
+        }
+        self.intent = None;
+        self.dead = None;
+    }
+
+    /// The endpoint and client to revoke with, where that is possible.
+    pub fn revocation(&self) -> Option<(Url, ClientCredentials)> {
+        let endpoint = Url::parse(self.binding.revocation_endpoint.as_deref()?).ok()?;
+        let id = ClientId::parse(&self.binding.client_id).ok()?;
+        let secret = self.client_secret.as_ref().map(|k| k.0.clone());
+        if secret.is_none() && !self.auth_method.is_public() {
+            return None;
+        }
+        Some((endpoint, ClientCredentials { id, secret, auth_method: self.auth_method }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_token() {
+        let kept = Kept("canary".to_owned().into());
+        assert_eq!(format!("{kept:?}"), "[redacted]");
+    }
+}

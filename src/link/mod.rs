@@ -1,0 +1,54 @@
+//! The way through the house, one for every link and every reason:
+//!
+//! ```text
+//! watch event → validate → observe → decide → execute → project status → requeue
+//!               pure       I/O       pure     I/O       pure, then a patch if it differs
+//! ```
+//!
+//! `validate` comes before `observe` since it says what to look at; a deletion skips it, so that a
+//! bad spec can't block one.
+//!
+//! | step | file |
+//! |---|---|
+//! | the driver of one pass | [`pass`] |
+//! | the spec, checked | [`validate`] |
+//! | what was found | [`observe`], [`facts`] |
+//! | what is to be done | [`mod@decide`], [`plan`], and what both steps derive from keys, [`derive`] |
+//! | doing it | [`mod@execute`], [`secrets`], [`store`] |
+//! | saying it | [`status`], [`problem`] |
+//! | values on the way | [`claim`], [`grant`], [`content`], [`template`] |
+//! | providers | [`providers`], [`connections`], [`provider_pass`], [`bootstrap`] |
+//! | what passes share | [`context`], [`installation`], [`metrics`] |
+//! | when | [`controller`], [`cache`], [`queue`], [`scheduler`], [`sweep`] |
+//!
+//! Only `cli` calls this module. Pure are `validate`, `decide`, `plan`, `derive`, `status`, and
+//! the values; they import no client, and a test holds that.
+
+pub mod bootstrap;
+pub mod cache;
+pub mod claim;
+pub mod connections;
+pub mod content;
+pub mod context;
+pub mod controller;
+pub mod decide;
+pub mod derive;
+pub mod execute;
+pub mod facts;
+pub mod grant;
+pub mod installation;
+pub mod metrics;
+pub mod observe;
+pub mod pass;
+pub mod plan;
+pub mod problem;
+pub mod provider_pass;
+pub mod providers;
+pub mod queue;
+pub mod scheduler;
+pub mod secrets;
+pub mod status;
+pub mod store;
+pub mod sweep;
+pub mod template;
+pub mod validate;

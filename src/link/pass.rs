@@ -1,0 +1,285 @@
+//! One pass over one link: observe, validate, decide, execute, project status.
+
+use super::cache::Key;
+use super::context::{Context, state_of};
+use super::decide::{Decision, Goal, decide, token_view};
+use super::execute::{Outcome, execute};
+use super::metrics::{ByController, ByEffect, ByReason, ByResult};
+use super::observe::observe;
+use super::problem::{Mend, Problem};
+use super::status::{Input, project};
+use super::validate::{ValidatedLink, validate};
+use crate::api::link::{ApplicationLinkStatus, DeletionPolicy, ProviderStatusRef};
+use crate::api::{ApplicationLink, ConditionStatus, names};
+use crate::outgoing::{backoff, unanswered_delay};
+use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::events::{Event, EventType};
+use kube::{Api, Resource as _, ResourceExt as _};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+const CONTROLLER: &str = "applicationlink";
+
+/// Looks after a link; says when to look again, or `None` when there is none to look after.
+pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Option<Duration> {
+    let link = ctx.links.get(key)?;
+    let deleting = link.meta().deletion_timestamp.is_some();
+    let uid = link.uid().unwrap_or_default();
+    if deleting && !link.finalizers().iter().any(|f| f == names::LINK_FINALIZER) {
+        return None;
+    }
+    let started = Instant::now();
+    let now = Timestamp::now();
+    let checked = validate(&link).map_err(|e| Problem::edit("InvalidSpec", e.to_string()));
+    let goal = match &checked {
+        _ if deleting => Goal::Absent {
+            retain: link.spec.deletion_policy == DeletionPolicy::Retain,
+            force: link.annotations().get(names::FORCE_DELETE).is_some_and(|v| v == "true"),
+        },
+        Ok(valid) => Goal::Present(Box::new(valid.clone())),
+        Err(problem) => {
+            let input = Input {
+                link: &link,
+                spec: Err(problem.clone()),
+                incoming: None,
+                provider: None,
+                token: None,
+                outcome: None,
+                now,
+            };
+            write_status(ctx, &link, project(&input), &[]).await;
+            return Some(after(ctx, &uid, Some(problem), resync, None, now));
+        }
+    };
+    let (seen, handles) = observe(ctx, &link, &goal).await;
+    let decision = decide(&goal, &seen, now);
+    let planned = decision.plan.names();
+    if !planned.is_empty() {
+        tracing::info!(namespace = %key.namespace, link = %key.name, plan = %planned.join(" "), "decided");
+    }
+    let outcome = execute(ctx, &link, &seen, &handles, &decision.plan).await;
+    for effect in &outcome.done {
+        ctx.metrics.effects.get_or_create(&ByEffect { effect }).inc();
+    }
+    if outcome.done.last() == Some(&"Finish") {
+        count(ctx, started, None);
+        ctx.memos.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&uid);
+        tracing::info!(namespace = %key.namespace, link = %key.name, "let go");
+        return None;
+    }
+    let problem = first_problem(&outcome);
+    if let Some(p) = &problem {
+        tracing::info!(namespace = %key.namespace, link = %key.name, reason = p.reason, message = %p.message, "not as it should be");
+    }
+    remember(ctx, &link, &uid, &outcome);
+    let token = outcome
+        .published
+        .as_ref()
+        .zip(checked.as_ref().ok().and_then(|v| v.outgoing.as_ref()))
+        .map(|(access, goal)| token_view(goal, &uid, access))
+        .or(decision.token);
+    let after_pass = Timestamp::now();
+    // A pass that lost a race says nothing: the next one, in a moment, knows more.
+    if !problem.as_ref().is_some_and(|p| p.mend == Mend::Conflict) && (!deleting || outcome.pending.is_some()) {
+        let status = status(&link, &checked, &seen, &decision, &outcome, token, after_pass);
+        write_status(ctx, &link, status, &outcome.done).await;
+    }
+    count(ctx, started, problem.as_ref());
+    let wake = token
+        .map(|t| if t.next_refresh > after_pass { t.next_refresh } else { t.expires_at })
+        .filter(|t| *t > after_pass && !deleting);
+    Some(after(ctx, &uid, problem.as_ref(), resync, wake, after_pass))
+}
+
+fn first_problem(outcome: &Outcome) -> Option<Problem> {
+    let parts = [&outcome.incoming, &outcome.outgoing].into_iter().flatten();
+    let problems = parts.filter_map(|p| p.as_ref().err()).chain(&outcome.pending);
+    // The one that passes soonest says when to look again.
+    problems.min_by_key(|p| match p.mend {
+        Mend::Conflict => 0,
+        Mend::Unanswered => 1,
+        Mend::Wait => 2,
+        Mend::Edit => 3,
+    }).cloned()
+}
+
+fn status(
+    link: &ApplicationLink,
+    checked: &Result<ValidatedLink, Problem>,
+    seen: &super::facts::Observed,
+    decision: &Decision,
+    outcome: &Outcome,
+    token: Option<super::decide::Token>,
+    now: Timestamp,
+) -> ApplicationLinkStatus {
+    let provider = seen
+        .incoming
+        .as_ref()
+        .and_then(|i| i.place.as_ref().ok())
+        .map(|p| ProviderStatusRef { kind: p.claim.kind, name: p.claim.name.clone() });
+    project(&Input {
+        link,
+        spec: checked.as_ref().map_err(Clone::clone),
+        incoming: decision.incoming.as_ref(),
+        provider,
+        token,
+        outcome: Some(outcome),
+        now,
+    })
+}
+
+fn remember(ctx: &Context, link: &ApplicationLink, uid: &str, outcome: &Outcome) {
+    let refused = outcome.refused.clone();
+    ctx.remember(uid, |memo| {
+        if let Some((fingerprint, problem)) = refused {
+            memo.refused = Some((state_of(link), fingerprint, problem));
+        } else if outcome.outgoing.as_ref().is_some_and(Result::is_ok) {
+            memo.refused = None;
+        }
+    });
+}
+
+/// When to look again.
+fn after(
+    ctx: &Context,
+    uid: &str,
+    problem: Option<&Problem>,
+    resync: Duration,
+    wake: Option<Timestamp>,
+    now: Timestamp,
+) -> Duration {
+    let jitter = random();
+    let until_wake = wake.and_then(|t| Duration::try_from(t.duration_since(now)).ok()).unwrap_or(resync);
+    // A tenth earlier at most, so that links that were made together drift apart.
+    let regular = resync.mul_f64(1.0 - 0.1 * fraction(jitter)).min(until_wake);
+    ctx.remember(uid, |memo| match problem {
+        None => {
+            memo.attempts = 0;
+            memo.unanswered = 0;
+            regular
+        }
+        Some(p) => {
+            let n = memo.attempts;
+            memo.attempts = n.saturating_add(1);
+            let wait = match p.mend {
+                Mend::Conflict if n < 10 => Duration::from_millis(20 + jitter % 80),
+                Mend::Unanswered => {
+                    let n = memo.unanswered;
+                    memo.unanswered = n.saturating_add(1);
+                    unanswered_delay(n)
+                }
+                // A person's edit is seen by a watch; what nobody watches is looked for like this.
+                Mend::Edit => backoff(n.saturating_add(3), jitter),
+                _ => backoff(n, jitter).mul_f64(if n < 3 { 0.2 } else { 1.0 }),
+            };
+            p.retry_after.map_or(wait, |asked| asked.max(Duration::from_secs(1))).min(regular.max(Duration::from_secs(1)))
+        }
+    })
+}
+
+fn random() -> u64 {
+    let mut bytes = [0u8; 8];
+    // Without randomness there is no jitter, which does no harm.
+    let _ = getrandom::fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
+fn fraction(jitter: u64) -> f64 {
+    f64::from(u32::try_from(jitter >> 32).unwrap_or(0)) / f64::from(u32::MAX)
+}
+
+fn count(ctx: &Context, started: Instant, problem: Option<&Problem>) {
+    let by = ByController { controller: CONTROLLER };
+    ctx.metrics.seconds.get_or_create(&by).observe(started.elapsed().as_secs_f64());
+    let result = if problem.is_some() { "error" } else { "success" };
+    ctx.metrics.reconciles.get_or_create(&ByResult { controller: CONTROLLER, result }).inc();
+    if let Some(p) = problem {
+        ctx.metrics.errors.get_or_create(&by).inc();
+        ctx.metrics.problems.get_or_create(&ByReason { reason: p.reason }).inc();
+    }
+}
+
+async fn write_status(ctx: &Context, link: &ApplicationLink, new: ApplicationLinkStatus, done: &[&'static str]) {
+    let old = link.status.clone().unwrap_or_default();
+    if new == old {
+        return;
+    }
+    let (Ok(before), Ok(after)) = (serde_json::to_value(&old), serde_json::to_value(&new)) else { return };
+    let patch = Patch::Merge(json!({ "status": difference(&before, &after) }));
+    let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
+    let api: Api<ApplicationLink> = Api::namespaced(ctx.client.clone(), &link.namespace().unwrap_or_default());
+    match api.patch_status(&link.name_any(), &params, &patch).await {
+        Ok(written) => {
+            ctx.links.learn(written);
+            tell(ctx, link, &old, &new, done).await;
+        }
+        Err(kube::Error::Api(s)) if s.code == 404 => {}
+        Err(e) => {
+            let p = Problem::kube("the link's status", &e);
+            tracing::warn!(link = %link.name_any(), reason = p.reason, "the status couldn't be written");
+        }
+    }
+}
+
+/// What a merge patch must say to turn one value into another.
+fn difference(before: &Value, after: &Value) -> Value {
+    let (Value::Object(b), Value::Object(a)) = (before, after) else { return after.clone() };
+    let mut patch = serde_json::Map::new();
+    for (key, value) in a {
+        match b.get(key) {
+            Some(old) if old == value => {}
+            Some(old @ Value::Object(_)) if value.is_object() => {
+                patch.insert(key.clone(), difference(old, value));
+            }
+            _ => {
+                patch.insert(key.clone(), value.clone());
+            }
+        }
+    }
+    for key in b.keys().filter(|k| !a.contains_key(*k)) {
+        patch.insert(key.clone(), Value::Null);
+    }
+    Value::Object(patch)
+}
+
+/// An event when Ready changes, and when something was put right; none in steady state.
+async fn tell(
+    ctx: &Context,
+    link: &ApplicationLink,
+    old: &ApplicationLinkStatus,
+    new: &ApplicationLinkStatus,
+    done: &[&'static str],
+) {
+    let ready = |s: &ApplicationLinkStatus| s.conditions.iter().find(|c| c.type_ == "Ready").cloned();
+    let Some(now) = ready(new) else { return };
+    let before = ready(old);
+    let is = |c: &crate::api::common::Condition| c.status == ConditionStatus::True;
+    let changed = before.as_ref().is_none_or(|b| b.status != now.status || b.reason != now.reason);
+    if !changed {
+        return;
+    }
+    let event = Event {
+        type_: if is(&now) { EventType::Normal } else { EventType::Warning },
+        reason: now.reason.clone(),
+        note: Some(now.message.chars().take(1000).collect()),
+        action: if done.is_empty() { "Observe".into() } else { done.join(",").chars().take(128).collect() },
+        secondary: None,
+    };
+    if let Err(e) = ctx.recorder.publish(&event, &link.object_ref(&())).await {
+        let p = Problem::kube("an event", &e);
+        tracing::debug!(reason = p.reason, "an event couldn't be written");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_names_what_changed_and_what_went() {
+        let before = json!({"a": 1, "b": {"c": 1, "d": 2}, "e": [1]});
+        let after = json!({"a": 1, "b": {"c": 3}, "e": [2], "f": 4});
+        assert_eq!(difference(&before, &after), json!({"b": {"c": 3, "d": null}, "e": [2], "f": 4}));
+    }
+}

@@ -1,0 +1,191 @@
+//! What is to be done, as data. A plan names every write, in order, so a test can stop after each.
+//! Pure.
+
+use super::claim::Claim;
+use super::content::{Data, SecretGoal};
+use super::facts::SecretId;
+use super::grant::{Access, Grant};
+use super::problem::Problem;
+use crate::domain::{AuthMethod, ClientId, ScopeSet, SecretString};
+use crate::outgoing::ClientCredentials;
+use crate::provider::PutClient;
+use std::collections::BTreeMap;
+use std::fmt;
+use url::Url;
+
+/// One write (or one proof); everything that a plan can do.
+#[derive(Clone)]
+pub enum Effect {
+    /// Finalizer and annotation onto the link, before anything else.
+    Claim(Vec<Claim>),
+    /// The client, at the provider.
+    PutClient(Claim, Box<PutClient>),
+    /// The credentials must authenticate, or the rest of the part isn't done.
+    Prove(Claim, ClientId, SecretString, AuthMethod),
+    /// The Secret with the client's credentials.
+    WriteSecret(Box<SecretWrite>),
+    /// A grant, made or replaced.
+    SaveGrant(Box<Grant>, Option<String>),
+    /// The intent to spend the refresh token.
+    BeginRefresh(String),
+    /// The token request.
+    RequestToken(Box<TokenPlan>),
+    /// The reply, kept before anything uses it.
+    KeepReply,
+    /// The Secret with the access token.
+    PublishToken(Box<Publication>),
+    /// The client goes.
+    Unregister(Claim, ClientId, Option<String>),
+    /// The grant is revoked at the server.
+    Revoke(Box<Grant>),
+    /// The grant's record goes.
+    DropGrant,
+    /// One of our Secrets goes.
+    DeleteSecret(SecretId),
+    /// One of our Secrets stays, without our mark.
+    ReleaseSecret(SecretId),
+    /// The link's claims are cut down to these.
+    Unclaim(Vec<Claim>),
+    /// The finalizer goes; last.
+    Finish,
+}
+
+impl Effect {
+    /// Its name, for logs: never a value.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Claim(_) => "Claim",
+            Self::PutClient(..) => "PutClient",
+            Self::Prove(..) => "Prove",
+            Self::WriteSecret(_) => "WriteSecret",
+            Self::SaveGrant(..) => "SaveGrant",
+            Self::BeginRefresh(_) => "BeginRefresh",
+            Self::RequestToken(_) => "RequestToken",
+            Self::KeepReply => "KeepReply",
+            Self::PublishToken(_) => "PublishToken",
+            Self::Unregister(..) => "Unregister",
+            Self::Revoke(_) => "Revoke",
+            Self::DropGrant => "DropGrant",
+            Self::DeleteSecret(_) => "DeleteSecret",
+            Self::ReleaseSecret(_) => "ReleaseSecret",
+            Self::Unclaim(_) => "Unclaim",
+            Self::Finish => "Finish",
+        }
+    }
+}
+
+impl fmt::Debug for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A Secret to write.
+#[derive(Debug, Clone)]
+pub struct SecretWrite {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub type_: String,
+    /// All labels that we keep on it.
+    pub labels: BTreeMap<String, String>,
+    /// All annotations that we keep on it.
+    pub annotations: BTreeMap<String, String>,
+    /// The data.
+    pub data: Data,
+    /// `None`: there is none, so create it, and fail if somebody else was faster.
+    pub over: Option<Over>,
+}
+
+/// A Secret of ours that is there.
+#[derive(Debug, Clone)]
+pub struct Over {
+    /// Its UID.
+    pub uid: String,
+    /// Its version; a change since then fails the write.
+    pub resource_version: String,
+    /// Data keys that we wrote once and don't want any more.
+    pub drop_keys: Vec<String>,
+    /// Labels, likewise.
+    pub drop_labels: Vec<String>,
+    /// Annotations, likewise.
+    pub drop_annotations: Vec<String>,
+}
+
+/// A token request.
+#[derive(Debug, Clone)]
+pub struct TokenPlan {
+    /// Where to.
+    pub endpoint: Url,
+    /// Who we are.
+    pub client: ClientCredentials,
+    /// The scopes to ask for.
+    pub scopes: ScopeSet,
+    /// Whether to spend the grant's refresh token, rather than ask by client credentials.
+    pub refresh: bool,
+    /// What the token is asked for with.
+    pub fingerprint: String,
+}
+
+/// A token to publish: the reply's, or the grant's kept one.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// The Secret as the user wants it.
+    pub goal: SecretGoal,
+    /// The labels and annotations that stand on every Secret of the link.
+    pub labels: BTreeMap<String, String>,
+    /// The token; `None` for the reply's.
+    pub token: Option<Access>,
+    /// `None`: create it.
+    pub over: Option<Over>,
+}
+
+/// One part of a plan: its effects, and what holds once they are done.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// In order; the first that fails ends the part.
+    pub effects: Vec<Effect>,
+    /// Whether the part is as it should be once the effects are done.
+    pub verdict: Result<(), Problem>,
+}
+
+impl Part {
+    /// Nothing to do, and all is well.
+    pub const fn settled() -> Self {
+        Self { effects: Vec::new(), verdict: Ok(()) }
+    }
+
+    /// Nothing can be done now.
+    pub const fn blocked(problem: Problem) -> Self {
+        Self { effects: Vec::new(), verdict: Err(problem) }
+    }
+}
+
+/// What is to be done in one pass.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// First; when it fails, nothing else is done.
+    pub opening: Vec<Effect>,
+    /// The incoming part.
+    pub incoming: Option<Part>,
+    /// The outgoing part; independent of the incoming one.
+    pub outgoing: Option<Part>,
+    /// Last, and only when both parts went well.
+    pub closing: Vec<Effect>,
+    /// What is left to do that can't be done now, though both parts are as they should be: the
+    /// place that a link moved away from doesn't answer, or a deletion has to wait.
+    pub pending: Option<Problem>,
+}
+
+impl Plan {
+    /// The names of the effects, in order.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.effects().map(Effect::name).collect()
+    }
+
+    /// The effects, in order.
+    pub fn effects(&self) -> impl Iterator<Item = &Effect> {
+        let parts = self.incoming.iter().chain(&self.outgoing).flat_map(|p| &p.effects);
+        self.opening.iter().chain(parts).chain(&self.closing)
+    }
+}

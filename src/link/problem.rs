@@ -1,0 +1,108 @@
+//! What stands between a link and Ready, as a condition shows it. Pure.
+
+use crate::outgoing::{DiscoveryError, ErrorClass, TokenError};
+use crate::provider::ProviderError;
+use std::time::Duration;
+
+/// Who can mend it, and when to look again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mend {
+    /// A person must edit something: `Stalled`.
+    Edit,
+    /// It may pass, or an object may appear: `Reconciling`, tried again with back-off.
+    Wait,
+    /// Sent and not answered: the same again after 1, 3 and 10 seconds, then as `Wait`.
+    Unanswered,
+    /// Somebody else wrote at the same moment: tried again at once.
+    Conflict,
+}
+
+/// Why a part of a link isn't as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The machine reason of the condition.
+    pub reason: &'static str,
+    /// What is wrong and what to do. Holds no secret and nothing that a server wrote.
+    pub message: String,
+    /// Who can mend it.
+    pub mend: Mend,
+    /// How long the other side asked us to wait.
+    pub retry_after: Option<Duration>,
+}
+
+impl Problem {
+    /// A person must edit something.
+    pub fn edit(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), mend: Mend::Edit, retry_after: None }
+    }
+
+    /// It may pass.
+    pub fn wait(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), mend: Mend::Wait, retry_after: None }
+    }
+
+    /// Somebody else wrote at the same moment.
+    pub fn conflict(what: &str) -> Self {
+        Self {
+            reason: "Conflict",
+            message: format!("{what} was changed at the same moment; it is looked at again"),
+            mend: Mend::Conflict,
+            retry_after: None,
+        }
+    }
+
+    /// An answer of the API server that we have no other use for.
+    pub fn kube(what: &str, e: &kube::Error) -> Self {
+        match e {
+            kube::Error::Api(s) if s.code == 409 => Self::conflict(what),
+            kube::Error::Api(s) if s.code == 403 => Self::wait(
+                "Forbidden",
+                format!("the operator may not write {what}; check its RBAC, the namespace's quota, and whether it is being deleted"),
+            ),
+            kube::Error::Api(s) if matches!(s.code, 400 | 413 | 422) => Self::edit(
+                "RefusedByApiServer",
+                format!("the API server refuses {what} as it should be written (HTTP {}, {})", s.code, known(&s.reason)),
+            ),
+            kube::Error::Api(s) => Self::wait(
+                "ApiServerError",
+                format!("the API server answers HTTP {} for {what}; it is tried again", s.code),
+            ),
+            _ => Self::wait("ApiServerUnreachable", format!("the API server didn't answer for {what}; it is tried again")),
+        }
+    }
+}
+
+fn known(reason: &str) -> &str {
+    const REASONS: &[&str] =
+        &["Invalid", "BadRequest", "RequestEntityTooLarge", "FieldValueInvalid", "Forbidden", "AlreadyExists"];
+    REASONS.iter().find(|r| **r == reason).copied().unwrap_or("no known reason")
+}
+
+impl From<&ProviderError> for Problem {
+    fn from(e: &ProviderError) -> Self {
+        let mend = match e {
+            ProviderError::Conflict => Mend::Conflict,
+            e if e.is_terminal() => Mend::Edit,
+            _ => Mend::Wait,
+        };
+        Self { reason: e.reason(), message: e.to_string(), mend, retry_after: e.retry_after() }
+    }
+}
+
+impl From<&TokenError> for Problem {
+    fn from(e: &TokenError) -> Self {
+        let mend = match e.class() {
+            ErrorClass::DeadGrant | ErrorClass::BadClient | ErrorClass::NeedsEdit => Mend::Edit,
+            ErrorClass::BackOff | ErrorClass::NotSent => Mend::Wait,
+            ErrorClass::Unanswered => Mend::Unanswered,
+        };
+        Self { reason: e.reason(), message: e.to_string(), mend, retry_after: e.retry_after() }
+    }
+}
+
+impl From<&DiscoveryError> for Problem {
+    fn from(e: &DiscoveryError) -> Self {
+        let mend = if e.is_transient() { Mend::Wait } else { Mend::Edit };
+        Self { reason: e.reason(), message: e.to_string(), mend, retry_after: e.retry_after() }
+    }
+}

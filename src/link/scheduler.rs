@@ -1,0 +1,99 @@
+//! Runs a queue: hands out keys as they come due, each to a task of its own.
+
+use super::cache::Key;
+use super::metrics::{ByController, Metrics};
+use super::queue::Queue;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+/// A queue that is being worked on.
+pub struct Scheduler {
+    queue: Mutex<Queue<Key, String>>,
+    wake: Notify,
+    name: &'static str,
+    metrics: Metrics,
+}
+
+impl Scheduler {
+    /// A scheduler that works on at most `most` keys at once, and `most_in_lane` of one lane.
+    pub fn new(name: &'static str, most: usize, most_in_lane: usize, metrics: Metrics) -> Self {
+        Self { queue: Mutex::new(Queue::new(most, most_in_lane)), wake: Notify::new(), name, metrics }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue<Key, String>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a key due after `delay`.
+    pub fn add(&self, key: Key, lane: String, delay: Duration) {
+        self.lock().add(key, lane, Instant::now() + delay);
+        self.wake.notify_one();
+    }
+
+    /// Works until `stop` resolves, then waits for what was begun. `work` says after how long its
+    /// key is due again; `None` forgets it. `lane` is asked when a key goes back into the queue.
+    pub async fn run<W, F, L>(self: Arc<Self>, work: W, lane: L, stop: impl Future<Output = ()>)
+    where
+        W: Fn(Key) -> F,
+        F: Future<Output = Option<Duration>> + Send + 'static,
+        L: Fn(&Key) -> String + Send + Sync + 'static,
+    {
+        let lane = Arc::new(lane);
+        let by = ByController { controller: self.name };
+        let mut tasks = JoinSet::new();
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let (taken, next) = {
+                let mut queue = self.lock();
+                let now = Instant::now();
+                let taken = queue.take(now);
+                self.metrics.depth.get_or_create(&by).set(i64::try_from(queue.depth(now)).unwrap_or(i64::MAX));
+                self.metrics.active.get_or_create(&by).set(i64::try_from(queue.running()).unwrap_or(i64::MAX));
+                (taken, queue.next_due())
+            };
+            if let Some(key) = taken {
+                let done = Done { scheduler: self.clone(), key: key.clone(), lane: lane.clone(), again: RETRY_AFTER_PANIC };
+                let pass = work(key);
+                tasks.spawn(async move {
+                    let mut done = done;
+                    done.again = pass.await;
+                });
+                continue;
+            }
+            let until = next.map_or_else(|| Instant::now() + Duration::from_secs(3600), |at| at);
+            tokio::select! {
+                () = &mut stop => break,
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep_until(until.into()) => {}
+                Some(ended) = tasks.join_next(), if !tasks.is_empty() => {
+                    if ended.is_err_and(|e| e.is_panic()) {
+                        tracing::error!(controller = self.name, "a pass panicked; this is a bug");
+                    }
+                }
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+/// A pass that panicked is tried again, but not at once.
+const RETRY_AFTER_PANIC: Option<Duration> = Some(Duration::from_secs(60));
+
+/// Gives a key back when its pass ends, however it ends.
+struct Done<L: Fn(&Key) -> String> {
+    scheduler: Arc<Scheduler>,
+    key: Key,
+    lane: Arc<L>,
+    again: Option<Duration>,
+}
+
+impl<L: Fn(&Key) -> String> Drop for Done<L> {
+    fn drop(&mut self) {
+        let lane = (self.lane)(&self.key);
+        self.scheduler.lock().done(&self.key, lane, self.again.map(|d| Instant::now() + d));
+        self.scheduler.wake.notify_one();
+    }
+}

@@ -1,0 +1,221 @@
+//! Reading and writing the Secrets of links. Only `observe` and `execute` call this.
+
+use super::content::Data;
+use super::facts::{OwnSecret, SecretFact, SecretId};
+use super::plan::SecretWrite;
+use super::problem::Problem;
+use crate::api::{ApplicationLink, names};
+use crate::domain::SecretString;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Client, Resource as _, ResourceExt as _};
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+
+/// The namespaced Secrets of a link.
+#[derive(Clone)]
+pub struct Secrets {
+    api: Api<Secret>,
+}
+
+impl Secrets {
+    /// The Secrets of a namespace.
+    pub fn new(client: Client, namespace: &str) -> Self {
+        Self { api: Api::namespaced(client, namespace) }
+    }
+
+    /// Reads one value that a link refers to. An absent Secret or key is something to wait for.
+    ///
+    /// # Errors
+    /// [`Problem`] that names Secret and key and says what to do.
+    pub async fn value(&self, name: &str, key: &str, reason: &'static str, field: &str) -> Result<SecretString, Problem> {
+        let secret = self.api.get_opt(name).await.map_err(|e| Problem::kube(&format!("Secret {name}"), &e))?;
+        let Some(secret) = secret else {
+            return Err(Problem::wait(reason, format!("{field}: Secret {name} doesn't exist; create it with the key {key}")));
+        };
+        let Some(bytes) = secret.data.as_ref().and_then(|d| d.get(key)) else {
+            return Err(Problem::wait(reason, format!("{field}: Secret {name} has no key {key}; add it")));
+        };
+        // A newline at the end is what an editor or echo leaves there; no credential has one.
+        let text = std::str::from_utf8(&bytes.0).unwrap_or_default().trim_end_matches(['\n', '\r']);
+        if text.is_empty() {
+            return Err(Problem::edit(reason, format!("{field}: key {key} of Secret {name} is empty or not text; fill it")));
+        }
+        Ok(SecretString::from(text.to_owned()))
+    }
+
+    /// Looks at the Secret that a link wants to write.
+    pub async fn look(&self, name: &str, link: &ApplicationLink) -> SecretFact {
+        match self.api.get_opt(name).await {
+            Ok(None) => SecretFact::Absent,
+            Ok(Some(secret)) => judge(secret, link),
+            Err(e) => SecretFact::Unknown(Problem::kube(&format!("Secret {name}"), &e)),
+        }
+    }
+
+    /// Writes a Secret: creates it where there is none, else changes what is ours in it.
+    ///
+    /// # Errors
+    /// [`Problem`]; a Secret that came or changed meanwhile is a conflict.
+    pub async fn write(&self, write: &SecretWrite, owner: &OwnerReference) -> Result<(), Problem> {
+        let what = format!("Secret {}", write.name);
+        let mut data: Map<String, Value> =
+            write.data.iter().map(|(k, v)| (k.clone(), json!(STANDARD.encode(v)))).collect();
+        let mut labels: Map<String, Value> = write.labels.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+        let mut annotations: Map<String, Value> =
+            write.annotations.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+        let Some(over) = &write.over else {
+            let secret: Secret = serde_json::from_value(json!({
+                "metadata": {
+                    "name": write.name, "labels": labels, "annotations": annotations, "ownerReferences": [owner],
+                },
+                "type": write.type_,
+                "data": data,
+            }))
+            .map_err(|_| Problem::edit("TemplateError", "the Secret can't be written as JSON"))?;
+            let params = PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() };
+            return self.api.create(&params, &secret).await.map(drop).map_err(|e| Problem::kube(&what, &e));
+        };
+        // A strategic merge patch rather than a server-side apply: it carries the version that was
+        // looked at, it can't make a Secret that was deleted meanwhile, and unlike an apply after a
+        // create it takes away the keys that we wrote once and don't want any more.
+        over.drop_keys.iter().for_each(|k| drop(data.insert(k.clone(), Value::Null)));
+        over.drop_labels.iter().for_each(|k| drop(labels.insert(k.clone(), Value::Null)));
+        over.drop_annotations.iter().for_each(|k| drop(annotations.insert(k.clone(), Value::Null)));
+        let patch = json!({
+            "metadata": {
+                "uid": over.uid, "resourceVersion": over.resource_version,
+                "labels": labels, "annotations": annotations, "ownerReferences": [owner],
+            },
+            "data": data,
+        });
+        let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
+        match self.api.patch(&write.name, &params, &Patch::Strategic(&patch)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(s)) if s.code == 404 => Err(Problem::conflict(&what)),
+            Err(e) => Err(Problem::kube(&what, &e)),
+        }
+    }
+
+    /// Deletes a Secret of ours; one that is gone, or is another one by now, is no error.
+    ///
+    /// # Errors
+    /// [`Problem`] when the API server refuses.
+    pub async fn delete(&self, id: &SecretId) -> Result<(), Problem> {
+        let params = DeleteParams {
+            preconditions: Some(Preconditions { uid: Some(id.uid.clone()), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        match self.api.delete(&id.name, &params).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(s)) if s.code == 404 || s.code == 409 => Ok(()),
+            Err(e) => Err(Problem::kube(&format!("Secret {}", id.name), &e)),
+        }
+    }
+
+    /// Takes our owner reference and label off a Secret, so that it outlives the link.
+    ///
+    /// # Errors
+    /// [`Problem`] when the API server refuses.
+    pub async fn release(&self, id: &SecretId, link_uid: &str) -> Result<(), Problem> {
+        let patch = json!({
+            "metadata": {
+                "uid": id.uid,
+                "labels": { names::MANAGED_BY: null, names::COMPONENT: null, names::LINK_NAME: null },
+                "ownerReferences": [{ "$patch": "delete", "uid": link_uid }],
+            },
+        });
+        let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
+        match self.api.patch(&id.name, &params, &Patch::Strategic(&patch)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(s)) if s.code == 404 => Ok(()),
+            Err(e) => Err(Problem::kube(&format!("Secret {}", id.name), &e)),
+        }
+    }
+}
+
+/// The owner reference of a link's Secrets.
+pub fn owner_reference(link: &ApplicationLink) -> OwnerReference {
+    link.controller_owner_ref(&()).unwrap_or_default()
+}
+
+fn judge(secret: Secret, link: &ApplicationLink) -> SecretFact {
+    let name = secret.name_any();
+    let uid = link.uid().unwrap_or_default();
+    let owners = secret.owner_references();
+    let owned = owners.iter().any(|o| o.uid == uid);
+    let label = |key: &str| secret.labels().get(key).map(String::as_str);
+    let labelled = label(names::MANAGED_BY) == Some(names::MANAGED_BY_VALUE);
+    let other = owners.iter().find(|o| o.uid != uid && o.controller == Some(true));
+    // Somebody took the owner reference off, or it came back from a backup: the label and the name
+    // still say whose it is, and nobody else claims it.
+    let orphaned = labelled && owners.is_empty() && label(names::LINK_NAME) == Some(&link.name_any());
+    let consent = secret.annotations().get(names::TAKE_OVER_BY).map(String::as_str) == Some(&link.name_any());
+    if let Some(other) = other.filter(|_| !owned) {
+        return SecretFact::Foreign(Problem::edit(
+            "SecretConflict",
+            format!(
+                "Secret {name} belongs to {} {}; give this link another Secret name",
+                other.kind, other.name
+            ),
+        ));
+    }
+    if !owned && !orphaned && !consent {
+        return SecretFact::Foreign(Problem::edit(
+            "SecretConflict",
+            format!(
+                "Secret {name} exists and isn't this link's; it is left alone: give this link another Secret name, or \
+                 annotate the Secret with {}={} to have the link take it over",
+                names::TAKE_OVER_BY,
+                link.name_any()
+            ),
+        ));
+    }
+    let (own_keys, own_labels, own_annotations) = own_fields(&secret);
+    let data: Data = secret
+        .data
+        .iter()
+        .flatten()
+        // What isn't text was not written by us; it reads as another value than any of ours.
+        .map(|(k, v)| (k.clone(), String::from_utf8_lossy(&v.0).into_owned().into()))
+        .collect();
+    SecretFact::Own(Box::new(OwnSecret {
+        uid: secret.uid().unwrap_or_default(),
+        resource_version: secret.resource_version().unwrap_or_default(),
+        type_: secret.type_.clone().unwrap_or_else(|| "Opaque".into()),
+        labels: secret.labels().clone(),
+        annotations: secret.annotations().clone(),
+        data,
+        marked: owned && labelled,
+        own_keys,
+        own_labels,
+        own_annotations,
+    }))
+}
+
+/// What of a Secret our writes own, by its managed fields: data keys, labels, annotations.
+fn own_fields(secret: &Secret) -> (BTreeSet<String>, BTreeSet<String>, BTreeSet<String>) {
+    let mut found = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for entry in secret.meta().managed_fields.iter().flatten() {
+        if entry.manager.as_deref() != Some(names::FIELD_MANAGER) {
+            continue;
+        }
+        let Some(fields) = entry.fields_v1.as_ref().map(|f| &f.0) else { continue };
+        let keys = |path: &str| -> Vec<String> {
+            fields
+                .pointer(path)
+                .and_then(Value::as_object)
+                .into_iter()
+                .flat_map(|o| o.keys())
+                .filter_map(|k| k.strip_prefix("f:").map(str::to_owned))
+                .collect()
+        };
+        found.0.extend(keys("/f:data"));
+        found.1.extend(keys("/f:metadata/f:labels"));
+        found.2.extend(keys("/f:metadata/f:annotations"));
+    }
+    found
+}

@@ -1,0 +1,191 @@
+//! From what was decided and done to the status. Pure; the one place that makes conditions.
+
+use super::decide::{IncomingView, Token};
+use super::execute::Outcome;
+use super::problem::{Mend, Problem};
+use super::validate::ValidatedLink;
+use crate::api::common::Condition;
+use crate::api::link::{
+    ApplicationLinkStatus, Binding, IncomingStatus, OutgoingStatus, ProviderStatusRef,
+};
+use crate::api::{ApplicationLink, ConditionStatus};
+use jiff::Timestamp;
+use kube::Resource as _;
+
+/// What the status is made of.
+pub struct Input<'a> {
+    /// The link as it was read.
+    pub link: &'a ApplicationLink,
+    /// The checked spec, or why there is none.
+    pub spec: Result<&'a ValidatedLink, Problem>,
+    /// The client.
+    pub incoming: Option<&'a IncomingView>,
+    /// The provider.
+    pub provider: Option<ProviderStatusRef>,
+    /// The token that is published after the pass.
+    pub token: Option<Token>,
+    /// What came of the plan.
+    pub outcome: Option<&'a Outcome>,
+    /// The clock.
+    pub now: Timestamp,
+}
+
+/// Makes the status. What a pass couldn't find out stays as the last one found it.
+pub fn project(input: &Input<'_>) -> ApplicationLinkStatus {
+    let last = input.link.status.clone().unwrap_or_default();
+    let spec = &input.link.spec;
+    let mut status = ApplicationLinkStatus {
+        observed_generation: input.link.meta().generation.unwrap_or_default(),
+        direction: Some(
+            match (&spec.incoming, &spec.outgoing) {
+                (Some(_), Some(_)) => "Two-way",
+                (None, Some(_)) => "Outgoing",
+                _ => "Incoming",
+            }
+            .to_owned(),
+        ),
+        ..ApplicationLinkStatus::default()
+    };
+    let deleting = input.link.meta().deletion_timestamp.is_some();
+    if spec.incoming.is_some() {
+        status.provider = input.provider.clone().or(last.provider.clone());
+        status.incoming = input
+            .incoming
+            .map(|v| IncomingStatus {
+                client_id: v.client_id.to_string(),
+                // The serial never falls, whatever became of the client or of the annotation.
+                serial: v.serial.max(last.incoming.as_ref().map_or(0, |i| i.serial)),
+                secret_name: v.secret_name.clone(),
+            })
+            .or(last.incoming.clone());
+    }
+    if let Some(outgoing) = input.spec.as_ref().ok().and_then(|s| s.outgoing.as_ref()) {
+        let time = |t: Timestamp| t.to_string();
+        status.outgoing = Some(OutgoingStatus {
+            secret_name: outgoing.secret.name.clone(),
+            expires_at: input.token.map(|t| time(t.expires_at)),
+            last_refresh: input.token.map(|t| time(t.issued_at)),
+            next_refresh: input.token.filter(|t| t.next_refresh > input.now).map(|t| time(whole(t.next_refresh))),
+        });
+    } else if spec.outgoing.is_some() {
+        status.outgoing = last.outgoing.clone();
+    }
+    status.binding = status
+        .incoming
+        .as_ref()
+        .map(|i| i.secret_name.clone())
+        .or_else(|| status.outgoing.as_ref().map(|o| o.secret_name.clone()))
+        .map(|name| Binding { name });
+    status.conditions = conditions(input, &status, deleting);
+    keep_times(&mut status.conditions, &last.conditions, input.now);
+    status
+}
+
+fn whole(t: Timestamp) -> Timestamp {
+    Timestamp::from_second(t.as_second()).unwrap_or(t)
+}
+
+fn condition(type_: &str, status: bool, reason: &str, message: &str, generation: i64) -> Condition {
+    // The field holds 32768; a message that long helps nobody.
+    let message = message.chars().take(1024).collect();
+    Condition {
+        type_: type_.to_owned(),
+        status: if status { ConditionStatus::True } else { ConditionStatus::False },
+        reason: reason.to_owned(),
+        message,
+        last_transition_time: String::new(),
+        observed_generation: generation,
+    }
+}
+
+fn conditions(input: &Input<'_>, status: &ApplicationLinkStatus, deleting: bool) -> Vec<Condition> {
+    let generation = status.observed_generation;
+    let mut all = Vec::new();
+    let mut problems: Vec<Problem> = Vec::new();
+    // A deletion doesn't read the spec, so what is wrong with it isn't in its way.
+    if let (Err(problem), false) = (&input.spec, deleting) {
+        problems.push(problem.clone());
+    }
+    let expired = input.token.is_none_or(|t| t.expires_at <= input.now);
+    if let Some(outcome) = input.outcome {
+        match &outcome.incoming {
+            Some(Ok(())) => {
+                let id = status.incoming.as_ref().map_or("", |i| i.client_id.as_str());
+                let message = format!("client {id} is registered and its credentials authenticate");
+                all.push(condition("Registered", true, "Registered", &message, generation));
+            }
+            Some(Err(p)) => {
+                all.push(condition("Registered", false, p.reason, &p.message, generation));
+                problems.push(p.clone());
+            }
+            None => {}
+        }
+        if let Some(result) = &outcome.outgoing {
+            match result {
+                Ok(()) => all.push(condition("Authorized", true, "Authorized", "the grant is in hand", generation)),
+                Err(p) => all.push(condition("Authorized", false, p.reason, &p.message, generation)),
+            }
+            if expired {
+                let (reason, message) = match (input.token, result) {
+                    (Some(t), _) => ("TokenExpired", format!("the access token ended at {}", t.expires_at)),
+                    (None, Err(p)) => (p.reason, p.message.clone()),
+                    (None, Ok(())) => ("TokenMissing", "there is no access token yet".to_owned()),
+                };
+                all.push(condition("TokenFresh", false, reason, &message, generation));
+            } else {
+                let until = input.token.map(|t| t.expires_at.to_string()).unwrap_or_default();
+                all.push(condition("TokenFresh", true, "TokenFresh", &format!("the access token is good until {until}"), generation));
+            }
+            match result {
+                Err(p) => problems.push(p.clone()),
+                Ok(()) if expired => problems.push(match input.token {
+                    Some(t) if input.spec.as_ref().is_ok_and(|s| s.suspend) => Problem::edit(
+                        "TokenExpired",
+                        format!(
+                            "the access token ended at {} and the link is suspended; set spec.suspend to false to have it \
+                             refreshed",
+                            t.expires_at
+                        ),
+                    ),
+                    Some(t) => Problem::wait("TokenExpired", format!("the access token ended at {}", t.expires_at)),
+                    None => Problem::wait("TokenMissing", "there is no access token yet"),
+                }),
+                Ok(()) => {}
+            }
+        }
+    }
+    let pending = input.outcome.and_then(|o| o.pending.as_ref());
+    if deleting && let Some(p) = pending {
+        problems.push(p.clone());
+    }
+    // What a person must mend is said before what passes by itself.
+    problems.sort_by_key(|p| p.mend != Mend::Edit);
+    let suspended = input.spec.as_ref().is_ok_and(|s| s.suspend);
+    let ready = match problems.first() {
+        Some(p) => condition("Ready", false, p.reason, &p.message, generation),
+        None if suspended => condition(
+            "Ready",
+            true,
+            "Suspended",
+            "all was in order; nothing is refreshed or repaired until spec.suspend is false",
+            generation,
+        ),
+        None => condition("Ready", true, "Connected", "the credentials are in place and authenticate", generation),
+    };
+    match problems.first().or(pending) {
+        Some(p) if p.mend == Mend::Edit => all.push(condition("Stalled", true, p.reason, &p.message, generation)),
+        Some(p) => all.push(condition("Reconciling", true, p.reason, &p.message, generation)),
+        None => {}
+    }
+    all.insert(0, ready);
+    all
+}
+
+/// A condition that says the same keeps the time at which it began to.
+fn keep_times(new: &mut [Condition], last: &[Condition], now: Timestamp) {
+    for condition in new {
+        let before = last.iter().find(|c| c.type_ == condition.type_ && c.status == condition.status);
+        condition.last_transition_time =
+            before.map_or_else(|| whole(now).to_string(), |c| c.last_transition_time.clone());
+    }
+}

@@ -1,0 +1,195 @@
+//! The records that the operator keeps in its own namespace: grants, and what unregistering from
+//! a provider needs. Each is one Secret with one JSON document.
+
+use super::grant::Grant;
+use super::problem::Problem;
+use crate::api::names;
+use crate::api::provider::Bundled;
+use crate::api::link::ProviderKind;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::core::ObjectMeta;
+use kube::{Api, Client, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+const KEY: &str = "record.json";
+const GRANT: &str = "grant";
+const PROVIDER: &str = "provider";
+
+/// What unregistering from a provider needs, kept while links use it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeptProvider {
+    /// Its kind.
+    pub kind: ProviderKind,
+    /// Its namespace, if it has one.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// What it was.
+    pub bundled: Bundled,
+    /// Its credential.
+    pub token: super::grant::Kept,
+}
+
+/// The operator's own records.
+#[derive(Clone)]
+pub struct Store {
+    api: Api<Secret>,
+}
+
+impl Store {
+    /// The records of the operator's namespace.
+    pub fn new(client: Client, namespace: &str) -> Self {
+        Self { api: Api::namespaced(client, namespace) }
+    }
+
+    /// The grant of a link, and its version.
+    ///
+    /// # Errors
+    /// [`Problem`] when it can't be read.
+    pub async fn grant(&self, link_uid: &str) -> Result<Option<(Grant, String)>, Problem> {
+        self.read(GRANT, link_uid).await
+    }
+
+    /// Writes a grant: makes it, or replaces the version that was read. Gives back the new version.
+    ///
+    /// # Errors
+    /// [`Problem`]; a change since it was read is a conflict.
+    pub async fn save_grant(&self, grant: &Grant, version: Option<&str>) -> Result<String, Problem> {
+        self.save(GRANT, &grant.link.uid, grant, version).await
+    }
+
+    /// Removes a grant; one that is gone is no error.
+    ///
+    /// # Errors
+    /// [`Problem`] when the API server refuses.
+    pub async fn drop_grant(&self, link_uid: &str) -> Result<(), Problem> {
+        self.remove(GRANT, link_uid).await
+    }
+
+    /// All grants.
+    ///
+    /// # Errors
+    /// [`Problem`] when they can't be listed.
+    pub async fn grants(&self) -> Result<Vec<(Grant, String)>, Problem> {
+        self.list(GRANT).await
+    }
+
+    /// What is kept of a provider.
+    ///
+    /// # Errors
+    /// [`Problem`] when it can't be read.
+    pub async fn provider(&self, uid: &str) -> Result<Option<(KeptProvider, String)>, Problem> {
+        self.read(PROVIDER, uid).await
+    }
+
+    /// Keeps a provider.
+    ///
+    /// # Errors
+    /// [`Problem`] when the API server refuses.
+    pub async fn keep_provider(&self, kept: &KeptProvider, version: Option<&str>) -> Result<String, Problem> {
+        self.save(PROVIDER, &kept.uid, kept, version).await
+    }
+
+    /// Forgets a provider.
+    ///
+    /// # Errors
+    /// [`Problem`] when the API server refuses.
+    pub async fn forget_provider(&self, uid: &str) -> Result<(), Problem> {
+        self.remove(PROVIDER, uid).await
+    }
+
+    /// All kept providers.
+    ///
+    /// # Errors
+    /// [`Problem`] when they can't be listed.
+    pub async fn providers(&self) -> Result<Vec<(KeptProvider, String)>, Problem> {
+        self.list(PROVIDER).await
+    }
+
+    fn name(kind: &str, uid: &str) -> String {
+        format!("applink-{kind}-{uid}")
+    }
+
+    async fn read<T: DeserializeOwned>(&self, kind: &str, uid: &str) -> Result<Option<(T, String)>, Problem> {
+        let name = Self::name(kind, uid);
+        let secret = self.api.get_opt(&name).await.map_err(|e| Problem::kube(&name, &e))?;
+        secret.map(|s| parse(kind, &s)).transpose()
+    }
+
+    async fn list<T: DeserializeOwned>(&self, kind: &str) -> Result<Vec<(T, String)>, Problem> {
+        let params = ListParams::default().labels(&format!(
+            "{}={},{}={kind}",
+            names::MANAGED_BY,
+            names::MANAGED_BY_VALUE,
+            names::COMPONENT
+        ));
+        let list = self.api.list(&params).await.map_err(|e| Problem::kube("the operator's records", &e))?;
+        // One record that can't be read doesn't hide the others; it is said where it is used.
+        Ok(list.items.iter().filter_map(|s| parse(kind, s).ok()).collect())
+    }
+
+    async fn save<T: Serialize>(
+        &self,
+        kind: &str,
+        uid: &str,
+        record: &T,
+        version: Option<&str>,
+    ) -> Result<String, Problem> {
+        let name = Self::name(kind, uid);
+        let bytes = serde_json::to_vec(record)
+            .map_err(|_| Problem::edit("RecordError", format!("{name} can't be written as JSON")))?;
+        let labels = BTreeMap::from([
+            (names::MANAGED_BY.to_owned(), names::MANAGED_BY_VALUE.to_owned()),
+            (names::COMPONENT.to_owned(), kind.to_owned()),
+            (names::KEPT_FOR.to_owned(), uid.to_owned()),
+        ]);
+        let secret = Secret {
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                labels: Some(labels),
+                resource_version: version.map(str::to_owned),
+                ..ObjectMeta::default()
+            },
+            data: Some(BTreeMap::from([(KEY.to_owned(), ByteString(bytes))])),
+            ..Secret::default()
+        };
+        let params = PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() };
+        let saved = match version {
+            None => self.api.create(&params, &secret).await,
+            Some(_) => self.api.replace(&name, &params, &secret).await,
+        };
+        match saved {
+            Ok(secret) => Ok(secret.resource_version().unwrap_or_default()),
+            Err(kube::Error::Api(s)) if s.code == 404 => Err(Problem::conflict(&name)),
+            Err(e) => Err(Problem::kube(&name, &e)),
+        }
+    }
+
+    async fn remove(&self, kind: &str, uid: &str) -> Result<(), Problem> {
+        let name = Self::name(kind, uid);
+        match self.api.delete(&name, &DeleteParams::default()).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(s)) if s.code == 404 => Ok(()),
+            Err(e) => Err(Problem::kube(&name, &e)),
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(kind: &str, secret: &Secret) -> Result<(T, String), Problem> {
+    let name = secret.name_any();
+    let bytes = secret.data.as_ref().and_then(|d| d.get(KEY));
+    let record = bytes.and_then(|b| serde_json::from_slice(&b.0).ok()).ok_or_else(|| {
+        Problem::edit(
+            "RecordError",
+            format!("the operator's {kind} record {name} can't be read; restore it from a backup, or delete it to start anew"),
+        )
+    })?;
+    Ok((record, secret.resource_version().unwrap_or_default()))
+}

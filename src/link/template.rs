@@ -1,0 +1,214 @@
+//! Templates of Secret keys: minijinja with fuel and output limits, without includes, macros or
+//! functions. Pure.
+//!
+//! A value that stands bare in a template must be made of characters that mean nothing in any
+//! file that people write this way; any other needs a filter that escapes it. So a token with a
+//! quote or a newline can't write a second line into somebody's `.env`.
+
+use super::content::{Slot, Values};
+use crate::domain::{ExposeSecret as _, SecretString};
+use base64::Engine as _;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Value, ValueKind};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
+use std::collections::BTreeMap;
+use std::io;
+
+/// How many instructions a template may take.
+const FUEL: u64 = 10_000;
+/// How many bytes it may write.
+const MAX_OUTPUT: usize = 64 * 1024;
+
+/// Why a template can't be filled. Never has a value in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TemplateError {
+    /// It doesn't parse.
+    #[error("the template doesn't parse (line {0}); see the templates section of the documentation")]
+    Syntax(usize),
+    /// It names something that there isn't.
+    #[error("the template names a value or filter that there isn't (line {line}); there are {known}")]
+    Unknown {
+        /// Line in the template.
+        line: usize,
+        /// What there is.
+        known: String,
+    },
+    /// It runs too long or writes too much.
+    #[error("the template takes more than {FUEL} steps or writes more than {MAX_OUTPUT} bytes; make it shorter")]
+    TooMuch,
+    /// A value needs escaping.
+    #[error("a value has characters that need escaping (line {0}); write it with a filter: {{{{ value | json }}}}, {{{{ value | sh }}}} or {{{{ value | b64encode }}}}")]
+    NeedsEscaping(usize),
+    /// Anything else.
+    #[error("the template can't be filled (line {0}); use values, filters and if alone")]
+    Failed(usize),
+}
+
+/// Letters, digits and the signs that mean nothing in shells, .env, JSON, YAML, TOML, ini and
+/// .netrc files when they stand inside a word.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/=:@%,".contains(&b))
+}
+
+const NEEDS_ESCAPING: &str = "needs escaping";
+const TOO_MUCH: &str = "too much";
+
+fn environment() -> Environment<'static> {
+    let mut env = Environment::empty();
+    env.set_fuel(Some(FUEL));
+    env.set_undefined_behavior(UndefinedBehavior::Strict);
+    env.set_auto_escape_callback(|_| AutoEscape::None);
+    env.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build().unwrap_or_default());
+    env.set_formatter(format_value);
+    env.add_filter("json", |text: String| -> Result<Value, Error> {
+        let json = serde_json::to_string(&text).map_err(|_| Error::new(ErrorKind::InvalidOperation, "json"))?;
+        bounded(json)
+    });
+    env.add_filter("sh", |text: String| -> Result<Value, Error> {
+        if text.contains('\0') {
+            return Err(Error::new(ErrorKind::InvalidOperation, NEEDS_ESCAPING));
+        }
+        bounded(format!("'{}'", text.replace('\'', "'\\''")))
+    });
+    env.add_filter("b64encode", |text: String| -> Result<Value, Error> {
+        bounded(base64::engine::general_purpose::STANDARD.encode(text))
+    });
+    env
+}
+
+fn bounded(text: String) -> Result<Value, Error> {
+    if text.len() > MAX_OUTPUT {
+        return Err(Error::new(ErrorKind::InvalidOperation, TOO_MUCH));
+    }
+    Ok(Value::from_safe_string(text))
+}
+
+fn format_value(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    let refuse = || Err(Error::new(ErrorKind::InvalidOperation, NEEDS_ESCAPING));
+    match value.kind() {
+        ValueKind::Undefined => Err(Error::from(ErrorKind::UndefinedError)),
+        ValueKind::String => {
+            let text = value.as_str().unwrap_or_default();
+            if value.is_safe() || is_plain(text) { out.write_str(text).map_err(Error::from) } else { refuse() }
+        }
+        ValueKind::Number | ValueKind::Bool => out.write_str(&value.to_string()).map_err(Error::from),
+        _ => refuse(),
+    }
+}
+
+/// Stops a template that writes too much.
+struct Limited(Vec<u8>);
+
+impl io::Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_OUTPUT {
+            return Err(io::Error::other(TOO_MUCH));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn explain(e: &Error, known: &[Slot]) -> TemplateError {
+    let line = e.line().unwrap_or(1);
+    let detail = e.detail().unwrap_or_default();
+    match e.kind() {
+        ErrorKind::SyntaxError => TemplateError::Syntax(line),
+        ErrorKind::UndefinedError | ErrorKind::UnknownFilter | ErrorKind::UnknownFunction | ErrorKind::UnknownTest => {
+            let names: Vec<_> = known.iter().map(|s| s.variable()).collect();
+            TemplateError::Unknown { line, known: format!("{}, and the filters json, sh, b64encode", names.join(", ")) }
+        }
+        ErrorKind::OutOfFuel | ErrorKind::WriteFailure => TemplateError::TooMuch,
+        _ if detail.contains(TOO_MUCH) => TemplateError::TooMuch,
+        _ if detail.contains(NEEDS_ESCAPING) => TemplateError::NeedsEscaping(line),
+        _ => TemplateError::Failed(line),
+    }
+}
+
+fn run(source: &str, context: &BTreeMap<&str, &str>, known: &[Slot]) -> Result<SecretString, TemplateError> {
+    // Repetition makes a large value out of a short template in one step, and there is no use for
+    // it here.
+    let env = environment();
+    let template = env.template_from_str(source).map_err(|e| explain(&e, known))?;
+    let mut out = Limited(Vec::new());
+    template.render_captured_to(Value::from_pairs(context.iter().map(|(k, v)| (*k, *v))), &mut out).map_err(|e| explain(&e, known))?;
+    let text = String::from_utf8(out.0).map_err(|_| TemplateError::Failed(1))?;
+    Ok(text.into())
+}
+
+/// Checks a template before anything is done: fills it with harmless values.
+///
+/// # Errors
+/// [`TemplateError`] as [`render`].
+pub fn check(source: &str, known: &[Slot]) -> Result<(), TemplateError> {
+    let context = known.iter().map(|s| (s.variable(), "x")).collect();
+    run(source, &context, known).map(drop)
+}
+
+/// Fills a template.
+///
+/// # Errors
+/// [`TemplateError`]; it never has a value in it.
+pub fn render(source: &str, values: &Values) -> Result<SecretString, TemplateError> {
+    let context = values.iter().map(|(slot, value)| (slot.variable(), value.expose_secret())).collect();
+    let known: Vec<_> = values.keys().copied().collect();
+    run(source, &context, &known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::content::INCOMING;
+
+    fn fill(source: &str, secret: &str) -> Result<String, TemplateError> {
+        let values = Values::from([
+            (Slot::ClientId, "id".to_owned().into()),
+            (Slot::ClientSecret, secret.to_owned().into()),
+        ]);
+        render(source, &values).map(|s| s.expose_secret().to_owned())
+    }
+
+    #[test]
+    fn plain_values_stand_as_they_are() {
+        assert_eq!(fill("A={{ clientId }}\nB={{ clientSecret }}\n", "a-B_9").as_deref(), Ok("A=id\nB=a-B_9\n"));
+    }
+
+    #[test]
+    fn what_would_break_a_file_needs_a_filter() {
+        for bad in ["a b", "a\nB=1", "a'b", "a\"b", "$(id)", "a`b", "a;b", "a#b", "{{x}}", "ü"] {
+            assert_eq!(fill("A={{ clientSecret }}", bad), Err(TemplateError::NeedsEscaping(1)), "{bad}");
+            assert!(fill("A={{ clientSecret ~ 'x' }}", bad).is_err(), "{bad}");
+        }
+        assert_eq!(fill("{{ clientSecret | json }}", "a\"\nb").as_deref(), Ok("\"a\\\"\\nb\""));
+        assert_eq!(fill("{{ clientSecret | sh }}", "a'$b").as_deref(), Ok("'a'\\''$b'"));
+        assert_eq!(fill("{{ clientSecret | b64encode }}", "a b").as_deref(), Ok("YSBi"));
+    }
+
+    #[test]
+    fn a_bad_template_is_refused_beforehand() {
+        assert!(matches!(check("{{ nope }}", INCOMING), Err(TemplateError::Unknown { .. })));
+        assert!(matches!(check("{{ clientId | nope }}", INCOMING), Err(TemplateError::Unknown { .. })));
+        assert!(matches!(check("\n{{ clientId", INCOMING), Err(TemplateError::Syntax(2))));
+        for bad in [
+            "{% include 'x' %}",
+            "{% for a in range(100000) %}x{% endfor %}",
+            "{{ 'x' * 100000000 }}",
+            "{{ ('xxxxxxxxxxxxxxxx' * 100000) * 100000 }}",
+            "{% for a in ['x'] * 1000000 %}{{ a }}{% endfor %}",
+            "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}",
+            "{{ clientId.__class__ }}",
+        ] {
+            assert!(check(bad, INCOMING).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn errors_show_no_value() {
+        let e = fill("{{ clientSecret + 1 }}", "s3cr3t-canary").expect_err("fails");
+        assert!(!format!("{e} {e:?}").contains("canary"));
+    }
+}

@@ -1,0 +1,363 @@
+//! From the raw spec to a [`ValidatedLink`]: the only reader of the raw spec. Pure.
+//!
+//! The schema refuses most of this at `kubectl apply`; it is checked again because an object may
+//! have been stored under an older schema, and because some of it no schema can say.
+
+use super::content::{self, SecretGoal, Slot};
+use super::template;
+use crate::api::link::{
+    ApplicationLink, DeletionPolicy, Incoming, IncomingKeys, Outgoing, OutgoingKeys, ProviderKind,
+};
+use crate::domain::text::Shown;
+use crate::domain::{AuthMethod, ClientMetadata, GrantType, RedirectUri, Scope, ScopeSet, duration};
+use crate::outgoing::{Issuer, RefreshPolicy};
+use kube::ResourceExt as _;
+use std::collections::BTreeMap;
+use url::Url;
+
+/// What a link asks for, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ValidatedLink {
+    /// The provider that it names, if it names one.
+    pub provider_ref: Option<(ProviderKind, String)>,
+    /// The client to register.
+    pub incoming: Option<IncomingGoal>,
+    /// The token to keep.
+    pub outgoing: Option<OutgoingGoal>,
+    /// What becomes of it all at the end.
+    pub deletion_policy: DeletionPolicy,
+    /// No refresh and no repair.
+    pub suspend: bool,
+}
+
+/// The client to register, and where its credentials go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IncomingGoal {
+    /// The client.
+    pub metadata: ClientMetadata,
+    /// The Secret.
+    pub secret: SecretGoal,
+}
+
+/// The token to keep, and where it goes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutgoingGoal {
+    /// The authorization server.
+    pub server: ServerGoal,
+    /// How the token is got.
+    pub grant: GrantGoal,
+    /// Name of the Secret with our client's credentials.
+    pub client_secret: String,
+    /// Its key with the identifier.
+    pub id_key: String,
+    /// Its key with the secret.
+    pub secret_key: String,
+    /// How we authenticate.
+    pub auth_method: AuthMethod,
+    /// The scopes to ask for.
+    pub scopes: ScopeSet,
+    /// When to refresh.
+    pub refresh: RefreshPolicy,
+    /// The Secret.
+    pub secret: SecretGoal,
+}
+
+/// The authorization server.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ServerGoal {
+    /// To be discovered.
+    Issuer(Issuer),
+    /// Given.
+    Endpoints {
+        /// The token endpoint.
+        token: Url,
+        /// The revocation endpoint.
+        revocation: Option<Url>,
+    },
+}
+
+/// How a token is got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GrantGoal {
+    /// RFC 6749 section 4.4.
+    ClientCredentials,
+    /// RFC 6749 section 6, from a seed that the user brings.
+    RefreshToken {
+        /// Name of the seed's Secret.
+        secret: String,
+        /// Its key.
+        key: String,
+    },
+}
+
+/// A spec that can't be acted on. It names the field, shows the value and says the way out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct Invalid {
+    /// Path of the field.
+    pub field: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+fn invalid(field: impl Into<String>, message: impl Into<String>) -> Invalid {
+    Invalid { field: field.into(), message: message.into() }
+}
+
+/// Checks a link's spec.
+///
+/// # Errors
+/// [`Invalid`] for the first thing that is wrong.
+pub fn validate(link: &ApplicationLink) -> Result<ValidatedLink, Invalid> {
+    let name = link.name_any();
+    let spec = &link.spec;
+    if spec.application.name.is_empty() || spec.application.name.chars().any(char::is_control) {
+        return Err(invalid("spec.application.name", "must be a name without control characters"));
+    }
+    let incoming = spec.incoming.as_ref().map(|i| incoming(link, &name, i)).transpose()?;
+    let outgoing = spec.outgoing.as_ref().map(|o| outgoing(&name, o)).transpose()?;
+    if incoming.is_none() && outgoing.is_none() {
+        return Err(invalid("spec", "at least one of incoming and outgoing must be set"));
+    }
+    if let (Some(i), Some(o)) = (&incoming, &outgoing)
+        && i.secret.name == o.secret.name
+    {
+        return Err(invalid(
+            "spec.outgoing.secret.name",
+            format!("{} is the incoming Secret too; give one of them another name", Shown(&o.secret.name)),
+        ));
+    }
+    Ok(ValidatedLink {
+        provider_ref: spec.provider_ref.as_ref().map(|r| (r.kind, r.name.clone())),
+        incoming,
+        outgoing,
+        deletion_policy: spec.deletion_policy,
+        suspend: spec.suspend,
+    })
+}
+
+fn incoming(link: &ApplicationLink, name: &str, spec: &Incoming) -> Result<IncomingGoal, Invalid> {
+    let oauth2 = &spec.oauth2;
+    let at = "spec.incoming.oauth2";
+    let mut redirect_uris = std::collections::BTreeSet::new();
+    for (i, uri) in oauth2.redirect_uris.iter().enumerate() {
+        let parsed = RedirectUri::parse(uri)
+            .map_err(|e| invalid(format!("{at}.redirectUris[{i}]"), format!("{} {e}", Shown(uri))))?;
+        redirect_uris.insert(parsed);
+    }
+    let grant_types: std::collections::BTreeSet<GrantType> = match &oauth2.grant_types {
+        Some(types) => types.iter().copied().collect(),
+        None if redirect_uris.is_empty() => [GrantType::ClientCredentials].into(),
+        None => [GrantType::AuthorizationCode, GrantType::RefreshToken].into(),
+    };
+    if grant_types.is_empty() {
+        return Err(invalid(format!("{at}.grantTypes"), "is empty; name a grant type, or leave it out"));
+    }
+    if grant_types.contains(&GrantType::AuthorizationCode) && redirect_uris.is_empty() {
+        return Err(invalid(
+            format!("{at}.redirectUris"),
+            "must have at least one entry for the grant type authorization_code",
+        ));
+    }
+    let auth_method = oauth2.token_endpoint_auth_method;
+    if auth_method.is_public() && grant_types.contains(&GrantType::ClientCredentials) {
+        return Err(invalid(
+            format!("{at}.tokenEndpointAuthMethod"),
+            "none is a public client, which can't use the grant type client_credentials; give it redirectUris, or \
+             another tokenEndpointAuthMethod",
+        ));
+    }
+    let keys = spec.secret.as_ref().and_then(|s| s.keys.clone()).unwrap_or_default();
+    let IncomingKeys {
+        client_id,
+        client_secret,
+        issuer_uri,
+        authorization_endpoint,
+        token_endpoint,
+        token_endpoint_auth_method,
+    } = keys;
+    let slots = [
+        (Slot::ClientId, client_id),
+        (Slot::ClientSecret, client_secret),
+        (Slot::IssuerUri, issuer_uri),
+        (Slot::AuthorizationEndpoint, authorization_endpoint),
+        (Slot::TokenEndpoint, token_endpoint),
+        (Slot::TokenEndpointAuthMethod, token_endpoint_auth_method),
+    ];
+    let secret = spec.secret.clone().unwrap_or_default();
+    let secret = secret_goal(
+        "spec.incoming.secret",
+        secret.name.unwrap_or_else(|| format!("{name}-oauth")),
+        secret.type_,
+        secret.labels,
+        secret.annotations,
+        slots,
+        secret.template,
+        content::INCOMING,
+    )?;
+    Ok(IncomingGoal {
+        metadata: ClientMetadata {
+            name: link.spec.application.name.clone(),
+            uri: link.spec.application.url.clone(),
+            redirect_uris,
+            grant_types,
+            scopes: scopes(&format!("{at}.scopes"), oauth2.scopes.as_deref())?,
+            auth_method,
+        },
+        secret,
+    })
+}
+
+fn outgoing(name: &str, spec: &Outgoing) -> Result<OutgoingGoal, Invalid> {
+    let at = "spec.outgoing.oauth2";
+    let oauth2 = &spec.oauth2;
+    let custom = &oauth2.server.custom;
+    let field = |f: &str| format!("{at}.server.custom.{f}");
+    let server = match (&custom.issuer, &custom.token_endpoint) {
+        (Some(issuer), None) => {
+            let parsed = Issuer::parse(issuer)
+                .map_err(|e| invalid(field("issuer"), format!("{} {e}", Shown(issuer))))?;
+            ServerGoal::Issuer(parsed)
+        }
+        (None, Some(token)) => ServerGoal::Endpoints {
+            token: url(field("tokenEndpoint"), token)?,
+            revocation: custom
+                .revocation_endpoint
+                .as_deref()
+                .map(|r| url(field("revocationEndpoint"), r))
+                .transpose()?,
+        },
+        _ => return Err(invalid(field("issuer"), "exactly one of issuer and tokenEndpoint must be set")),
+    };
+    let grant = match (&oauth2.grant.client_credentials, &oauth2.grant.refresh_token) {
+        (Some(_), None) => GrantGoal::ClientCredentials,
+        (None, Some(r)) => {
+            GrantGoal::RefreshToken { secret: r.secret_ref.name.clone(), key: r.secret_ref.key.clone() }
+        }
+        _ => {
+            return Err(invalid(
+                format!("{at}.grant"),
+                "exactly one of clientCredentials and refreshToken must be set",
+            ));
+        }
+    };
+    if grant == GrantGoal::ClientCredentials && oauth2.client.auth_method.is_public() {
+        return Err(invalid(
+            format!("{at}.client.authMethod"),
+            "none can't be used with the grant clientCredentials; use client_secret_basic or client_secret_post",
+        ));
+    }
+    let parse = |field: &str, text: &str| {
+        duration::parse(text).map_err(|e| invalid(format!("spec.outgoing.refresh.{field}"), format!("{} {e}", Shown(text))))
+    };
+    let refresh = match spec.refresh.as_ref().map(|r| (&r.before, &r.every)) {
+        None => RefreshPolicy::Default,
+        Some((Some(before), None)) => RefreshPolicy::Before(parse("before", before)?),
+        Some((None, Some(every))) => RefreshPolicy::Every(parse("every", every)?),
+        Some(_) => return Err(invalid("spec.outgoing.refresh", "exactly one of before and every must be set")),
+    };
+    let OutgoingKeys { access_token, token_type, expires_at, scope } =
+        spec.secret.as_ref().and_then(|s| s.keys.clone()).unwrap_or_default();
+    let slots = [
+        (Slot::AccessToken, access_token),
+        (Slot::TokenType, token_type),
+        (Slot::ExpiresAt, expires_at),
+        (Slot::Scope, scope),
+    ];
+    let secret = spec.secret.clone().unwrap_or_default();
+    let secret = secret_goal(
+        "spec.outgoing.secret",
+        secret.name.unwrap_or_else(|| format!("{name}-token")),
+        secret.type_,
+        secret.labels,
+        secret.annotations,
+        slots,
+        secret.template,
+        content::OUTGOING,
+    )?;
+    for (what, input) in [("client.secretRef", &oauth2.client.secret_ref.name)].into_iter().chain(match &grant {
+        GrantGoal::RefreshToken { secret, .. } => Some(("grant.refreshToken.secretRef", secret)),
+        GrantGoal::ClientCredentials => None,
+    }) {
+        if *input == secret.name {
+            return Err(invalid(
+                "spec.outgoing.secret.name",
+                format!("{} is also {at}.{what}.name; the token needs a Secret of its own", Shown(input)),
+            ));
+        }
+    }
+    Ok(OutgoingGoal {
+        server,
+        grant,
+        client_secret: oauth2.client.secret_ref.name.clone(),
+        id_key: oauth2.client.secret_ref.id_key.clone(),
+        secret_key: oauth2.client.secret_ref.secret_key.clone(),
+        auth_method: oauth2.client.auth_method,
+        scopes: scopes(&format!("{at}.scopes"), oauth2.scopes.as_deref())?,
+        refresh,
+        secret,
+    })
+}
+
+fn scopes(field: &str, names: Option<&[String]>) -> Result<ScopeSet, Invalid> {
+    names
+        .unwrap_or_default()
+        .iter()
+        .enumerate()
+        .map(|(i, s)| Scope::parse(s).map_err(|e| invalid(format!("{field}[{i}]"), format!("{} {e}", Shown(s)))))
+        .collect()
+}
+
+fn url(field: String, text: &str) -> Result<Url, Invalid> {
+    let bad = |why: &str| invalid(field.clone(), format!("{} {why}", Shown(text)));
+    let url = Url::parse(text).map_err(|_| bad("isn't an absolute URL; write it like https://login.example.com"))?;
+    if !matches!(url.scheme(), "https" | "http") || !url.has_host() {
+        return Err(bad("must be an https URL"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(bad("has user information before the host; remove it"));
+    }
+    if url.fragment().is_some() {
+        return Err(bad("has a fragment (#…); remove it"));
+    }
+    Ok(url)
+}
+
+#[allow(clippy::too_many_arguments, reason = "the two Secrets of the API differ in type, not in fields")]
+fn secret_goal(
+    at: &str,
+    name: String,
+    type_: String,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    slots: impl IntoIterator<Item = (Slot, Option<String>)>,
+    templates: BTreeMap<String, String>,
+    known: &[Slot],
+) -> Result<SecretGoal, Invalid> {
+    if name.len() > 253 {
+        return Err(invalid(format!("{at}.name"), "must be given, since this link's name is too long for a default"));
+    }
+    let type_ = if type_.is_empty() { "Opaque".to_owned() } else { type_ };
+    if type_.starts_with("kubernetes.io/service-account") || type_.starts_with("bootstrap.kubernetes.io/") {
+        return Err(invalid(format!("{at}.type"), format!("{} isn't a type that a link may write", Shown(&type_))));
+    }
+    let mut keys = BTreeMap::new();
+    let mut taken: BTreeMap<String, String> =
+        ["type", "provider"].into_iter().map(|k| (k.to_owned(), "the Service Binding keys".to_owned())).collect();
+    for (slot, key) in slots {
+        let key = key.unwrap_or_else(|| slot.default_key().to_owned());
+        let field = format!("{at}.keys.{}", slot.variable());
+        if let Some(other) = taken.insert(key.clone(), field.clone()) {
+            return Err(invalid(field, format!("the key {} is taken by {other}; give it another", Shown(&key))));
+        }
+        keys.insert(slot, key);
+    }
+    for (key, source) in &templates {
+        let field = format!("{at}.template[{}]", Shown(key));
+        if let Some(other) = taken.get(key) {
+            return Err(invalid(field, format!("the key is taken by {other}; give the template another key")));
+        }
+        template::check(source, known).map_err(|e| invalid(field, e.to_string()))?;
+    }
+    Ok(SecretGoal { name, type_, labels, annotations, keys, templates })
+}

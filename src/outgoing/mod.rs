@@ -1,0 +1,40 @@
+//! The operator as an OAuth client: discovery, token requests, revocation, and when to refresh.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | [`endpoints`] | a server's issuer and endpoints |
+//! | [`discovery`] | RFC 8414 and OpenID Connect discovery |
+//! | [`client_auth`] | a client's credentials and how they go into a request |
+//! | [`token`] | token requests |
+//! | [`reply`] | what a token endpoint's success may look like |
+//! | [`error`] | what its failures mean, and what to do |
+//! | [`revoke`] | RFC 7009, which is also the proof of a credential |
+//! | [`schedule`] | when to refresh, and when to try again (pure) |
+//!
+//! Everything goes through [`crate::http`]. No text of a server gets into an error: only error
+//! codes that are known, status codes and our own words do.
+
+pub mod client_auth;
+pub mod discovery;
+pub mod endpoints;
+pub mod error;
+pub mod reply;
+pub mod revoke;
+pub mod schedule;
+pub mod token;
+
+pub use client_auth::ClientCredentials;
+pub use discovery::{DiscoveryError, discover};
+pub use endpoints::{Issuer, IssuerError, ServerEndpoints};
+pub use error::{ErrorClass, TokenError};
+pub use reply::Malformed;
+pub use revoke::{Revoked, TokenHint, revoke_token};
+pub use schedule::{RefreshPolicy, backoff, next_refresh, unanswered_delay};
+pub use token::{Grant, TokenRequest, request_token};
+
+#[cfg(test)]
+mod discovery_tests;
+#[cfg(test)]
+mod schedule_tests;
+#[cfg(test)]
+mod token_tests;

@@ -1,0 +1,261 @@
+//! `bundled`: this project's own provider service, by its admin API.
+
+use super::{Capabilities, PutClient, Proof, Provider, ProviderError, ProviderInfo, RegisteredClient};
+use crate::domain::{
+    AuthMethod, ClientId, ClientMetadata, ExposeSecret as _, GrantType, Owner, RedirectUri, Scope, ScopeSet,
+    SecretString,
+};
+use crate::http::header::{HeaderValue, IF_MATCH, IF_NONE_MATCH};
+use crate::http::{HttpClient, Method, Request, Response, SendError};
+use crate::outgoing::{ClientCredentials, Revoked, revoke_token};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use serde::Deserialize;
+use serde_json::json;
+use url::Url;
+
+/// A client of the bundled provider's admin API.
+#[derive(Debug, Clone)]
+pub struct BundledProvider {
+    http: HttpClient,
+    admin: Url,
+    token: SecretString,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Info {
+    instance: String,
+    issuer: String,
+    #[serde(default)]
+    authorization_endpoint: Option<String>,
+    token_endpoint: String,
+    revocation_endpoint: Option<String>,
+    scopes_supported: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Client {
+    name: String,
+    #[serde(default)]
+    uri: Option<String>,
+    redirect_uris: Vec<String>,
+    grant_types: Vec<GrantType>,
+    scopes: Vec<String>,
+    token_endpoint_auth_method: AuthMethod,
+    has_secret: bool,
+    #[serde(default)]
+    owner: Option<Owner>,
+}
+
+impl Client {
+    fn metadata(&self) -> Option<ClientMetadata> {
+        Some(ClientMetadata {
+            name: self.name.clone(),
+            uri: self.uri.clone(),
+            redirect_uris: self.redirect_uris.iter().map(|u| RedirectUri::parse(u)).collect::<Result<_, _>>().ok()?,
+            grant_types: self.grant_types.iter().copied().collect(),
+            scopes: self.scopes.iter().map(|s| Scope::parse(s)).collect::<Result<_, _>>().ok()?,
+            auth_method: self.token_endpoint_auth_method,
+        })
+    }
+}
+
+#[derive(Deserialize, Default)]
+struct Problem {
+    #[serde(default)]
+    code: String,
+}
+
+impl BundledProvider {
+    /// A client of the admin API at `admin`, which takes `token` as a bearer token.
+    pub fn new(http: HttpClient, admin: Url, token: SecretString) -> Self {
+        Self { http, admin, token }
+    }
+
+    fn url(&self, segments: &[&str]) -> Url {
+        let mut url = self.admin.clone();
+        // Only a URL that can't be a base has no segments, and those are refused at `kubectl apply`.
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(segments);
+        }
+        url
+    }
+
+    fn shown(&self) -> String {
+        self.admin.origin().ascii_serialization()
+    }
+
+    fn unexpected(&self, status: u16, why: &'static str) -> ProviderError {
+        ProviderError::Unexpected { url: self.shown(), status, why }
+    }
+
+    async fn call(&self, request: Request) -> Result<Response, ProviderError> {
+        let request = request.bearer(&self.token).map_err(|_| ProviderError::Unauthorized { url: self.shown(), status: 0 })?;
+        let response = self.http.send(request).await.map_err(|e| self.unreachable(&e))?;
+        match response.status {
+            401 | 403 => Err(ProviderError::Unauthorized { url: self.shown(), status: response.status }),
+            429 | 503 => Err(ProviderError::Busy { status: response.status, retry_after: response.retry_after }),
+            _ => Ok(response),
+        }
+    }
+
+    fn unreachable(&self, e: &SendError) -> ProviderError {
+        ProviderError::Unreachable { url: self.shown(), why: e.to_string() }
+    }
+
+    /// What an answer other than the ones hoped for means.
+    fn refusal(&self, response: &Response) -> ProviderError {
+        let problem: Problem = serde_json::from_slice(&response.body).unwrap_or_default();
+        let rejected = |code, hint| ProviderError::Rejected { code, hint };
+        match (response.status, problem.code.as_str()) {
+            (409, "foreign-owner") => ProviderError::ForeignOwner,
+            (409 | 412, _) => ProviderError::Conflict,
+            (400 | 422, "invalid-scope") => {
+                rejected("invalid-scope", "change spec.incoming.oauth2.scopes to scopes that the provider offers")
+            }
+            (400 | 422, "invalid-redirect-uri") => {
+                rejected("invalid-redirect-uri", "change spec.incoming.oauth2.redirectUris")
+            }
+            (400 | 422, "invalid-grant-types") => rejected("invalid-grant-types", "change spec.incoming.oauth2.grantTypes"),
+            (400 | 422, _) => rejected("invalid-request", "compare spec.incoming with what the provider allows"),
+            (413, _) => rejected("too-large", "name fewer or shorter redirectUris"),
+            (status, _) => self.unexpected(status, "check that spec.bundled.admin.url is the admin API's address"),
+        }
+    }
+
+    fn body<T: for<'de> Deserialize<'de>>(&self, response: &Response) -> Result<T, ProviderError> {
+        serde_json::from_slice(&response.body)
+            .map_err(|_| self.unexpected(response.status, "the body isn't what this API answers"))
+    }
+
+    async fn info(&self) -> Result<ProviderInfo, ProviderError> {
+        let response = self.call(Request::get(self.url(&["admin", "info"]))).await?;
+        if response.status != 200 {
+            return Err(self.refusal(&response));
+        }
+        let info: Info = self.body(&response)?;
+        let bad = |why| self.unexpected(200, why);
+        for text in [&info.issuer, &info.token_endpoint].into_iter().chain(&info.revocation_endpoint) {
+            if Url::parse(text).is_err() || text.len() > 2048 || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+                return Err(bad("an address in its metadata isn't a URL"));
+            }
+        }
+        let scopes: Result<ScopeSet, _> = info.scopes_supported.iter().map(|s| Scope::parse(s)).collect();
+        Ok(ProviderInfo {
+            instance: info.instance,
+            issuer: info.issuer,
+            authorization_endpoint: info.authorization_endpoint,
+            token_endpoint: info.token_endpoint,
+            revocation_endpoint: info.revocation_endpoint,
+            scopes: scopes.map_err(|_| bad("a scope in its metadata isn't one"))?,
+        })
+    }
+
+    async fn get(&self, id: &ClientId) -> Result<Option<RegisteredClient>, ProviderError> {
+        let response = self.call(Request::get(self.url(&["admin", "clients", id.as_str()]))).await?;
+        match response.status {
+            200 => {
+                let client: Client = self.body(&response)?;
+                Ok(Some(RegisteredClient {
+                    metadata: client.metadata(),
+                    has_secret: client.has_secret,
+                    version: response.etag.clone(),
+                    owner: client.owner,
+                }))
+            }
+            // A 404 of some other server must not read as "no such client": ours says problem+json.
+            404 if response.content_type.as_deref() == Some("application/problem+json") => Ok(None),
+            404 => Err(self.unexpected(404, "check that spec.bundled.admin.url is the admin API's address")),
+            _ => Err(self.refusal(&response)),
+        }
+    }
+
+    async fn put(&self, put: &PutClient) -> Result<(), ProviderError> {
+        let m = &put.metadata;
+        let mut body = json!({
+            "name": m.name,
+            "redirectUris": m.redirect_uris.iter().map(RedirectUri::as_str).collect::<Vec<_>>(),
+            "grantTypes": m.grant_types.iter().collect::<Vec<_>>(),
+            "scopes": m.scopes.iter().map(Scope::as_str).collect::<Vec<_>>(),
+            "tokenEndpointAuthMethod": m.auth_method,
+            "owner": put.owner,
+        });
+        if let Some(uri) = &m.uri {
+            body["uri"] = json!(uri);
+        }
+        if let Some(secret) = &put.secret {
+            body["secret"] = json!(secret.expose_secret());
+            body["secretKind"] = json!("derived");
+        }
+        let mut request = Request::new(Method::PUT, self.url(&["admin", "clients", put.id.as_str()])).json(&body);
+        request = match put.version.as_deref().map(HeaderValue::from_str) {
+            Some(Ok(version)) => request.header(IF_MATCH, version),
+            Some(Err(_)) => return Err(self.unexpected(0, "its ETag can't stand in a header")),
+            None => request.header(IF_NONE_MATCH, HeaderValue::from_static("*")),
+        };
+        let response = self.call(request).await?;
+        match response.status {
+            200 | 201 => Ok(()),
+            _ => Err(self.refusal(&response)),
+        }
+    }
+
+    async fn delete(&self, id: &ClientId, version: Option<&str>) -> Result<(), ProviderError> {
+        let mut request = Request::new(Method::DELETE, self.url(&["admin", "clients", id.as_str()]));
+        if let Some(Ok(version)) = version.map(HeaderValue::from_str) {
+            request = request.header(IF_MATCH, version);
+        }
+        let response = self.call(request).await?;
+        match response.status {
+            204 | 200 | 404 => Ok(()),
+            _ => Err(self.refusal(&response)),
+        }
+    }
+}
+
+impl Provider for BundledProvider {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { chosen_credentials: true }
+    }
+
+    fn info(&self) -> BoxFuture<'_, Result<ProviderInfo, ProviderError>> {
+        self.info().boxed()
+    }
+
+    fn get<'a>(&'a self, id: &'a ClientId) -> BoxFuture<'a, Result<Option<RegisteredClient>, ProviderError>> {
+        self.get(id).boxed()
+    }
+
+    fn put<'a>(&'a self, put: &'a PutClient) -> BoxFuture<'a, Result<(), ProviderError>> {
+        self.put(put).boxed()
+    }
+
+    fn delete<'a>(&'a self, id: &'a ClientId, version: Option<&'a str>) -> BoxFuture<'a, Result<(), ProviderError>> {
+        self.delete(id, version).boxed()
+    }
+
+    fn prove<'a>(
+        &'a self,
+        info: &'a ProviderInfo,
+        id: &'a ClientId,
+        secret: &'a SecretString,
+        method: AuthMethod,
+    ) -> BoxFuture<'a, Proof> {
+        async move {
+            let Some(endpoint) = info.revocation_endpoint.as_deref().and_then(|u| Url::parse(u).ok()) else {
+                return Proof::Unproved;
+            };
+            let client = ClientCredentials { id: id.clone(), secret: Some(secret.clone()), auth_method: method };
+            // A token that can't exist: RFC 7009 answers 200 for it, but only to the right client.
+            let token = SecretString::from("applink-proof-of-credentials");
+            match revoke_token(&self.http, &endpoint, &client, &token, None).await {
+                Ok(Revoked::Authenticated) => Proof::Authenticated,
+                Ok(Revoked::WrongCredentials) => Proof::Refused,
+                Ok(Revoked::Unproved(_)) | Err(_) => Proof::Unproved,
+            }
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,264 @@
+//! What a caller wants a client to be: the body of PUT, checked field by field.
+
+use super::Problem;
+use crate::domain::text::Shown;
+use crate::domain::{AuthMethod, ClientMetadata, GrantType, Owner, RedirectUri, Scope, ScopeSet};
+use crate::server::secret::{self, SecretKind};
+use secrecy::SecretString;
+use serde::{Deserialize, Deserializer};
+use std::collections::BTreeSet;
+use url::Url;
+
+const MAX_NAME: usize = 255;
+const MAX_URI: usize = 2048;
+const MAX_REDIRECT_URIS: usize = 100;
+const MAX_OWNER_FIELD: usize = 512;
+
+/// The body of `PUT /admin/clients/{id}`, as it came. Words are text here, so that a wrong one gets
+/// an answer of its own and not a parser's.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClientBody {
+    name: String,
+    uri: Option<String>,
+    #[serde(default)]
+    redirect_uris: Vec<String>,
+    #[serde(default)]
+    grant_types: Vec<String>,
+    #[serde(default)]
+    scopes: Vec<String>,
+    token_endpoint_auth_method: String,
+    #[serde(default, deserialize_with = "secret_text")]
+    secret: Option<SecretString>,
+    #[serde(default)]
+    secret_kind: SecretKind,
+    owner: Option<Owner>,
+}
+
+/// What a client shall be. Every part has been checked.
+pub struct ClientSpec {
+    /// What to register it with.
+    pub metadata: ClientMetadata,
+    /// Its secret; left out, it keeps the one it has or is given one.
+    pub secret: Option<(SecretKind, SecretString)>,
+    /// Who makes it.
+    pub owner: Option<Owner>,
+}
+
+/// A secret of any type but text is refused without being repeated.
+fn secret_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SecretString>, D::Error> {
+    match serde_json::Value::deserialize(from)? {
+        serde_json::Value::Null => Ok(None),
+        serde_json::Value::String(text) => Ok(Some(text.into())),
+        _ => Err(serde::de::Error::custom("secret must be a string")),
+    }
+}
+
+impl ClientBody {
+    /// Checks it against what this service has.
+    ///
+    /// # Errors
+    /// 400, with the field and a code.
+    pub fn check(self, scopes: &ScopeSet) -> Result<ClientSpec, Problem> {
+        let auth_method = auth_method(&self.token_endpoint_auth_method)?;
+        let redirect_uris = redirect_uris(&self.redirect_uris)?;
+        let grant_types = grant_types(&self.grant_types, auth_method)?;
+        if grant_types.contains(&GrantType::AuthorizationCode) && redirect_uris.is_empty() {
+            let text =
+                "grant type authorization_code needs at least one redirect URI; add one to redirectUris";
+            return Err(Problem::bad("invalid-redirect-uri", "redirectUris", text));
+        }
+        Ok(ClientSpec {
+            secret: checked_secret(self.secret, self.secret_kind, auth_method)?,
+            owner: self.owner.map(checked_owner).transpose()?,
+            metadata: ClientMetadata {
+                name: checked_name(self.name)?,
+                uri: self.uri.map(checked_uri).transpose()?,
+                redirect_uris,
+                grant_types,
+                scopes: checked_scopes("scopes", &self.scopes, scopes)?,
+                auth_method,
+            },
+        })
+    }
+}
+
+fn checked_name(name: String) -> Result<String, Problem> {
+    if name.trim().is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
+        let text = format!("name must have 1 to {MAX_NAME} characters, none of them a control character");
+        return Err(Problem::invalid("name", text));
+    }
+    Ok(name)
+}
+
+fn checked_uri(uri: String) -> Result<String, Problem> {
+    let web = Url::parse(&uri).is_ok_and(|u| matches!(u.scheme(), "https" | "http") && u.has_host());
+    if !web || uri.len() > MAX_URI || uri.chars().any(char::is_control) {
+        let text = format!("uri must be an http or https URL of at most {MAX_URI} bytes");
+        return Err(Problem::invalid("uri", text));
+    }
+    Ok(uri)
+}
+
+fn redirect_uris(all: &[String]) -> Result<BTreeSet<RedirectUri>, Problem> {
+    let bad = |detail| Problem::bad("invalid-redirect-uri", "redirectUris", detail);
+    if all.len() > MAX_REDIRECT_URIS {
+        return Err(bad(format!("redirectUris has more than {MAX_REDIRECT_URIS} entries")));
+    }
+    let parse =
+        |uri: &String| RedirectUri::parse(uri).map_err(|e| bad(format!("redirect URI {} {e}", Shown(uri))));
+    all.iter().map(parse).collect()
+}
+
+fn auth_method(word: &str) -> Result<AuthMethod, Problem> {
+    let all = [AuthMethod::ClientSecretBasic, AuthMethod::ClientSecretPost, AuthMethod::None];
+    all.into_iter().find(|m| m.as_str() == word).ok_or_else(|| {
+        let text = format!(
+            "tokenEndpointAuthMethod {} isn't one of client_secret_basic, client_secret_post and none",
+            Shown(word)
+        );
+        Problem::invalid("tokenEndpointAuthMethod", text)
+    })
+}
+
+fn grant_types(all: &[String], method: AuthMethod) -> Result<BTreeSet<GrantType>, Problem> {
+    let bad = |detail: String| Problem::bad("invalid-grant-types", "grantTypes", detail);
+    let known = [GrantType::AuthorizationCode, GrantType::ClientCredentials, GrantType::RefreshToken];
+    let parse = |word: &String| {
+        known.into_iter().find(|g| g.as_str() == word).ok_or_else(|| {
+            let text = "isn't one of authorization_code, client_credentials and refresh_token";
+            bad(format!("grant type {} {text}", Shown(word)))
+        })
+    };
+    let grants = all.iter().map(parse).collect::<Result<BTreeSet<_>, _>>()?;
+    if method.is_public() && grants.contains(&GrantType::ClientCredentials) {
+        let text = "a public client (tokenEndpointAuthMethod none) can't have grant type client_credentials, \
+                    since it can't prove who it is; leave one of them out";
+        return Err(bad(text.to_owned()));
+    }
+    Ok(grants)
+}
+
+/// Checks scopes against those that there are to have.
+///
+/// # Errors
+/// 400 `invalid-scope`.
+pub fn checked_scopes(field: &'static str, all: &[String], most: &ScopeSet) -> Result<ScopeSet, Problem> {
+    let bad = |word: &String, why: String| {
+        Problem::bad("invalid-scope", field, format!("scope {} {why}", Shown(word)))
+    };
+    let parse = |word: &String| {
+        let scope = Scope::parse(word).map_err(|e| bad(word, e.to_string()))?;
+        if most.contains(&scope) {
+            Ok(scope)
+        } else {
+            Err(bad(word, format!("isn't one of those there are to have here: {most}")))
+        }
+    };
+    all.iter().map(parse).collect()
+}
+
+fn checked_secret(
+    secret: Option<SecretString>,
+    kind: SecretKind,
+    method: AuthMethod,
+) -> Result<Option<(SecretKind, SecretString)>, Problem> {
+    let Some(secret) = secret else { return Ok(None) };
+    if method.is_public() {
+        let text = "a public client (tokenEndpointAuthMethod none) has no secret; leave the secret out";
+        return Err(Problem::invalid("secret", text));
+    }
+    secret::check_form(kind, &secret).map_err(|e| Problem::invalid("secret", format!("secret {e}")))?;
+    Ok(Some((kind, secret)))
+}
+
+fn checked_owner(owner: Owner) -> Result<Owner, Problem> {
+    let Owner { installation, namespace, namespace_uid, name, uid, serial, mark } = &owner;
+    let all = [installation, namespace, namespace_uid, name, uid, mark];
+    let odd = |text: &&String| {
+        text.is_empty() || text.len() > MAX_OWNER_FIELD || !text.bytes().all(|b| b.is_ascii_graphic())
+    };
+    if all.iter().any(odd) || *serial < 0 {
+        let text = format!(
+            "every text of owner must have 1 to {MAX_OWNER_FIELD} visible ASCII characters, and serial must be 0 or more"
+        );
+        return Err(Problem::invalid("owner", text));
+    }
+    Ok(owner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn check(change: impl FnOnce(&mut Value)) -> Result<ClientSpec, String> {
+        let mut body = json!({"name": "n", "tokenEndpointAuthMethod": "client_secret_basic"});
+        change(&mut body);
+        let body: ClientBody = serde_json::from_value(body).map_err(|e| e.to_string())?;
+        let scopes = ScopeSet::parse("a b").expect("scopes");
+        body.check(&scopes).map_err(|p| format!("{p:?}"))
+    }
+
+    #[test]
+    fn good_ones() {
+        assert!(check(|_| ()).is_ok());
+        let full = check(|b| {
+            b["redirectUris"] = json!(["https://a.example/cb"]);
+            b["grantTypes"] = json!(["authorization_code", "refresh_token"]);
+            b["scopes"] = json!(["b", "a", "a"]);
+            b["secret"] = json!("s".repeat(43));
+            b["secretKind"] = json!("derived");
+        });
+        assert_eq!(full.map(|s| s.metadata.scopes.to_string()), Ok("a b".into()));
+    }
+
+    #[test]
+    fn bad_ones_name_code_and_field() {
+        let cases: [(Value, &str, &str); 12] = [
+            (json!({"name": " "}), "invalid-request", "name"),
+            (json!({"uri": "javascript:alert(1)"}), "invalid-request", "uri"),
+            (json!({"redirectUris": ["http://a.example/"]}), "invalid-redirect-uri", "redirectUris"),
+            (json!({"grantTypes": ["password"]}), "invalid-grant-types", "grantTypes"),
+            (json!({"grantTypes": ["authorization_code"]}), "invalid-redirect-uri", "redirectUris"),
+            (json!({"scopes": ["c"]}), "invalid-scope", "scopes"),
+            (json!({"scopes": ["a b"]}), "invalid-scope", "scopes"),
+            (
+                json!({"tokenEndpointAuthMethod": "private_key_jwt"}),
+                "invalid-request",
+                "tokenEndpointAuthMethod",
+            ),
+            (
+                json!({"tokenEndpointAuthMethod": "none", "secret": "s".repeat(43)}),
+                "invalid-request",
+                "secret",
+            ),
+            (
+                json!({"tokenEndpointAuthMethod": "none", "grantTypes": ["client_credentials"]}),
+                "invalid-grant-types",
+                "grantTypes",
+            ),
+            (json!({"secret": "short canary"}), "invalid-request", "secret"),
+            (json!({"secret": "long enough, canary", "secretKind": "derived"}), "invalid-request", "secret"),
+        ];
+        for (change, code, field) in cases {
+            let said = check(|b| {
+                let (b, change) = (b.as_object_mut().expect("object"), change.as_object().expect("object"));
+                b.extend(change.clone());
+            });
+            let said = said.err().unwrap_or_else(|| panic!("{change}: taken"));
+            assert!(
+                said.contains(&format!("code: \"{code}\"")) && said.contains(&format!("Some(\"{field}\")")),
+                "{said}"
+            );
+            assert!(!said.contains("canary"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_secret_of_another_type_is_not_repeated() {
+        let said = check(|b| b["secret"] = json!(20_261_122_555_i64)).err().expect("refused");
+        assert!(said.contains("secret must be a string") && !said.contains("20261122555"), "{said}");
+        assert!(check(|b| b["secrets"] = json!("x")).err().expect("refused").contains("unknown field"));
+    }
+}

@@ -1,0 +1,141 @@
+//! The bundled provider service: OAuth clients and their tokens, on two listeners and one SQLite
+//! file.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `config` | what the service is told at its start |
+//! | `router` | all routes of all listeners, and the layers around them |
+//! | `listen` | connections: limits, timeouts, draining |
+//! | `oauth2/` | the OAuth 2.0 endpoints, a file each, and the grants, a file each |
+//! | `admin/` | the admin API: clients and grants |
+//! | `store/` | SQLite; the only place with SQL |
+//! | `secret`, `seal`, `random` | client secrets, sealed replies, tokens |
+//! | `state` | what handlers share |
+//! | `health`, `metrics` | what Kubernetes and Prometheus ask |
+//!
+//! Only `cli::provider` calls this module, by [`run`]; it uses `domain` and nothing else of the
+//! house. People, consent and authorization codes are not here yet: clients may be registered for
+//! `authorization_code`, the token endpoint says `unsupported_grant_type` to it, and the metadata
+//! lists only what works.
+
+mod admin;
+pub mod config;
+mod health;
+mod listen;
+mod metrics;
+mod oauth2;
+mod random;
+mod router;
+mod seal;
+mod secret;
+mod state;
+mod store;
+
+pub use admin::{AdminTokenError, check_token_file};
+pub use config::{Config, Issuer, IssuerError, Limits, TokenPolicy};
+
+use state::App;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// Why the service could not start, one sentence each.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// An address can't be listened on.
+    #[error(
+        "{flag} {address} can't be listened on ({source}); give an address of this machine with a free port"
+    )]
+    Listen {
+        /// The flag that named it.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The database can't be used.
+    #[error("--database {path:?} can't be used: {reason}; {way_out}")]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+        /// What to do about it.
+        way_out: &'static str,
+    },
+    /// The system has no randomness.
+    #[error("the system gave no randomness; run where the getrandom system call works")]
+    Randomness,
+}
+
+/// Serves until `stop` resolves, then lets requests in flight finish for the drain timeout.
+///
+/// # Errors
+/// [`ServerError`] when it can't start. Once it has started it doesn't fail.
+pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Result<(), ServerError> {
+    let public = bind("--listen", config.listen).await?;
+    let admin = bind("--admin-listen", config.admin_listen).await?;
+    let app = Arc::new(App::open(&config).await?);
+    tracing::info!(
+        issuer = config.issuer.as_str(),
+        listen = %config.listen,
+        admin_listen = %config.admin_listen,
+        version = env!("CARGO_PKG_VERSION"),
+        "the provider service is ready"
+    );
+
+    let (stopping, stopped) = watch::channel(false);
+    let sweeper = tokio::spawn(sweep(app.clone()));
+    let serve = |name, listener, router| {
+        let server = listen::Server {
+            name,
+            listener,
+            router,
+            limits: config.limits,
+            drain: config.drain_timeout,
+            open: app.metrics.connections(name),
+        };
+        server.run(stopped.clone())
+    };
+    let signal = async {
+        stop.await;
+        stopping.send_replace(true);
+    };
+    tokio::join!(
+        serve("public", public, router::public(&app)),
+        serve("admin", admin, router::admin_listener(&app)),
+        signal,
+    );
+    sweeper.abort();
+    // It may hold the writer; it is gone when this returns.
+    let _ = sweeper.await;
+    app.store.close().await;
+    tracing::info!("the provider service has stopped");
+    Ok(())
+}
+
+async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener, ServerError> {
+    TcpListener::bind(address).await.map_err(|source| ServerError::Listen { flag, address, source })
+}
+
+async fn sweep(app: Arc<App>) {
+    let mut ticks = interval(SWEEP_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match app.store.sweep(app.now(), app.tokens.refresh_grace).await {
+            Ok(0) => {}
+            Ok(gone) => tracing::debug!(gone, "expired tokens were cleared out"),
+            Err(error) => {
+                tracing::warn!(%error, "expired tokens could not be cleared out; trying again in a minute")
+            }
+        }
+    }
+}

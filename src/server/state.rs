@@ -1,0 +1,111 @@
+//! What handlers share.
+
+use super::metrics::Metrics;
+use super::secret::SecretHasher;
+use super::store::{Client, Store};
+use super::{Config, Issuer, ServerError, TokenPolicy, random};
+use crate::domain::ScopeSet;
+use jiff::Timestamp;
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+
+/// Argon2 computations at a time, at most: each takes 19 MiB and a core.
+const MOST_ARGON2: usize = 4;
+
+/// The service: its settings, its store, its instruments.
+pub struct App {
+    /// Who it says it is.
+    pub issuer: Issuer,
+    /// The scopes there are.
+    pub scopes: ScopeSet,
+    /// How long tokens live.
+    pub tokens: TokenPolicy,
+    /// Bytes of a request body, at most.
+    pub body_limit: usize,
+    /// Time for a request, at most.
+    pub request_timeout: std::time::Duration,
+    /// The file with the admin token.
+    pub admin_token_file: PathBuf,
+    /// Random for each start, so that a caller can tell a new start from the old one.
+    pub instance: String,
+    /// Clients and tokens.
+    pub store: Store,
+    /// Checks client secrets.
+    pub secrets: SecretHasher,
+    /// Counters.
+    pub metrics: Metrics,
+    clock: fn() -> Timestamp,
+}
+
+impl App {
+    /// Opens the store and sets up the rest.
+    ///
+    /// # Errors
+    /// [`ServerError`].
+    pub async fn open(config: &Config) -> Result<Self, ServerError> {
+        let store = Store::open(&config.database).await;
+        let store = store.map_err(|e| ServerError::Database {
+            path: config.database.clone(),
+            reason: e.to_string(),
+            way_out: e.way_out(),
+        })?;
+        let cores = available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            issuer: config.issuer.clone(),
+            scopes: config.scopes.clone(),
+            tokens: config.tokens,
+            body_limit: config.limits.body,
+            request_timeout: config.limits.request_timeout,
+            admin_token_file: config.admin_token_file.clone(),
+            instance: random::name().map_err(|_| ServerError::Randomness)?,
+            store,
+            secrets: SecretHasher::new(cores.min(MOST_ARGON2)),
+            metrics: Metrics::new(),
+            clock: Timestamp::now,
+        })
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// What a client may have of `scopes`, now: never more than it is registered with now, and
+    /// never a scope that the service doesn't have any more. So a token that was issued before a
+    /// client lost a scope doesn't keep it.
+    pub fn within(&self, client: &Client, scopes: &ScopeSet) -> ScopeSet {
+        let may = |s: &&crate::domain::Scope| client.metadata.scopes.contains(s) && self.scopes.contains(s);
+        scopes.iter().filter(may).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+pub mod testing {
+    use super::*;
+    use crate::domain::Lifetime;
+    use crate::server::Limits;
+    use crate::server::config::DEFAULT_SCOPES;
+    use std::time::Duration;
+
+    /// A service with all defaults, in a folder of its own.
+    pub async fn app(limits: Limits) -> (tempfile::TempDir, std::sync::Arc<App>) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let config = Config {
+            issuer: Issuer::parse("https://p.example").expect("an issuer"),
+            listen: ([127, 0, 0, 1], 0).into(),
+            admin_listen: ([127, 0, 0, 1], 0).into(),
+            admin_token_file: dir.path().join("token"),
+            database: dir.path().join("db"),
+            scopes: ScopeSet::parse(DEFAULT_SCOPES).expect("scopes"),
+            tokens: TokenPolicy {
+                access_lifetime: Lifetime::from_secs(3600).expect("a lifetime"),
+                refresh_lifetime: Lifetime::from_secs(3600).expect("a lifetime"),
+                refresh_grace: Duration::from_secs(10),
+            },
+            limits,
+            drain_timeout: Duration::from_secs(1),
+        };
+        let app = App::open(&config).await.expect("a service");
+        (dir, std::sync::Arc::new(app))
+    }
+}

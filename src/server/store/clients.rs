@@ -1,0 +1,264 @@
+//! The clients.
+
+use super::rows::{auth_method, grant_type, scopes, time, words};
+use super::{Store, StoreError};
+use crate::domain::{ClientId, ClientMetadata, Owner, RedirectUri};
+use crate::server::secret::StoredSecret;
+use jiff::Timestamp;
+
+/// A registered client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// Its identifier.
+    pub id: ClientId,
+    /// What it is registered with.
+    pub metadata: ClientMetadata,
+    /// Its secret as it is kept; a public client has none.
+    pub secret: Option<StoredSecret>,
+    /// Who made it.
+    pub owner: Option<Owner>,
+    /// New at each write.
+    pub etag: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last written.
+    pub updated_at: Timestamp,
+}
+
+/// What a deletion found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deleted {
+    /// The client, and it is gone now.
+    Gone,
+    /// No client.
+    Absent,
+    /// A client with another ETag; nothing was deleted.
+    Changed,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: String,
+    name: String,
+    uri: Option<String>,
+    redirect_uris: String,
+    grant_types: String,
+    scopes: String,
+    auth_method: String,
+    secret: Option<String>,
+    owner: Option<String>,
+    etag: String,
+    created_at: i64,
+    updated_at: i64,
+}
+
+impl TryFrom<Row> for Client {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        // Without `..`, so that a new column can't be forgotten here.
+        let Row {
+            id,
+            name,
+            uri,
+            redirect_uris,
+            grant_types,
+            scopes: scope_words,
+            auth_method: method,
+            secret,
+            owner,
+            etag,
+            created_at,
+            updated_at,
+        } = row;
+        let redirect = |u: &str| RedirectUri::parse(u).map_err(|_| StoreError::Corrupt("redirect URI"));
+        let owner = owner.map(|o| serde_json::from_str(&o)).transpose();
+        Ok(Self {
+            id: ClientId::parse(&id).map_err(|_| StoreError::Corrupt("client ID"))?,
+            metadata: ClientMetadata {
+                name,
+                uri,
+                redirect_uris: redirect_uris.split_whitespace().map(redirect).collect::<Result<_, _>>()?,
+                grant_types: grant_types.split_whitespace().map(grant_type).collect::<Result<_, _>>()?,
+                scopes: scopes(&scope_words)?,
+                auth_method: auth_method(&method)?,
+            },
+            secret: secret.map(StoredSecret::from_stored),
+            owner: owner.map_err(|_| StoreError::Corrupt("client's owner"))?,
+            etag,
+            created_at: time(created_at)?,
+            updated_at: time(updated_at)?,
+        })
+    }
+}
+
+impl Store {
+    /// The client with this identifier.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn client(&self, id: &ClientId) -> Result<Option<Client>, StoreError> {
+        let row: Option<Row> = sqlx::query_as("SELECT * FROM clients WHERE id = ?1")
+            .bind(id.as_str())
+            .fetch_optional(&self.readers)
+            .await?;
+        row.map(Client::try_from).transpose()
+    }
+
+    /// Adds a client; `false` when there is one with its identifier.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn insert(&self, client: &Client) -> Result<bool, StoreError> {
+        let sql = "INSERT INTO clients (name, uri, redirect_uris, grant_types, scopes, auth_method, secret, owner, \
+                   owner_installation, etag, updated_at, id, created_at) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (id) DO NOTHING";
+        let query = Self::bind(sql, client)?.bind(client.created_at.as_millisecond());
+        let mut write = self.write().await?;
+        let done = query.execute(&mut *write.tx).await?.rows_affected() == 1;
+        write.commit().await?;
+        Ok(done)
+    }
+
+    /// Writes over the client that has `etag`; `false` when there is none with it any more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn replace(&self, client: &Client, etag: &str) -> Result<bool, StoreError> {
+        let sql = "UPDATE clients SET name = ?1, uri = ?2, redirect_uris = ?3, grant_types = ?4, scopes = ?5, \
+                   auth_method = ?6, secret = ?7, owner = ?8, owner_installation = ?9, etag = ?10, updated_at = ?11 \
+                   WHERE id = ?12 AND etag = ?13";
+        let query = Self::bind(sql, client)?.bind(etag);
+        let mut write = self.write().await?;
+        let done = query.execute(&mut *write.tx).await?.rows_affected() == 1;
+        write.commit().await?;
+        Ok(done)
+    }
+
+    /// Binds what both writes have in common, as ?1 to ?12.
+    fn bind<'q>(
+        sql: &'static str,
+        client: &'q Client,
+    ) -> Result<sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>, StoreError> {
+        let Client { id, metadata, secret, owner, etag, created_at: _, updated_at } = client;
+        let ClientMetadata { name, uri, redirect_uris, grant_types, scopes, auth_method } = metadata;
+        let owner_json = owner.as_ref().map(serde_json::to_string).transpose();
+        Ok(sqlx::query(sql)
+            .bind(name)
+            .bind(uri)
+            .bind(words(redirect_uris))
+            .bind(words(grant_types))
+            .bind(scopes.to_string())
+            .bind(auth_method.as_str())
+            .bind(secret.as_ref().map(StoredSecret::to_stored))
+            .bind(owner_json.map_err(|_| StoreError::Corrupt("client's owner"))?)
+            .bind(owner.as_ref().map(|o| o.installation.as_str()))
+            .bind(etag)
+            .bind(updated_at.as_millisecond())
+            .bind(id.as_str()))
+    }
+
+    /// Deletes a client with all its grants and tokens; with `etag`, only while it has that.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn delete(&self, id: &ClientId, etag: Option<&str>) -> Result<Deleted, StoreError> {
+        let mut write = self.write().await?;
+        // The rest goes by ON DELETE CASCADE, in this transaction.
+        let gone = sqlx::query("DELETE FROM clients WHERE id = ?1 AND etag = coalesce(?2, etag)")
+            .bind(id.as_str())
+            .bind(etag)
+            .execute(&mut *write.tx)
+            .await?;
+        if gone.rows_affected() == 1 {
+            write.commit().await?;
+            return Ok(Deleted::Gone);
+        }
+        let there: Option<i64> = sqlx::query_scalar("SELECT 1 FROM clients WHERE id = ?1")
+            .bind(id.as_str())
+            .fetch_optional(&mut *write.tx)
+            .await?;
+        Ok(if there.is_some() { Deleted::Changed } else { Deleted::Absent })
+    }
+
+    /// Clients in the order of their identifiers, after `after`, of `installation` or of all.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn clients(
+        &self,
+        limit: u32,
+        after: Option<&str>,
+        installation: Option<&str>,
+    ) -> Result<Vec<Client>, StoreError> {
+        let all = "SELECT * FROM clients WHERE id > ?1 ORDER BY id LIMIT ?2";
+        let some = "SELECT * FROM clients WHERE id > ?1 AND owner_installation = ?3 ORDER BY id LIMIT ?2";
+        let mut query = sqlx::query_as::<_, Row>(if installation.is_some() { some } else { all })
+            .bind(after.unwrap_or(""))
+            .bind(limit);
+        if let Some(installation) = installation {
+            query = query.bind(installation);
+        }
+        query.fetch_all(&self.readers).await?.into_iter().map(Client::try_from).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{at, client, store};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_comes_back_as_it_was_written() {
+        let (_dir, store) = store().await;
+        let mut full = client("team a/ci");
+        full.metadata.uri = Some("https://ci.example.com".into());
+        full.metadata.redirect_uris = ["https://a.example/1", "https://a.example/2"]
+            .map(|u| RedirectUri::parse(u).expect("uri"))
+            .into();
+        full.secret = Some(StoredSecret::from_stored("sha256:x".into()));
+        full.owner = Some(Owner {
+            installation: "i".into(),
+            namespace: "n".into(),
+            namespace_uid: "nu".into(),
+            name: "l".into(),
+            uid: "u".into(),
+            serial: 3,
+            mark: "m".into(),
+        });
+        assert!(store.insert(&full).await.expect("stored"));
+        assert!(!store.insert(&client("team a/ci")).await.expect("refused"));
+        assert_eq!(store.client(&full.id).await.expect("read"), Some(full.clone()));
+
+        let newer = Client { etag: "e2".into(), updated_at: at(9), owner: None, ..full.clone() };
+        assert!(!store.replace(&newer, "e0").await.expect("refused"));
+        assert!(store.replace(&newer, "e1").await.expect("replaced"));
+        assert_eq!(store.client(&full.id).await.expect("read"), Some(newer));
+    }
+
+    #[tokio::test]
+    async fn deletion_honours_the_etag() {
+        let (_dir, store) = store().await;
+        let c = client("c");
+        assert_eq!(store.delete(&c.id, None).await.expect("asked"), Deleted::Absent);
+        store.insert(&c).await.expect("stored");
+        assert_eq!(store.delete(&c.id, Some("other")).await.expect("asked"), Deleted::Changed);
+        assert_eq!(store.delete(&c.id, Some("e1")).await.expect("asked"), Deleted::Gone);
+        assert_eq!(store.client(&c.id).await.expect("read"), None);
+    }
+
+    #[tokio::test]
+    async fn lists_are_ordered_and_go_on_after() {
+        let (_dir, store) = store().await;
+        for id in ["b", "c", "a"] {
+            store.insert(&client(id)).await.expect("stored");
+        }
+        let ids = async |limit, after| {
+            let found = store.clients(limit, after, None).await.expect("read");
+            found.iter().map(|c| c.id.to_string()).collect::<String>()
+        };
+        assert_eq!(ids(2, None).await, "ab");
+        assert_eq!(ids(2, Some("b")).await, "c");
+        assert!(store.clients(9, None, Some("i")).await.expect("read").is_empty());
+    }
+}

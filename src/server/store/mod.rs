@@ -1,0 +1,207 @@
+//! The store: one SQLite file, in WAL mode, with its migrations inside the binary.
+//!
+//! SQLite has one writer at a time, so writers queue here and never find the file busy. Most
+//! commits are on the disk when they return. Access tokens of clients that act for themselves aren't
+//! quite: a power cut may lose those of the last moment, and such a client just asks again; so a slow
+//! disk doesn't slow down what there is most of.
+//! What may be used once is used up by one statement (`UPDATE … RETURNING`) inside a transaction.
+//! Only the handlers of `oauth2` and `admin` call this module; the clock is an argument.
+
+mod clients;
+mod refresh;
+mod rows;
+mod sweep;
+mod tokens;
+
+pub use clients::{Client, Deleted};
+pub use refresh::{Grant, Refreshed, Refusal, Rotation, Successor};
+pub use tokens::{AccessToken, NewGrant, Revoked, Seen};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Sqlite, SqlitePool, Transaction};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("src/server/store/migrations");
+// The compiler doesn't see what the macro above reads; so it builds anew when the file changes.
+const _: &str = include_str!("migrations/0001_init.sql");
+
+const READERS: u32 = 4;
+
+/// The open store; clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// Its commits survive a power cut.
+    durable: SqlitePool,
+    /// Its commits survive the end of the process.
+    quick: SqlitePool,
+    readers: SqlitePool,
+    turn: Arc<Mutex<()>>,
+}
+
+/// A transaction, and the turn to write. Dropped without a commit, it wrote nothing.
+struct Write {
+    tx: Transaction<'static, Sqlite>,
+    _turn: OwnedMutexGuard<()>,
+}
+
+impl Write {
+    async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.tx.commit().await?)
+    }
+}
+
+/// What went wrong in the store. No text of it has a value of a row.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// SQLite said so.
+    #[error("the database failed: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("the database's schema could not be brought up to date: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// The file could not be made.
+    #[error("the database file could not be made: {0}")]
+    File(#[from] io::Error),
+    /// A row that this program can't have written.
+    #[error("the database has a {0} that this version can't read")]
+    Corrupt(&'static str),
+}
+
+impl StoreError {
+    /// What to do when the store can't be opened for this.
+    pub fn way_out(&self) -> &'static str {
+        match self {
+            Self::File(_) => "give a path whose folder is there and can be written",
+            Self::Migration(_) => "run the version that wrote it or a newer one, or restore its backup",
+            Self::Database(_) | Self::Corrupt(_) => {
+                "give a file that this service has made, or one that isn't there yet, in a folder that can be written"
+            }
+        }
+    }
+}
+
+impl Store {
+    /// Opens the file, makes it if it isn't there, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        // SQLite would make it readable for everybody; its -wal and -shm take over the mode.
+        std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(5))
+            .pragma("journal_size_limit", "67108864")
+            // A line a request is what debug logs are for, not one a statement.
+            .disable_statement_logging();
+        let pool = || {
+            SqlitePoolOptions::new()
+                .acquire_timeout(Duration::from_secs(10))
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .test_before_acquire(false)
+        };
+        let writer = |synchronous| options.clone().synchronous(synchronous).optimize_on_close(true, None);
+        // A refresh token that a client was given must be there after a power cut.
+        let durable = pool().max_connections(1).connect_with(writer(SqliteSynchronous::Full)).await?;
+        MIGRATIONS.run(&durable).await?;
+        let quick = pool().max_connections(1).connect_with(writer(SqliteSynchronous::Normal)).await?;
+        let readers = pool().max_connections(READERS).connect_with(options.read_only(true)).await?;
+        Ok(Self { durable, quick, readers, turn: Arc::default() })
+    }
+
+    /// Asks the database for an answer.
+    ///
+    /// # Errors
+    /// [`StoreError`] when there is none.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1 FROM clients LIMIT 1").fetch_optional(&self.readers).await?;
+        Ok(())
+    }
+
+    /// Closes the file and folds the write-ahead log into it.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.quick.close().await;
+        self.durable.close().await;
+    }
+
+    async fn write(&self) -> Result<Write, StoreError> {
+        Self::begin(&self.durable, &self.turn).await
+    }
+
+    async fn write_quickly(&self) -> Result<Write, StoreError> {
+        Self::begin(&self.quick, &self.turn).await
+    }
+
+    async fn begin(pool: &SqlitePool, turn: &Arc<Mutex<()>>) -> Result<Write, StoreError> {
+        let turn = turn.clone().lock_owned().await;
+        Ok(Write { tx: pool.begin_with("BEGIN IMMEDIATE").await?, _turn: turn })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use super::*;
+    use crate::domain::{AuthMethod, ClientId, ClientMetadata, GrantType, ScopeSet};
+    use jiff::Timestamp;
+
+    pub fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).expect("a time")
+    }
+
+    pub async fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(&dir.path().join("db")).await.expect("a store");
+        (dir, store)
+    }
+
+    pub fn client(id: &str) -> Client {
+        Client {
+            id: ClientId::parse(id).expect("id"),
+            metadata: ClientMetadata {
+                name: "A client".into(),
+                uri: None,
+                redirect_uris: Default::default(),
+                grant_types: [GrantType::ClientCredentials, GrantType::RefreshToken].into(),
+                scopes: ScopeSet::parse("a b").expect("scopes"),
+                auth_method: AuthMethod::None,
+            },
+            secret: None,
+            owner: None,
+            etag: "e1".into(),
+            created_at: at(0),
+            updated_at: at(0),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_file_is_for_its_owner_only_and_opens_again() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let (dir, store) = store().await;
+        store.insert(&client("c")).await.expect("stored");
+        for file in ["db", "db-wal"] {
+            let mode = std::fs::metadata(dir.path().join(file)).expect(file).permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{file}: {mode:o}");
+        }
+        store.close().await;
+        let again = Store::open(&dir.path().join("db")).await.expect("opened");
+        again.ping().await.expect("an answer");
+        assert!(again.client(&client("c").id).await.expect("read").is_some());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_database_is_an_error() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("db");
+        std::fs::write(&path, "no database, but long enough to have a header").expect("written");
+        assert!(Store::open(&path).await.is_err());
+    }
+}

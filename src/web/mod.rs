@@ -1,0 +1,68 @@
+//! The operator's own HTTP: health and metrics.
+//!
+//! Only `cli` calls this module. Nothing here is secret, and nothing here writes.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::net::TcpListener;
+
+/// What the endpoints tell.
+#[derive(Clone)]
+pub struct Probe {
+    ready: Arc<AtomicBool>,
+    metrics: Arc<dyn Fn() -> String + Send + Sync>,
+}
+
+impl Probe {
+    /// A probe that isn't ready yet.
+    pub fn new(metrics: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        Self { ready: Arc::default(), metrics: Arc::new(metrics) }
+    }
+
+    /// Says whether the operator is ready: it reaches the API server, and works or stands by.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+}
+
+/// Serves until `stop` resolves.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    probe: Probe,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let app = Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .layer(tower_http::limit::RequestBodyLimitLayer::new(1024))
+        .layer(tower_http::timeout::TimeoutLayer::with_status_code(
+            StatusCode::REQUEST_TIMEOUT,
+            std::time::Duration::from_secs(10),
+        ))
+        .with_state(probe);
+    axum::serve(listener, app).with_graceful_shutdown(stop).await
+}
+
+async fn readyz(State(probe): State<Probe>) -> Response {
+    if probe.ready.load(Ordering::Relaxed) {
+        "ok\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+    }
+}
+
+async fn metrics(State(probe): State<Probe>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], (probe.metrics)()).into_response()
+}

@@ -1,0 +1,91 @@
+//! What a peer may cost: sizes, times, connections; and that other peers don't notice.
+
+use super::http::{Reply, Request};
+use super::service::{DERIVED, PATIENCE, Service};
+use crate::support::wait::eventually;
+use serde_json::json;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// All that comes until the peer closes, or nothing when it has reset the connection.
+async fn rest(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let _ = stream.read_to_end(&mut bytes).await;
+    bytes
+}
+
+#[tokio::test]
+async fn large_requests_are_refused_on_both_listeners() {
+    let service = Service::start(&[]).await;
+    service.register("c", json!({})).await;
+    let large = format!("grant_type={}", "x".repeat(65_536));
+    let reply = service.post("/oauth2/token").basic("c", DERIVED).form(&large).send().await;
+    reply.must_be_error(413, "invalid_request");
+    // It is as large as it is, whatever it says of itself.
+    let mut stream = TcpStream::connect(("127.0.0.1", service.public)).await.expect("connected");
+    let head = "POST /oauth2/token HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+                content-type: application/x-www-form-urlencoded\r\ntransfer-encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    for _ in 0..2 {
+        let _ = stream.write_all(chunk.as_bytes()).await;
+    }
+    let reply = Reply::parse(&rest(&mut stream).await).expect("a reply");
+    reply.must_be_error(413, "invalid_request");
+
+    for port in [service.public, service.admin] {
+        let request = Request::new(port, "GET", "/healthz");
+        let many = (0..100).fold(request.clone(), |r, i| r.header(&format!("x-{i}"), "1"));
+        many.send().await.must(431);
+        request.header("x-large", "x".repeat(20_000)).send().await.must(431);
+        let address = format!("/{}", "x".repeat(20_000));
+        let reply = Request::new(port, "GET", &address).send().await;
+        assert!([414, 431].contains(&reply.status), "{reply:?}");
+    }
+    assert_eq!(service.access("c").await.len(), 43);
+}
+
+#[tokio::test]
+async fn slow_peers_are_cut_off() {
+    let service = Service::start(&["--header-timeout", "1s", "--request-timeout", "1s"]).await;
+    service.register("c", json!({})).await;
+    for port in [service.public, service.admin] {
+        let started = Instant::now();
+        // One that says nothing, one that stops in its head, one that stops after a request.
+        for said in ["", "GET /healthz HTTP/1.1\r\nhost:", "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"] {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("connected");
+            stream.write_all(said.as_bytes()).await.expect("sent");
+            let done = tokio::time::timeout(PATIENCE, rest(&mut stream)).await;
+            assert!(done.is_ok(), "{said:?} was kept for {:?}", started.elapsed());
+        }
+    }
+    // A body that doesn't come.
+    let mut stream = TcpStream::connect(("127.0.0.1", service.public)).await.expect("connected");
+    let head = "POST /oauth2/token HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\
+                content-type: application/x-www-form-urlencoded\r\n\r\ngrant";
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let bytes = tokio::time::timeout(PATIENCE, rest(&mut stream)).await.expect("cut off");
+    Reply::parse(&bytes).expect("a reply").must_be_error(503, "temporarily_unavailable");
+    assert_eq!(service.access("c").await.len(), 43);
+}
+
+#[tokio::test]
+async fn more_connections_than_allowed_wait_for_their_turn() {
+    let service = Service::start(&["--max-connections", "2", "--header-timeout", "60s"]).await;
+    let connect = async || TcpStream::connect(("127.0.0.1", service.public)).await.expect("connected");
+    let (first, second) = (connect().await, connect().await);
+    eventually(PATIENCE, "two connections to be counted", async || {
+        let metrics = Request::new(service.admin, "GET", "/metrics").send().await.must(200);
+        metrics.body.contains("applink_provider_connections{listener=\"public\"} 2\n")
+    })
+    .await;
+    let request = Request::new(service.public, "GET", "/.well-known/oauth-authorization-server");
+    let third = request.send();
+    tokio::pin!(third);
+    // There is no event to await for what must not happen.
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut third).await.is_err());
+    drop(first);
+    tokio::time::timeout(PATIENCE, third).await.expect("its turn").must(200);
+    drop(second);
+}

@@ -1,0 +1,14 @@
+//! The provider service, as it is run: the real binary, raw requests, other people's clients.
+
+mod admin;
+mod admin_errors;
+mod client_auth;
+mod clients;
+mod http;
+mod introspect_revoke;
+mod lifecycle;
+mod limits;
+mod metadata;
+mod refresh;
+mod service;
+mod token;
