@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::support::chart::{Release, chart};
 use crate::support::plane::{ControlPlane, Options};
 use crate::support::programs::{Output, run};
+use crate::support::stage::Stage;
 use crate::support::wait::eventually;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -497,6 +498,71 @@ async fn a_release_comes_and_goes_and_the_links_stay() {
     let second = Release::of(&plane, &chart(), "second", "applink-second");
     let values = json!({"crds": {"enabled": false}, "provider": {"name": "second", "default": false}});
     second.try_install(&values).await.ok();
+}
+
+/// What is in a cluster does its work again after the release was gone; meanwhile nobody changed a thing.
+#[tokio::test(flavor = "multi_thread")]
+async fn uninstall_and_reinstall_lose_no_link_and_no_client() {
+    let plane = ControlPlane::start(Options::default()).await;
+    let binary = Path::new(env!("CARGO_BIN_EXE_applink"));
+    // As the chart is by default: other tests watch namespaces of their own.
+    let values = json!({"crds": {"enabled": true}, "watchNamespaces": []});
+    let mut stage = Stage::set(&plane, binary, 1, values).await;
+    helm_test(&stage, true).await;
+    let team = stage.team().to_owned();
+    let link = json!({
+        "apiVersion": "applink-operator.io/v1alpha1",
+        "kind": "ApplicationLink",
+        "metadata": {"name": "mirror"},
+        "spec": {"application": {"name": "Mirror"}, "incoming": {"oauth2": {"scopes": ["REPO_READ"]}}},
+    });
+    stage.apply_object(&team, &link).await;
+    let before = stage.ready(&team, "mirror").await;
+    let data = stage.data(&team, "mirror-oauth").await;
+
+    stage.release.uninstall().await.ok();
+    stage.operator.stop().await;
+    stage.provider.stop().await;
+    helm_test(&stage, false).await;
+    assert_eq!(stage.links(&team).get("mirror").await.expect("the link").metadata.uid, before.metadata.uid);
+
+    stage.release.try_install(stage.values()).await.ok();
+    stage.operator = stage.release.deployment_pod("applink-operator", binary).await;
+    stage.provider = stage.release.stateful_set_pod("applink-operator-provider", binary).await;
+    stage.start().await;
+    helm_test(&stage, true).await;
+    let after = stage.ready(&team, "mirror").await;
+    assert_eq!(after.metadata.uid, before.metadata.uid);
+    assert_eq!(stage.data(&team, "mirror-oauth").await, data);
+    assert_eq!(stage.clients().await, [data["client-id"].clone()]);
+    let (status, reply) = stage.token(&data["client-id"], &data["client-secret"], None).await;
+    assert_eq!(status, 200, "{reply}");
+    stage.delete(&team, "mirror").await;
+
+    let refused =
+        plane.audit(|event| event.is_forbidden() && event.is_by(&stage.system, stage.release.name())).await;
+    assert!(refused.is_empty(), "{refused:#?}");
+}
+
+/// Runs the Pods of `helm test`: each must end well, or each badly.
+async fn helm_test(stage: &Stage<'_>, well: bool) {
+    let (name, namespace) = (stage.release.name(), stage.release.namespace());
+    let file = stage.plane.run_dir().write(format!("helm-test-{namespace}.json"), stage.values().to_string());
+    let (chart, file) = (chart(), file.to_string_lossy().into_owned());
+    let args = ["template", name, &chart.to_string_lossy(), "--namespace", namespace, "--values", &file];
+    let objects = documents(&stage.plane.helm(&args).await.ok());
+    let pods = of_kind(&objects, "Pod");
+    assert_eq!(pods.len(), 2);
+    for pod in pods {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_applink"));
+        for arg in pod["spec"]["containers"][0]["args"].as_array().expect("arguments") {
+            // There is neither DNS nor a Service's address here: the Pod behind it listens on the loopback address.
+            let arg = arg.as_str().expect("an argument");
+            command.arg(arg.replace(&format!("http://{name}.{namespace}.svc:"), "http://127.0.0.1:"));
+        }
+        let output = run(command).await;
+        assert_eq!(output.is_ok(), well, "{output:?}");
+    }
 }
 
 struct Applied {

@@ -5,5 +5,6 @@ mod support;
 
 mod argocd;
 mod chart;
+mod link;
 mod provider;
 mod rig;

@@ -10,6 +10,7 @@
 //! - [`audit`]: what the API server was asked, by whom, and what it answered.
 //! - [`chart`]: a Helm release of the chart, and the Pods that it leads to.
 //! - [`pod`]: one Pod, run as a kubelet would: its arguments, environment and probes.
+//! - [`stage`]: operator and bundled provider, installed and running.
 //! - [`volumes`]: a Pod's volumes as folders.
 
 // Each binary that includes this folder uses a part of it.
@@ -23,5 +24,6 @@ pub mod pod;
 pub mod ports;
 pub mod process;
 pub mod programs;
+pub mod stage;
 pub mod volumes;
 pub mod wait;

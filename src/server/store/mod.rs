@@ -4,6 +4,7 @@
 //! commits are on the disk when they return. Access tokens of clients that act for themselves aren't
 //! quite: a power cut may lose those of the last moment, and such a client just asks again; so a slow
 //! disk doesn't slow down what there is most of.
+//!
 //! What may be used once is used up by one statement (`UPDATE … RETURNING`) inside a transaction.
 //! Only the handlers of `oauth2` and `admin` call this module; the clock is an argument.
 

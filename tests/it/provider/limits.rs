@@ -36,7 +36,8 @@ async fn large_requests_are_refused_on_both_listeners() {
 
     for port in [service.public, service.admin] {
         let request = Request::new(port, "GET", "/healthz");
-        let many = (0..100).fold(request.clone(), |r, i| r.header(&format!("x-{i}"), "1"));
+        // Fewer than hyper itself would refuse.
+        let many = (0..70).fold(request.clone(), |r, i| r.header(&format!("x-{i}"), "1"));
         many.send().await.must(431);
         request.header("x-large", "x".repeat(20_000)).send().await.must(431);
         let address = format!("/{}", "x".repeat(20_000));

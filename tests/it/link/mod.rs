@@ -1,0 +1,8 @@
+//! Links, end to end: a real API server, the chart's operator and provider.
+
+mod incoming;
+
+/// The binary under test.
+pub fn binary() -> &'static std::path::Path {
+    std::path::Path::new(env!("CARGO_BIN_EXE_applink"))
+}
