@@ -62,6 +62,7 @@ impl<'p> Stage<'p> {
 
     /// Installs and starts nothing.
     pub async fn install(plane: &'p ControlPlane, binary: &Path, teams: usize, more: Value) -> Self {
+        crds(plane).await;
         let system = plane.namespace("system").await;
         let mut names = Vec::new();
         for _ in 0..teams {
@@ -252,6 +253,13 @@ impl<'p> Stage<'p> {
         let status = answer.status().as_u16();
         (status, answer.json().await.unwrap_or(Value::Null))
     }
+}
+
+/// Installs the CRDs, as releases that share a cluster have it: they aren't any one release's.
+pub async fn crds(plane: &ControlPlane) {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
+    plane.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", folder]).await.ok();
+    plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", folder]).await.ok();
 }
 
 /// A plain HTTP client.
