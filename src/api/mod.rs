@@ -12,4 +12,6 @@ mod schema;
 
 pub use common::{ConditionStatus, SecretKeyRef};
 pub use link::{ApplicationLink, ApplicationLinkSpec, ApplicationLinkStatus};
-pub use provider::{ClusterLinkProvider, ClusterLinkProviderSpec, LinkProvider, LinkProviderSpec, ProviderStatus};
+pub use provider::{
+    ClusterLinkProvider, ClusterLinkProviderSpec, LinkProvider, LinkProviderSpec, ProviderStatus,
+};

@@ -38,10 +38,25 @@ mod tests {
 
     #[test]
     fn what_people_write() {
-        for (text, secs) in [("0s", 0), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("720h", 2_592_000), ("90d", 7_776_000)] {
+        for (text, secs) in
+            [("0s", 0), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("720h", 2_592_000), ("90d", 7_776_000)]
+        {
             assert_eq!(parse(text), Ok(Duration::from_secs(secs)), "{text}");
         }
-        for bad in ["", "5", "m", "1.5h", "-1h", "1m1h", "1h1h", "1w", " 1h", "99999999999999999999h", "200000d", "1µs"] {
+        for bad in [
+            "",
+            "5",
+            "m",
+            "1.5h",
+            "-1h",
+            "1m1h",
+            "1h1h",
+            "1w",
+            " 1h",
+            "99999999999999999999h",
+            "200000d",
+            "1µs",
+        ] {
             assert_eq!(parse(bad), Err(DurationError), "{bad}");
         }
     }
