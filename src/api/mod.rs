@@ -8,6 +8,7 @@ pub mod crds;
 pub mod link;
 pub mod names;
 pub mod provider;
+pub mod reference;
 mod schema;
 
 pub use common::{ConditionStatus, SecretKeyRef};
