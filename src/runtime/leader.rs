@@ -44,6 +44,8 @@ pub async fn lead(
     let manager = LeaseManagerBuilder::new(client.clone(), name)
         .with_namespace(namespace)
         .with_identity(identity)
+        // One that stays the same over a restart, or the Lease collects a manager each time.
+        .with_field_manager(format!("applink-{identity}"))
         .with_create_mode(LeaseCreateMode::AutoCreate)
         .with_duration(DURATION)
         .with_grace(GRACE)
