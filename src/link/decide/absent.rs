@@ -12,10 +12,14 @@ use jiff::Timestamp;
 pub(super) fn decide(seen: &Observed, retain: bool, force: bool, now: Timestamp) -> Plan {
     let mut closing = Vec::new();
     let mut pending = None;
-    if retain {
+    // Without keys nothing was looked at, and nothing can be told to be ours: what isn't known to
+    // be gone stays until it is, or a person says otherwise.
+    if let (Err(problem), false, false) = (&seen.keys, retain, force) {
+        pending = Some(problem.clone());
+    } else if retain {
         closing.extend(seen.strays.iter().cloned().map(Effect::ReleaseSecret));
     } else {
-        unregister(seen, force, &mut closing, &mut pending);
+        unregister(seen, None, force, &mut closing, &mut pending);
     }
     if seen.grant.is_some() {
         if retain {
@@ -48,8 +52,12 @@ pub(super) fn decide(seen: &Observed, retain: bool, force: bool, now: Timestamp)
 }
 
 /// Unregisters the clients of all places that aren't wanted; gives back the claims that must stay.
+///
+/// `wanted` is the identity of the provider where the client is to stay: another object may stand
+/// for the same service, and then the client there is the very one that is wanted.
 pub(super) fn unregister(
     seen: &Observed,
+    wanted: Option<&str>,
     force: bool,
     effects: &mut Vec<Effect>,
     pending: &mut Option<Problem>,
@@ -66,6 +74,7 @@ pub(super) fn unregister(
             }
         };
         match &place.client {
+            Ok((identity, _)) if Some(identity.as_str()) == wanted => {}
             Ok((identity, Some(client))) => {
                 let Some(id) = derive::client_id(keys, identity, &seen.namespace, &seen.name) else {
                     continue;

@@ -111,7 +111,8 @@ fn leave(
     let mut effects = Vec::new();
     let mut pending = None;
     if ok(incoming) && !seen.elsewhere.is_empty() {
-        let mut left = absent::unregister(seen, false, &mut effects, &mut pending);
+        let wanted = seen.incoming.as_ref().and_then(|i| i.place.as_ref().ok()).map(|p| p.identity.as_str());
+        let mut left = absent::unregister(seen, wanted, false, &mut effects, &mut pending);
         let keep: Vec<_> = seen
             .claims
             .iter()
