@@ -33,7 +33,11 @@ pub async fn sweep(ctx: &Context, watched: &[String]) {
     let views = ctx.providers();
     for (provider, _) in kept {
         let there = views.iter().any(|v| v.claim.uid == provider.uid);
-        let used = ctx.links.all().iter().any(|l| claim::read(l.annotations()).iter().any(|c| c.uid == provider.uid));
+        let used = ctx
+            .links
+            .all()
+            .iter()
+            .any(|l| claim::read(l.annotations()).iter().any(|c| c.uid == provider.uid));
         let ours = provider.namespace.as_ref().is_none_or(|n| watched.is_empty() || watched.contains(n));
         if !there && !used && ours && ctx.store.forget_provider(&provider.uid).await.is_ok() {
             tracing::info!(provider = %provider.name, "forgot a provider that is gone and that no link uses");
@@ -83,7 +87,11 @@ async fn drop_grant(ctx: &Context, grant: Grant, version: String) {
     let decision = decide(&Goal::Absent { retain: false, force: false }, &seen, Timestamp::now());
     let outcome = execute(ctx, &link, &seen, &Handles::new(), &decision.plan).await;
     match outcome.pending {
-        None => tracing::info!(namespace = %of.namespace, link = %of.name, "dropped the grant of a link that is gone"),
-        Some(p) => tracing::warn!(namespace = %of.namespace, link = %of.name, reason = p.reason, "the grant of a link that is gone can't be dropped yet"),
+        None => {
+            tracing::info!(namespace = %of.namespace, link = %of.name, "dropped the grant of a link that is gone")
+        }
+        Some(p) => {
+            tracing::warn!(namespace = %of.namespace, link = %of.name, reason = p.reason, "the grant of a link that is gone can't be dropped yet")
+        }
     }
 }

@@ -34,7 +34,12 @@ pub struct Leadership {
 ///
 /// # Errors
 /// [`LeaderError`] when the API server refuses it for good.
-pub async fn lead(client: Client, namespace: &str, name: &str, identity: &str) -> Result<Leadership, LeaderError> {
+pub async fn lead(
+    client: Client,
+    namespace: &str,
+    name: &str,
+    identity: &str,
+) -> Result<Leadership, LeaderError> {
     let error = |why: String| LeaderError { name: name.to_owned(), why };
     let manager = LeaseManagerBuilder::new(client.clone(), name)
         .with_namespace(namespace)
@@ -47,14 +52,13 @@ pub async fn lead(client: Client, namespace: &str, name: &str, identity: &str) -
         .map_err(|e| error(e.to_string()))?;
     let leases: Api<Lease> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut released = std::pin::pin!(
-        watcher(leases, config).default_backoff().touched_objects().filter(|lease| {
+    let mut released =
+        std::pin::pin!(watcher(leases, config).default_backoff().touched_objects().filter(|lease| {
             let free = lease.as_ref().is_ok_and(|l| {
                 l.spec.as_ref().and_then(|s| s.holder_identity.as_deref()).is_none_or(str::is_empty)
             });
             futures::future::ready(free)
-        })
-    );
+        }));
     let mut failures = 0u32;
     loop {
         tokio::select! {

@@ -21,10 +21,9 @@ pub(super) fn decide(seen: &Observed, retain: bool, force: bool, now: Timestamp)
         if retain {
             closing.push(Effect::DropGrant);
         } else {
-            let expired = seen
-                .grant
-                .as_ref()
-                .is_some_and(|(g, _)| g.refresh_token.is_none() && g.access.as_ref().is_none_or(|a| a.expires_at <= now));
+            let expired = seen.grant.as_ref().is_some_and(|(g, _)| {
+                g.refresh_token.is_none() && g.access.as_ref().is_none_or(|a| a.expires_at <= now)
+            });
             if expired {
                 closing.push(Effect::DropGrant);
             } else {
@@ -68,17 +67,10 @@ pub(super) fn unregister(
         };
         match &place.client {
             Ok((identity, Some(client))) => {
-                let Some(id) = derive::client_id(keys, identity, &seen.namespace, &seen.name) else { continue };
-                let standing = derive::standing(
-                    keys,
-                    identity,
-                    &id,
-                    client.owner.as_ref(),
-                    &seen.namespace,
-                    &seen.namespace_uid,
-                    &seen.name,
-                    &seen.uid,
-                );
+                let Some(id) = derive::client_id(keys, identity, &seen.namespace, &seen.name) else {
+                    continue;
+                };
+                let standing = derive::standing(keys, identity, &id, client.owner.as_ref(), seen);
                 // What isn't ours isn't touched, also when our claim says that it should be.
                 if standing == Standing::Ours {
                     effects.push(Effect::Unregister(place.claim.clone(), id, client.version.clone()));

@@ -139,7 +139,10 @@ fn suspended(part: Part) -> Part {
         return part;
     }
     let verdict = part.verdict.and_then(|()| {
-        Err(Problem::edit("Suspended", "the link is suspended and not as it should be; set spec.suspend to false to have it put right"))
+        Err(Problem::edit(
+            "Suspended",
+            "the link is suspended and not as it should be; set spec.suspend to false to have it put right",
+        ))
     });
     Part { effects: vec![], verdict }
 }
