@@ -22,7 +22,7 @@ async fn the_secret_is_as_the_user_wants_it() {
     let stage = Stage::set(ControlPlane::shared().await, binary(), 1, json!({})).await;
     let team = stage.team();
     let secret = json!({"spec": {"outgoing": {"secret": {
-        "name": "custom", "type": "example.com/token",
+        "name": "custom", "type": "servicebinding.io/oauth2",
         "keys": {"accessToken": "TOKEN", "expiresAt": "UNTIL"},
         "labels": {"team": "a"}, "annotations": {"note": "ours"},
         "template": {".env": "TOKEN={{ accessToken }}\nTYPE={{ tokenType }}\n", "j": "{{ scope | json }}"},
@@ -35,7 +35,7 @@ async fn the_secret_is_as_the_user_wants_it() {
     assert_eq!(data[".env"], format!("TOKEN={}\nTYPE=Bearer\n", data["TOKEN"]));
     assert_eq!((data["j"].as_str(), data["scope"].as_str()), ("\"REPO_READ\"", "REPO_READ"));
     assert_eq!((data["type"].as_str(), data["provider"].as_str()), ("oauth2", "custom"));
-    assert_eq!(found.type_.as_deref(), Some("example.com/token"));
+    assert_eq!(found.type_.as_deref(), Some("servicebinding.io/oauth2"));
     assert_eq!((found.labels()["team"].as_str(), found.annotations()["note"].as_str()), ("a", "ours"));
     assert!(is_active(&stage, &id, &data["TOKEN"]).await);
     assert!(stage.secrets(team).get_opt("a-token").await.expect("asked").is_none());
