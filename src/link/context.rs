@@ -4,7 +4,7 @@
 use super::cache::{Cache, Key};
 use super::claim::Claim;
 use super::connections::Connections;
-use super::facts::SecretId;
+use super::facts::{Refused, SecretId};
 use super::grant::Grant;
 use super::installation::Installation;
 use super::metrics::Metrics;
@@ -75,8 +75,8 @@ pub struct Memo {
     pub attempts: u32,
     /// Requests without an answer since the last one with.
     pub unanswered: u32,
-    /// A token request that was refused for good, and the state of the link then.
-    pub refused: Option<(String, String, Problem)>,
+    /// A token request that was turned down, and the state of the link then.
+    pub refused: Option<(String, Refused)>,
 }
 
 impl Context {
@@ -118,11 +118,12 @@ impl Context {
             .collect()
     }
 
-    /// The request that was refused for good, unless the link was touched since.
-    pub fn refused(&self, link: &ApplicationLink) -> Option<(String, Problem)> {
+    /// The request that was turned down. One that was refused for good is worth another try once
+    /// the link was touched; a server that asked for time gets it.
+    pub fn refused(&self, link: &ApplicationLink) -> Option<Refused> {
         let memos = self.memos.lock().unwrap_or_else(PoisonError::into_inner);
-        let (state, fingerprint, problem) = memos.get(&link.uid().unwrap_or_default())?.refused.clone()?;
-        (state == state_of(link)).then_some((fingerprint, problem))
+        let (state, refused) = memos.get(&link.uid().unwrap_or_default())?.refused.clone()?;
+        (refused.until.is_some() || state == state_of(link)).then_some(refused)
     }
 
     /// Changes what is remembered of a link.

@@ -3,7 +3,7 @@
 use super::claim;
 use super::context::Context;
 use super::decide::token_secret;
-use super::facts::Observed;
+use super::facts::{Observed, Refused};
 use super::grant::{Access, Grant, Intent, Kept};
 use super::observe::Handles;
 use super::plan::{Effect, Part, Plan, Publication, SecretWrite, TokenPlan};
@@ -11,7 +11,7 @@ use super::problem::{Mend, Problem};
 use super::secrets::{Secrets, owner_reference};
 use crate::api::{ApplicationLink, names};
 use crate::domain::token::{ASSUMED_LIFETIME, Lifetime};
-use crate::domain::{ExposeSecret as _, TokenReply};
+use crate::domain::{ExposeSecret as _, KeyRing, TokenReply};
 use crate::http::Trust;
 use crate::outgoing::{
     self, ErrorClass, Grant as Ask, Revoked, TokenError, TokenHint, TokenRequest, revoke_token,
@@ -36,8 +36,8 @@ pub struct Outcome {
     pub published: Option<Access>,
     /// The effects that were done, in order.
     pub done: Vec<&'static str>,
-    /// A request that was refused for good: not sent again until something changes.
-    pub refused: Option<(String, Problem)>,
+    /// A request that was turned down.
+    pub refused: Option<Refused>,
 }
 
 /// What effects hand on to each other.
@@ -57,7 +57,7 @@ struct Refresh {
     grant: Option<(Grant, Option<String>)>,
     reply: Option<(TokenReply, Access)>,
     published: Option<Access>,
-    refused: Option<(String, Problem)>,
+    refused: Option<Refused>,
 }
 
 /// Does it.
@@ -299,10 +299,15 @@ impl Carry<'_> {
             }
             Err(e) => {
                 let problem = Problem::from(&e);
-                if matches!(e.class(), ErrorClass::BadClient | ErrorClass::NeedsEdit) {
-                    refresh.refused = Some((plan.fingerprint.clone(), problem.clone()));
+                let problem = unknown_outcome(&e, sent.is_some(), problem);
+                let for_good = matches!(e.class(), ErrorClass::BadClient | ErrorClass::NeedsEdit);
+                // Watches wake a link whenever something near it changes; the server asked for time.
+                let until = e.retry_after().and_then(|t| Timestamp::now().checked_add(t).ok());
+                if for_good || until.is_some() {
+                    let fingerprint = plan.fingerprint.clone();
+                    refresh.refused = Some(Refused { fingerprint, problem: problem.clone(), until });
                 }
-                Err(unknown_outcome(&e, sent.is_some(), problem))
+                Err(problem)
             }
         }
     }
@@ -347,7 +352,28 @@ impl Carry<'_> {
         let token = publication.token.clone().or_else(|| refresh.reply.as_ref().map(|(_, a)| a.clone()));
         let Some(token) = token else { return Err(no_grant()) };
         let keys = self.seen.keys.clone()?;
-        let (data, annotations) = token_secret(&publication.goal, &token, &keys)?;
+        let written = self.write_token(publication, &token, &keys).await;
+        // A token that is kept nowhere else, in a Secret that can't be written as the user wants
+        // it: another token would come to the same end.
+        if let Err(problem) = &written
+            && problem.mend == Mend::Edit
+            && refresh.grant.as_ref().is_none_or(|(g, _)| g.refresh_token.is_none())
+        {
+            let fingerprint = token.fingerprint.clone();
+            refresh.refused = Some(Refused { fingerprint, problem: problem.clone(), until: None });
+        }
+        written?;
+        refresh.published = Some(token);
+        Ok(())
+    }
+
+    async fn write_token(
+        &self,
+        publication: &Publication,
+        token: &Access,
+        keys: &KeyRing,
+    ) -> Result<(), Problem> {
+        let (data, annotations) = token_secret(&publication.goal, token, keys)?;
         let write = SecretWrite {
             name: publication.goal.name.clone(),
             type_: publication.goal.type_.clone(),
@@ -356,9 +382,7 @@ impl Carry<'_> {
             data,
             over: publication.over.clone(),
         };
-        self.secrets.write(&write, &owner_reference(self.link)).await?;
-        refresh.published = Some(token);
-        Ok(())
+        self.secrets.write(&write, &owner_reference(self.link)).await
     }
 
     async fn revoke(&self, grant: &Grant) -> Result<(), Problem> {

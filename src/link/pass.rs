@@ -135,8 +135,8 @@ fn status(
 fn remember(ctx: &Context, link: &ApplicationLink, uid: &str, outcome: &Outcome) {
     let refused = outcome.refused.clone();
     ctx.remember(uid, |memo| {
-        if let Some((fingerprint, problem)) = refused {
-            memo.refused = Some((state_of(link), fingerprint, problem));
+        if let Some(refused) = refused {
+            memo.refused = Some((state_of(link), refused));
         } else if outcome.outgoing.as_ref().is_some_and(Result::is_ok) {
             memo.refused = None;
         }
@@ -165,6 +165,9 @@ fn after(
         Some(p) => {
             let n = memo.attempts;
             memo.attempts = n.saturating_add(1);
+            if p.mend != Mend::Unanswered {
+                memo.unanswered = 0;
+            }
             let wait = match p.mend {
                 Mend::Conflict if n < 10 => Duration::from_millis(20 + jitter % 80),
                 Mend::Unanswered => {

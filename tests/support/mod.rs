@@ -11,6 +11,7 @@
 //! - [`chart`]: a Helm release of the chart, and the Pods that it leads to.
 //! - [`pod`]: one Pod, run as a kubelet would: its arguments, environment and probes.
 //! - [`stage`]: operator and bundled provider, installed and running.
+//! - [`token_server`]: a double of an authorization server, for what no real one can be brought to say.
 //! - [`volumes`]: a Pod's volumes as folders.
 
 // Each binary that includes this folder uses a part of it.
@@ -25,5 +26,6 @@ pub mod ports;
 pub mod process;
 pub mod programs;
 pub mod stage;
+pub mod token_server;
 pub mod volumes;
 pub mod wait;

@@ -1,6 +1,10 @@
 //! Links, end to end: a real API server, the chart's operator and provider.
 
 mod incoming;
+mod outbound;
+mod outgoing;
+mod refresh_rule;
+mod rotation;
 
 /// The binary under test.
 pub fn binary() -> &'static std::path::Path {
