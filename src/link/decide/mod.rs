@@ -5,6 +5,10 @@
 
 mod absent;
 mod incoming;
+#[cfg(test)]
+mod incoming_tests;
+#[cfg(test)]
+mod model;
 mod outgoing;
 
 use super::claim::Claim;
