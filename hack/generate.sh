@@ -70,14 +70,12 @@ generate() {
     [[ -s $file ]] || { echo "generate: \`applink crds\` printed no CRD" >&2; exit 1; }
     chart_template "$file" >"$1/$chart_crds/${name#*_}"
   done
-  # The reference page; uncomment when `applink crds` can write it.
-  # applink crds --format markdown >"$1/docs/reference.md"
+  applink crds --format markdown >"$1/docs/reference.md"
 }
 
 # The folders that hold nothing but generated files, and the single files.
 folders=(crds "$chart_crds")
-files=("$argocd_patch")
-# files+=(docs/reference.md)
+files=("$argocd_patch" docs/reference.md)
 
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT

@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 /// # Errors
 /// Only if a type's schema isn't what the derive macro promises.
 pub fn all() -> Result<Vec<CustomResourceDefinition>, serde_json::Error> {
-    [ApplicationLink::crd(), LinkProvider::crd(), ClusterLinkProvider::crd()].into_iter().map(finish).collect()
+    [ApplicationLink::crd(), LinkProvider::crd(), ClusterLinkProvider::crd()]
+        .into_iter()
+        .map(finish)
+        .collect()
 }
 
 /// An object without a status reads as current to kstatus; so each one gets a status that says
@@ -51,7 +54,8 @@ mod tests {
             if let Some(props) = v.get("properties").and_then(Value::as_object) {
                 for (name, prop) in props {
                     let here = format!("{path}.{name}");
-                    let known = ["apiVersion", "kind", "metadata", "spec", "status"].contains(&name.as_str()) && path.is_empty();
+                    let known = ["apiVersion", "kind", "metadata", "spec", "status"].contains(&name.as_str())
+                        && path.is_empty();
                     if !known && prop.get("description").is_none() {
                         missing.push(here.clone());
                     }

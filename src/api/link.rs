@@ -1,5 +1,7 @@
 //! The `ApplicationLink`.
 
+#![allow(clippy::duplicated_attributes, reason = "the lint takes the columns' types for attributes")]
+
 use super::common::{Condition, SecretKeyRef};
 use super::schema;
 use crate::domain::{AuthMethod, GrantType};
@@ -85,7 +87,9 @@ pub struct ProviderRef {
 }
 
 /// The two kinds of provider.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
+#[derive(
+    Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema,
+)]
 pub enum ProviderKind {
     /// For one namespace.
     LinkProvider,

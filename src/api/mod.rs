@@ -8,8 +8,11 @@ pub mod crds;
 pub mod link;
 pub mod names;
 pub mod provider;
+pub mod reference;
 mod schema;
 
 pub use common::{ConditionStatus, SecretKeyRef};
 pub use link::{ApplicationLink, ApplicationLinkSpec, ApplicationLinkStatus};
-pub use provider::{ClusterLinkProvider, ClusterLinkProviderSpec, LinkProvider, LinkProviderSpec, ProviderStatus};
+pub use provider::{
+    ClusterLinkProvider, ClusterLinkProviderSpec, LinkProvider, LinkProviderSpec, ProviderStatus,
+};

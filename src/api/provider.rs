@@ -1,5 +1,7 @@
 //! `LinkProvider` and `ClusterLinkProvider`.
 
+#![allow(clippy::duplicated_attributes, reason = "the lint takes the columns' types for attributes")]
+
 use super::common::{Condition, SecretKeyRef};
 use super::schema;
 use kube::{CustomResource, KubeSchema};
@@ -20,8 +22,16 @@ use std::collections::BTreeMap;
     doc = "A provider service that links of its own namespace may register OAuth clients with.",
     printcolumn(name = "Type", type_ = "string", json_path = ".status.type"),
     printcolumn(name = "URL", type_ = "string", json_path = ".spec.bundled.url"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Default", type_ = "string", json_path = ".metadata.annotations.applink-operator\\.io/is-default-provider"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Default",
+        type_ = "string",
+        json_path = ".metadata.annotations.applink-operator\\.io/is-default-provider"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -43,8 +53,16 @@ pub struct LinkProviderSpec {
     doc = "A provider service that links of the allowed namespaces may register OAuth clients with. What it refers to stands in the operator's namespace.",
     printcolumn(name = "Type", type_ = "string", json_path = ".status.type"),
     printcolumn(name = "URL", type_ = "string", json_path = ".spec.bundled.url"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Default", type_ = "string", json_path = ".metadata.annotations.applink-operator\\.io/is-default-provider"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Default",
+        type_ = "string",
+        json_path = ".metadata.annotations.applink-operator\\.io/is-default-provider"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]

@@ -46,6 +46,9 @@ pub async fn run(args: CheckArgs) -> Result<(), CheckError> {
     // The one who calls names the address: nobody else's word is trusted here.
     let http = guard.client(Trust::Trusted, None);
     let url = args.url;
-    let answer = http.send(Request::get(url.clone())).await.map_err(|why| CheckError::Send { url: url.clone(), why })?;
+    let answer = http
+        .send(Request::get(url.clone()))
+        .await
+        .map_err(|why| CheckError::Send { url: url.clone(), why })?;
     if answer.status == 200 { Ok(()) } else { Err(CheckError::Status { url, status: answer.status }) }
 }

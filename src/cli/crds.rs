@@ -1,11 +1,22 @@
-//! `applink crds`: prints the CRDs.
+//! `applink crds`: prints the CRDs, or the reference page that is made from them.
 
-use crate::api::crds;
-use clap::Args;
+use crate::api::{crds, reference};
+use clap::{Args, ValueEnum};
 
 /// Flags of `applink crds`.
 #[derive(Debug, Args)]
-pub struct CrdsArgs {}
+pub struct CrdsArgs {
+    /// As YAML to apply, or as a page to read
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Format {
+    #[default]
+    Yaml,
+    Markdown,
+}
 
 /// Why the CRDs can't be printed.
 #[derive(Debug, thiserror::Error)]
@@ -21,13 +32,16 @@ pub enum CrdsError {
     Io(#[from] std::io::Error),
 }
 
-/// Prints the CRDs as a YAML stream.
+/// Prints the CRDs.
 ///
 /// # Errors
 /// [`CrdsError`].
-pub fn run(_: &CrdsArgs) -> Result<(), CrdsError> {
+pub fn run(args: &CrdsArgs) -> Result<(), CrdsError> {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
+    if matches!(args.format, Format::Markdown) {
+        return Ok(out.write_all(reference::markdown()?.as_bytes())?);
+    }
     for crd in crds::all()? {
         // Through a value, so that fields that are null aren't written.
         let mut value = serde_json::to_value(&crd)?;

@@ -3,7 +3,6 @@
 
 pub mod check;
 pub mod crds;
-pub mod duration;
 pub mod operator;
 pub mod provider;
 

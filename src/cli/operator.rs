@@ -1,8 +1,8 @@
 //! `applink operator`: the controllers.
 
-use crate::domain::duration::parse as duration;
 use crate::api::provider::{Allow, Bundled, BundledAdmin};
 use crate::api::{ClusterLinkProvider, SecretKeyRef};
+use crate::domain::duration::parse as duration;
 use crate::http::{AllowList, AllowListError, Guard, GuardError, GuardOptions};
 use crate::link::bootstrap::{BundledSettings, TOKEN_KEY};
 use crate::link::cache::Cache;
@@ -129,19 +129,24 @@ fn bundled(args: &OperatorArgs) -> Result<Option<BundledSettings>, OperatorError
         .bundled_provider_admin_url
         .clone()
         .ok_or_else(|| flag("bundled-provider-admin-url", "must be given with --bundled-provider-url"))?;
-    let secret = args
-        .bundled_provider_admin_token_secret
-        .clone()
-        .ok_or_else(|| flag("bundled-provider-admin-token-secret", "must be given with --bundled-provider-url"))?;
-    let allow: Allow = serde_json::from_str(&args.bundled_provider_allow).map_err(|e| OperatorError::Flag {
-        flag: "bundled-provider-allow",
-        why: format!("isn't the JSON of spec.allow ({e}); write it like {{\"namespaces\":{{\"all\":{{}}}}}}"),
+    let secret = args.bundled_provider_admin_token_secret.clone().ok_or_else(|| {
+        flag("bundled-provider-admin-token-secret", "must be given with --bundled-provider-url")
     })?;
+    let allow: Allow =
+        serde_json::from_str(&args.bundled_provider_allow).map_err(|e| OperatorError::Flag {
+            flag: "bundled-provider-allow",
+            why: format!(
+                "isn't the JSON of spec.allow ({e}); write it like {{\"namespaces\":{{\"all\":{{}}}}}}"
+            ),
+        })?;
     Ok(Some(BundledSettings {
         name: args.bundled_provider_name.clone(),
         bundled: Bundled {
             url: url.clone(),
-            admin: BundledAdmin { url: admin, token_secret_ref: SecretKeyRef { name: secret, key: TOKEN_KEY.into() } },
+            admin: BundledAdmin {
+                url: admin,
+                token_secret_ref: SecretKeyRef { name: secret, key: TOKEN_KEY.into() },
+            },
             ca_bundle: None,
         },
         allow,
@@ -244,7 +249,10 @@ async fn crds_served(client: &Client) {
         match api.list_metadata(&ListParams::default().limit(1)).await {
             Ok(_) => return,
             Err(kube::Error::Api(s)) => {
-                tracing::info!(status = s.code, "the API server doesn't serve ClusterLinkProviders yet; are the CRDs installed?");
+                tracing::info!(
+                    status = s.code,
+                    "the API server doesn't serve ClusterLinkProviders yet; are the CRDs installed?"
+                );
             }
             Err(_) => tracing::warn!("the API server doesn't answer"),
         }

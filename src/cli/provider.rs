@@ -1,7 +1,6 @@
 //! `applink provider`: the bundled provider service.
 
-use super::duration;
-use crate::domain::{Lifetime, ScopeSet};
+use crate::domain::{Lifetime, ScopeSet, duration};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::telemetry::{self, LogFormat, TelemetryError};
 use crate::server::config::{DEFAULT_SCOPES, MAX_REFRESH_GRACE};
@@ -190,7 +189,7 @@ fn lifetime(flag: &'static str, text: &str) -> Result<Lifetime, ProviderError> {
 }
 
 fn time(flag: &'static str, text: &str, least: Duration, most: Duration) -> Result<Duration, ProviderError> {
-    let Some(found) = duration::parse(text) else {
+    let Ok(found) = duration::parse(text) else {
         return Err(bad(
             flag,
             text,

@@ -14,7 +14,8 @@ pub struct DurationError;
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     const UNITS: [(char, u64); 4] = [('d', 86_400), ('h', 3_600), ('m', 60), ('s', 1)];
     const MOST: u64 = 100 * 365 * 86_400;
-    let mut rest = text;
+    // Nothing needs no unit.
+    let mut rest = if text == "0" { "0s" } else { text };
     let mut total: u64 = 0;
     let mut units = UNITS.iter();
     while !rest.is_empty() {
@@ -38,10 +39,31 @@ mod tests {
 
     #[test]
     fn what_people_write() {
-        for (text, secs) in [("0s", 0), ("90s", 90), ("10m", 600), ("1h30m", 5400), ("720h", 2_592_000), ("90d", 7_776_000)] {
+        for (text, secs) in [
+            ("0s", 0),
+            ("0", 0),
+            ("90s", 90),
+            ("10m", 600),
+            ("1h30m", 5400),
+            ("720h", 2_592_000),
+            ("90d", 7_776_000),
+        ] {
             assert_eq!(parse(text), Ok(Duration::from_secs(secs)), "{text}");
         }
-        for bad in ["", "5", "m", "1.5h", "-1h", "1m1h", "1h1h", "1w", " 1h", "99999999999999999999h", "200000d", "1µs"] {
+        for bad in [
+            "",
+            "5",
+            "m",
+            "1.5h",
+            "-1h",
+            "1m1h",
+            "1h1h",
+            "1w",
+            " 1h",
+            "99999999999999999999h",
+            "200000d",
+            "1µs",
+        ] {
             assert_eq!(parse(bad), Err(DurationError), "{bad}");
         }
     }

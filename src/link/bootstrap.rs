@@ -56,8 +56,9 @@ pub async fn ensure(client: &Client, namespace: &str, settings: &BundledSettings
         if settings.default {
             provider["metadata"]["annotations"] = json!({ names::DEFAULT_PROVIDER: "true" });
         }
-        let provider: ClusterLinkProvider = serde_json::from_value(provider)
-            .map_err(|_| Problem::edit("InvalidSpec", "the bundled provider's settings aren't a ClusterLinkProvider"))?;
+        let provider: ClusterLinkProvider = serde_json::from_value(provider).map_err(|_| {
+            Problem::edit("InvalidSpec", "the bundled provider's settings aren't a ClusterLinkProvider")
+        })?;
         return match api.create(&params, &provider).await {
             Ok(_) => Ok(()),
             Err(e) => Err(Problem::kube(&what, &e)),
@@ -66,7 +67,19 @@ pub async fn ensure(client: &Client, namespace: &str, settings: &BundledSettings
     if found.labels().get(names::OPERATOR_NAMESPACE).is_none_or(|n| n != namespace) {
         return Err(Problem::edit(
             "NameTaken",
-            format!("{what} exists and belongs to another operator, or to nobody; set provider.name in the chart's values to another name"),
+            format!(
+                "{what} exists and belongs to another operator, or to nobody; set provider.name in the chart's values to another name"
+            ),
+        ));
+    }
+    if found.spec.bundled.url != settings.bundled.url {
+        return Err(Problem::edit(
+            "IssuerFixed",
+            format!(
+                "{what} has the url {}, and the chart's values now say {}; a provider's address is its identity and can't \
+                 change: set provider.url back, or set provider.name too, for another provider",
+                found.spec.bundled.url, settings.bundled.url
+            ),
         ));
     }
     if found.spec.bundled == settings.bundled {
@@ -83,7 +96,8 @@ async fn admin_token(client: &Client, namespace: &str, name: &str) -> Result<(),
     if api.get_metadata_opt(name).await.map_err(|e| Problem::kube(&what, &e))?.is_some() {
         return Ok(());
     }
-    let token = random_secret().ok_or_else(|| Problem::wait("NoRandomness", "the system gives no random bytes"))?;
+    let token =
+        random_secret().ok_or_else(|| Problem::wait("NoRandomness", "the system gives no random bytes"))?;
     let secret = Secret {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
@@ -93,7 +107,10 @@ async fn admin_token(client: &Client, namespace: &str, name: &str) -> Result<(),
             ])),
             ..ObjectMeta::default()
         },
-        data: Some(BTreeMap::from([(TOKEN_KEY.to_owned(), ByteString(token.expose_secret().as_bytes().to_vec()))])),
+        data: Some(BTreeMap::from([(
+            TOKEN_KEY.to_owned(),
+            ByteString(token.expose_secret().as_bytes().to_vec()),
+        )])),
         ..Secret::default()
     };
     let params = PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() };

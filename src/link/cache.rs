@@ -114,7 +114,8 @@ impl<K: ResourceExt> Cache<K> {
                 Ok(Some(Event::InitDone)) => {
                     let missing: Vec<Key> = {
                         let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
-                        let ours = |k: &&Key| namespace.is_none_or(|n| n == k.namespace) && !seen.contains(*k);
+                        let ours =
+                            |k: &&Key| namespace.is_none_or(|n| n == k.namespace) && !seen.contains(*k);
                         map.keys().filter(ours).cloned().collect()
                     };
                     for key in missing {

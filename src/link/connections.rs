@@ -89,7 +89,13 @@ impl Connections {
         if let Some(known) = self.fresh(uid, version) {
             return known;
         }
-        let turn = self.turns.lock().unwrap_or_else(PoisonError::into_inner).entry(uid.to_owned()).or_default().clone();
+        let turn = self
+            .turns
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(uid.to_owned())
+            .or_default()
+            .clone();
         let _turn = turn.lock().await;
         if let Some(known) = self.fresh(uid, version) {
             return known;
@@ -102,7 +108,10 @@ impl Connections {
             let seen = *old.controlled.lock().unwrap_or_else(PoisonError::into_inner);
             *new.controlled.lock().unwrap_or_else(PoisonError::into_inner) = seen;
         }
-        entries.insert(uid.to_owned(), Entry { version: version.to_owned(), at: Instant::now(), result: result.clone() });
+        entries.insert(
+            uid.to_owned(),
+            Entry { version: version.to_owned(), at: Instant::now(), result: result.clone() },
+        );
         result
     }
 

@@ -136,7 +136,9 @@ impl Context {
         let links = self.links.all();
         let ready = |l: &&Arc<ApplicationLink>| {
             l.status.as_ref().is_some_and(|s| {
-                s.conditions.iter().any(|c| c.type_ == "Ready" && c.status == crate::api::ConditionStatus::True)
+                s.conditions
+                    .iter()
+                    .any(|c| c.type_ == "Ready" && c.status == crate::api::ConditionStatus::True)
             })
         };
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
@@ -200,7 +202,8 @@ impl Namespaces {
             return Ok(space.clone());
         }
         let api: Api<Namespace> = Api::all(client.clone());
-        let found = api.get_metadata(name).await.map_err(|e| Problem::kube(&format!("namespace {name}"), &e))?;
+        let found =
+            api.get_metadata(name).await.map_err(|e| Problem::kube(&format!("namespace {name}"), &e))?;
         let space = Arc::new(Space { uid: found.uid().unwrap_or_default(), labels: found.labels().clone() });
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         map.retain(|_, (at, _)| at.elapsed() < Self::FRESH);
@@ -211,9 +214,12 @@ impl Namespaces {
 
 type Discovered = Result<ServerEndpoints, Problem>;
 
+/// What is known of one issuer; held while it is asked.
+type Slot = tokio::sync::Mutex<Option<(Instant, Discovered)>>;
+
 /// What discovery said of each issuer, and when.
 #[derive(Default)]
-pub struct Discoveries(Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<(Instant, Discovered)>>>>>);
+pub struct Discoveries(Mutex<HashMap<String, Arc<Slot>>>);
 
 impl Discoveries {
     const FRESH: Duration = Duration::from_secs(600);

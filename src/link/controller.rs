@@ -88,7 +88,9 @@ fn lane_of(ctx: &Context, key: &Key) -> String {
             format!("{}/{}", key.namespace, r.name)
         }
         (Some(_), Some(r)) => r.name.clone(),
-        (Some(_), None) => claim::read(link.annotations()).last().map_or_else(|| "default".into(), |c| c.name.clone()),
+        (Some(_), None) => {
+            claim::read(link.annotations()).last().map_or_else(|| "default".into(), |c| c.name.clone())
+        }
     };
     let server = link.spec.outgoing.as_ref().map(|o| &o.oauth2.server.custom);
     let server = server.and_then(|c| c.issuer.as_deref().or(c.token_endpoint.as_deref()));
@@ -129,7 +131,11 @@ impl Wires {
     fn links_of(&self, view: &ProviderView) {
         for link in self.ctx.links.all() {
             let key = Key::of(link.as_ref());
-            let named = link.spec.provider_ref.as_ref().is_some_and(|r| r.name == view.claim.name && r.kind == view.claim.kind);
+            let named = link
+                .spec
+                .provider_ref
+                .as_ref()
+                .is_some_and(|r| r.name == view.claim.name && r.kind == view.claim.kind);
             let claims = claim::read(link.annotations());
             let claimed = claims.iter().any(|c| c.uid == view.claim.uid);
             let open = link.spec.incoming.is_some() && link.spec.provider_ref.is_none() && claims.is_empty();
@@ -167,6 +173,7 @@ impl Wires {
                     self.provider(provider_pass::key_of(view));
                 }
                 let uid = link.uid().unwrap_or_default();
+                self.ctx.memos.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
                 let grant = Key::new(self.ctx.namespace.as_str(), format!("applink-grant-{uid}"));
                 if self.ctx.own.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&grant) {
                     self.sweep.send_modify(|n| *n += 1);
@@ -204,7 +211,8 @@ impl Wires {
         };
         {
             let mut own = self.ctx.own.lock().unwrap_or_else(PoisonError::into_inner);
-            let ours = now.filter(|s| s.labels().get(names::MANAGED_BY).is_some_and(|v| v == names::MANAGED_BY_VALUE));
+            let ours = now
+                .filter(|s| s.labels().get(names::MANAGED_BY).is_some_and(|v| v == names::MANAGED_BY_VALUE));
             match ours {
                 Some(s) => {
                     let kept = s.labels().get(names::KEPT_FOR).cloned();
@@ -317,7 +325,10 @@ async fn load_keys(ctx: &Context) -> bool {
     let claimed = |l: &Arc<ApplicationLink>| l.finalizers().iter().any(|f| f == names::LINK_FINALIZER);
     let records = {
         let own = ctx.own.lock().unwrap_or_else(PoisonError::into_inner);
-        own.keys().any(|k| k.namespace == ctx.namespace && (k.name.starts_with("applink-grant-") || k.name.starts_with("applink-provider-")))
+        own.keys().any(|k| {
+            k.namespace == ctx.namespace
+                && (k.name.starts_with("applink-grant-") || k.name.starts_with("applink-provider-"))
+        })
     };
     let fresh = !records && !ctx.links.all().iter().any(claimed);
     let changed = ctx.installation.load(&ctx.client, &ctx.namespace, fresh).await;
@@ -386,7 +397,9 @@ fn watches(wires: &Arc<Wires>, namespaces: &[String]) -> Watches {
             let stream = watch(api, watcher::Config::default()).default_backoff().map(slim);
             let view = |p: &Arc<LinkProvider>| ProviderView::from(p.as_ref());
             let changed = |c: Change<'_, LinkProvider>| match c {
-                Change::Now(p, before) => w.provider_changed(Some(&view(p)), before.as_ref().map(view).as_ref()),
+                Change::Now(p, before) => {
+                    w.provider_changed(Some(&view(p)), before.as_ref().map(view).as_ref())
+                }
                 Change::Gone(p) => w.provider_changed(None, Some(&view(&p))),
                 Change::Synced => {}
             };
@@ -401,7 +414,9 @@ fn watches(wires: &Arc<Wires>, namespaces: &[String]) -> Watches {
         let stream = watch(api, watcher::Config::default()).default_backoff().map(slim);
         let view = |p: &Arc<ClusterLinkProvider>| w.ctx.serves(p).then(|| ProviderView::from(p.as_ref()));
         let changed = |c: Change<'_, ClusterLinkProvider>| match c {
-            Change::Now(p, before) => w.provider_changed(view(p).as_ref(), before.as_ref().and_then(view).as_ref()),
+            Change::Now(p, before) => {
+                w.provider_changed(view(p).as_ref(), before.as_ref().and_then(view).as_ref())
+            }
             Change::Gone(p) => w.provider_changed(None, view(&p).as_ref()),
             Change::Synced => {}
         };
@@ -464,7 +479,9 @@ async fn follow_secrets(
             }
             Ok(Event::Apply(s)) => wires.secret_changed(Change::Now(&Arc::new(s), None), false),
             Ok(Event::Delete(s)) => wires.secret_changed(Change::Gone(Arc::new(s)), false),
-            Err(e) => tracing::warn!(error = %super::cache::Brief(&e), "the watch of Secrets was interrupted"),
+            Err(e) => {
+                tracing::warn!(error = %super::cache::Brief(&e), "the watch of Secrets was interrupted")
+            }
         }
     }
 }

@@ -56,21 +56,18 @@ pub fn standing(
     identity: &str,
     id: &ClientId,
     owner: Option<&Owner>,
-    namespace: &str,
-    namespace_uid: &str,
-    name: &str,
-    uid: &str,
+    seen: &Observed,
 ) -> Standing {
     let Some(owner) = owner else { return Standing::Foreign };
     let at = OwnerMark { provider: identity, client_id: id.as_str() };
     if !owner.is_of(keys.installation()) || !owner.is_genuine(keys, at) {
         return Standing::Foreign;
     }
-    if owner.namespace != namespace || owner.name != name {
+    if owner.namespace != seen.namespace || owner.name != seen.name {
         return Standing::Foreign;
     }
-    if owner.uid == uid {
+    if owner.uid == seen.uid {
         return Standing::Ours;
     }
-    Standing::Predecessor { same_namespace: owner.namespace_uid == namespace_uid }
+    Standing::Predecessor { same_namespace: owner.namespace_uid == seen.namespace_uid }
 }

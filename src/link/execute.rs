@@ -13,7 +13,9 @@ use crate::api::{ApplicationLink, names};
 use crate::domain::token::{ASSUMED_LIFETIME, Lifetime};
 use crate::domain::{ExposeSecret as _, TokenReply};
 use crate::http::Trust;
-use crate::outgoing::{self, ErrorClass, Grant as Ask, Revoked, TokenError, TokenHint, TokenRequest, revoke_token};
+use crate::outgoing::{
+    self, ErrorClass, Grant as Ask, Revoked, TokenError, TokenHint, TokenRequest, revoke_token,
+};
 use crate::provider::Proof;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
@@ -162,7 +164,9 @@ impl Carry<'_> {
                 )),
             },
             Effect::WriteSecret(write) => self.secrets.write(write, &owner_reference(self.link)).await,
-            Effect::SaveGrant(grant, version) => self.save(refresh, (**grant).clone(), version.as_deref()).await,
+            Effect::SaveGrant(grant, version) => {
+                self.save(refresh, (**grant).clone(), version.as_deref()).await
+            }
             Effect::BeginRefresh(holder) => self.begin(refresh, holder).await,
             Effect::RequestToken(ask) => self.request(refresh, ask).await,
             Effect::KeepReply => self.keep(refresh).await,
@@ -178,10 +182,12 @@ impl Carry<'_> {
             Effect::DeleteSecret(id) => self.secrets.delete(id).await,
             Effect::ReleaseSecret(id) => self.secrets.release(id, &self.seen.uid).await,
             Effect::Unclaim(claims) => {
-                self.patch_link(json!({ "annotations": { names::REGISTERED_AT: claim::write(claims) } })).await
+                self.patch_link(json!({ "annotations": { names::REGISTERED_AT: claim::write(claims) } }))
+                    .await
             }
             Effect::Finish => {
-                let left: Vec<_> = self.link.finalizers().iter().filter(|f| *f != names::LINK_FINALIZER).collect();
+                let left: Vec<_> =
+                    self.link.finalizers().iter().filter(|f| *f != names::LINK_FINALIZER).collect();
                 self.patch_link(json!({ "finalizers": left })).await
             }
         }
@@ -208,7 +214,8 @@ impl Carry<'_> {
             m.insert("resourceVersion".into(), json!(v));
         }
         let api: Api<ApplicationLink> = Api::namespaced(self.ctx.client.clone(), &self.seen.namespace);
-        let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
+        let params =
+            PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
         let patch = Patch::Merge(json!({ "metadata": metadata }));
         match api.patch_metadata(&self.seen.name, &params, &patch).await {
             Ok(meta) => {
@@ -407,7 +414,10 @@ fn unknown_outcome(e: &TokenError, refreshing: bool, problem: Problem) -> Proble
     if refreshing && e.outcome_unknown() && problem.mend != Mend::Edit {
         return Problem {
             mend: Mend::Unanswered,
-            message: format!("{}; whether the refresh token was spent isn't known, so the same one is sent again", problem.message),
+            message: format!(
+                "{}; whether the refresh token was spent isn't known, so the same one is sent again",
+                problem.message
+            ),
             ..problem
         };
     }

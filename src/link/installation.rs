@@ -77,7 +77,8 @@ impl Installation {
 
     async fn create(&self, api: &Api<Secret>) -> Result<Arc<KeyRing>, Problem> {
         let random = |bytes: &mut [u8]| {
-            getrandom::fill(bytes).map_err(|_| Problem::wait("NoRandomness", "the system gives no random bytes"))
+            getrandom::fill(bytes)
+                .map_err(|_| Problem::wait("NoRandomness", "the system gives no random bytes"))
         };
         let (mut id, mut key) = ([0u8; 10], [0u8; 32]);
         random(&mut id)?;
@@ -119,17 +120,20 @@ impl Installation {
         let bad = |why: &str| Problem::edit("MasterKeyInvalid", format!("Secret {}: {why}", self.secret));
         let data = secret.data.as_ref().ok_or_else(|| bad("is empty; restore it from the backup"))?;
         let text = |key: &str| {
-            data.get(key).and_then(|b| std::str::from_utf8(&b.0).ok()).map(str::trim).unwrap_or_default().to_owned()
+            data.get(key)
+                .and_then(|b| std::str::from_utf8(&b.0).ok())
+                .map(str::trim)
+                .unwrap_or_default()
+                .to_owned()
         };
         let id = InstallationId::parse(&text(ID)).ok_or_else(|| {
             bad("key installation must hold 1 to 64 characters of a-z, 0-9 and -, the installation's identity")
         })?;
         let mut keys = BTreeMap::new();
         for (name, bytes) in data.iter().filter_map(|(k, v)| k.strip_prefix(KEY).map(|n| (n, &v.0))) {
-            let key: [u8; 32] = bytes
-                .as_slice()
-                .try_into()
-                .map_err(|_| bad(&format!("key {KEY}{name} must be exactly 32 bytes, and is {}", bytes.len())))?;
+            let key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| {
+                bad(&format!("key {KEY}{name} must be exactly 32 bytes, and is {}", bytes.len()))
+            })?;
             keys.insert(name.to_owned(), MasterKey::from_bytes(key));
         }
         KeyRing::from_keys(id, &text(ACTIVE), keys)

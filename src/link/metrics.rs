@@ -80,11 +80,27 @@ impl Default for Metrics {
         };
         {
             let mut r = m.registry.lock().unwrap_or_else(PoisonError::into_inner);
-            r.register("controller_runtime_reconcile", "Passes by controller and result", m.reconciles.clone());
-            r.register("controller_runtime_reconcile_errors", "Passes that found a problem", m.errors.clone());
-            r.register("controller_runtime_reconcile_time_seconds", "How long passes take", m.seconds.clone());
+            r.register(
+                "controller_runtime_reconcile",
+                "Passes by controller and result",
+                m.reconciles.clone(),
+            );
+            r.register(
+                "controller_runtime_reconcile_errors",
+                "Passes that found a problem",
+                m.errors.clone(),
+            );
+            r.register(
+                "controller_runtime_reconcile_time_seconds",
+                "How long passes take",
+                m.seconds.clone(),
+            );
             r.register("workqueue_depth", "Objects that are due and wait", m.depth.clone());
-            r.register("controller_runtime_active_workers", "Objects that are being worked on", m.active.clone());
+            r.register(
+                "controller_runtime_active_workers",
+                "Objects that are being worked on",
+                m.active.clone(),
+            );
             r.register("applink_links_ready", "Links that are Ready", m.ready.clone());
             r.register("applink_links", "Links that there are", m.links.clone());
             r.register("applink_problems", "Passes that ended with a problem, by reason", m.problems.clone());

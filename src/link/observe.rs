@@ -47,8 +47,10 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
     };
     // First, since a deletion that keeps the Secrets must know them also when nothing else is known.
     seen.strays = ctx.own_secrets(&seen.namespace, &seen.uid);
-    let (Ok(keys), Ok(space)) = (seen.keys.clone(), ctx.namespaces.get(&ctx.client, &seen.namespace).await) else {
-        let problem = Problem::wait("ApiServerUnreachable", "the link's namespace can't be read; it is tried again");
+    let (Ok(keys), Ok(space)) = (seen.keys.clone(), ctx.namespaces.get(&ctx.client, &seen.namespace).await)
+    else {
+        let problem =
+            Problem::wait("ApiServerUnreachable", "the link's namespace can't be read; it is tried again");
         seen.keys = seen.keys.and(Err(problem));
         return (seen, handles);
     };
@@ -68,7 +70,9 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
         Goal::Present(valid) => {
             if let Some(incoming) = &valid.incoming {
                 wanted_secrets.push(incoming.secret.name.clone());
-                let facts = incoming_facts(ctx, link, valid, incoming, &seen, &space.labels, &all, &keys, &secrets).await;
+                let facts =
+                    incoming_facts(ctx, link, valid, incoming, &seen, &space.labels, &all, &keys, &secrets)
+                        .await;
                 let (facts, handle) = facts;
                 if let Ok(place) = &facts.place {
                     wanted_claim = Some(place.claim.clone());
@@ -118,7 +122,12 @@ pub async fn provider_token(ctx: &Context, view: &ProviderView) -> Result<Secret
     let namespace = view.namespace.as_deref().unwrap_or(&ctx.namespace);
     let reference = &view.bundled.admin.token_secret_ref;
     Secrets::new(ctx.client.clone(), namespace)
-        .value(&reference.name, &reference.key, "ProviderCredentialMissing", "spec.bundled.admin.tokenSecretRef")
+        .value(
+            &reference.name,
+            &reference.key,
+            "ProviderCredentialMissing",
+            "spec.bundled.admin.tokenSecretRef",
+        )
         .await
 }
 
@@ -148,10 +157,8 @@ async fn incoming_facts(
     keys: &KeyRing,
     secrets: &Secrets,
 ) -> (IncomingFacts, Option<Arc<Connected>>) {
-    let (place, secret) = futures::join!(
-        place(ctx, valid, seen, labels, all),
-        secrets.look(&goal.secret.name, link)
-    );
+    let (place, secret) =
+        futures::join!(place(ctx, valid, seen, labels, all), secrets.look(&goal.secret.name, link));
     let mut facts = IncomingFacts { place: Err(Problem::wait("", "")), client: None, proof: None, secret };
     let (place, connected) = match place {
         Ok(found) => found,
@@ -209,7 +216,10 @@ async fn place(
         return Err(Problem::wait("ProviderDeleting", format!("{name} is being deleted; name another one")));
     }
     if !view.held {
-        return Err(Problem::wait("ProviderNotReady", format!("{name} isn't taken up yet; see its conditions")));
+        return Err(Problem::wait(
+            "ProviderNotReady",
+            format!("{name} isn't taken up yet; see its conditions"),
+        ));
     }
     let connected = connection(ctx, view).await.map_err(|p| Problem {
         // Its own conditions say what is wrong with it; for a link it is something to wait for.
@@ -253,9 +263,8 @@ async fn elsewhere(
     keys: &KeyRing,
     handles: &mut Handles,
 ) -> Result<(String, Option<RegisteredClient>), Problem> {
-    let live = all
-        .iter()
-        .find(|p| p.claim == *claim && p.namespace.as_ref().is_none_or(|n| *n == seen.namespace));
+    let live =
+        all.iter().find(|p| p.claim == *claim && p.namespace.as_ref().is_none_or(|n| *n == seen.namespace));
     let connected = match live {
         Some(view) => connection(ctx, view).await,
         None => Err(Problem::wait(
@@ -270,7 +279,9 @@ async fn elsewhere(
             Some((kept, version)) if kept.namespace.as_ref().is_none_or(|n| *n == seen.namespace) => {
                 let key = format!("kept {}", claim.uid);
                 let token = kept.token.0.clone();
-                ctx.connections.get(&key, &version, connect(&ctx.guard, kept.kind, &kept.bundled, token)).await?
+                ctx.connections
+                    .get(&key, &version, connect(&ctx.guard, kept.kind, &kept.bundled, token))
+                    .await?
             }
             _ => return Err(problem),
         },
@@ -294,7 +305,9 @@ async fn outgoing_facts(
         match &goal.grant {
             GrantGoal::ClientCredentials => None,
             GrantGoal::RefreshToken { secret, key } => Some(
-                secrets.value(secret, key, "SeedMissing", "spec.outgoing.oauth2.grant.refreshToken.secretRef").await,
+                secrets
+                    .value(secret, key, "SeedMissing", "spec.outgoing.oauth2.grant.refreshToken.secretRef")
+                    .await,
             ),
         }
     };
@@ -316,10 +329,13 @@ async fn outgoing_facts(
 
 async fn endpoints(ctx: &Context, goal: &OutgoingGoal) -> Result<ServerEndpoints, Problem> {
     match &goal.server {
-        ServerGoal::Endpoints { token, revocation } => {
-            Ok(ServerEndpoints { revocation_endpoint: revocation.clone(), ..ServerEndpoints::new(token.clone()) })
+        ServerGoal::Endpoints { token, revocation } => Ok(ServerEndpoints {
+            revocation_endpoint: revocation.clone(),
+            ..ServerEndpoints::new(token.clone())
+        }),
+        ServerGoal::Issuer(issuer) => {
+            ctx.discoveries.get(&ctx.guard.client(Trust::Guarded, None), issuer).await
         }
-        ServerGoal::Issuer(issuer) => ctx.discoveries.get(&ctx.guard.client(Trust::Guarded, None), issuer).await,
     }
 }
 
@@ -340,12 +356,7 @@ async fn client_credentials(goal: &OutgoingGoal, secrets: &Secrets) -> Result<Cl
 
 /// For a link that goes: a grant without a refresh token has its access token in the tenant's
 /// Secret alone. Where it is still there, with what revoking it needs, it is revoked too.
-async fn token_to_revoke(
-    link: &ApplicationLink,
-    seen: &mut Observed,
-    secrets: &Secrets,
-    keys: &KeyRing,
-) {
+async fn token_to_revoke(link: &ApplicationLink, seen: &mut Observed, secrets: &Secrets, keys: &KeyRing) {
     let Some((grant, _)) = &mut seen.grant else { return };
     if grant.refresh_token.is_some() {
         return;

@@ -101,12 +101,14 @@ fn first_problem(outcome: &Outcome) -> Option<Problem> {
     let parts = [&outcome.incoming, &outcome.outgoing].into_iter().flatten();
     let problems = parts.filter_map(|p| p.as_ref().err()).chain(&outcome.pending);
     // The one that passes soonest says when to look again.
-    problems.min_by_key(|p| match p.mend {
-        Mend::Conflict => 0,
-        Mend::Unanswered => 1,
-        Mend::Wait => 2,
-        Mend::Edit => 3,
-    }).cloned()
+    problems
+        .min_by_key(|p| match p.mend {
+            Mend::Conflict => 0,
+            Mend::Unanswered => 1,
+            Mend::Wait => 2,
+            Mend::Edit => 3,
+        })
+        .cloned()
 }
 
 fn status(
@@ -178,7 +180,9 @@ fn after(
                 Mend::Edit => backoff(n.saturating_add(3), jitter),
                 _ => backoff(n, jitter).mul_f64(if n < 3 { 0.2 } else { 1.0 }),
             };
-            p.retry_after.map_or(wait, |asked| asked.max(Duration::from_secs(1))).min(regular.max(Duration::from_secs(1)))
+            p.retry_after
+                .map_or(wait, |asked| asked.max(Duration::from_secs(1)))
+                .min(regular.max(Duration::from_secs(1)))
         }
     })
 }
@@ -205,7 +209,12 @@ fn count(ctx: &Context, started: Instant, problem: Option<&Problem>) {
     }
 }
 
-async fn write_status(ctx: &Context, link: &ApplicationLink, new: ApplicationLinkStatus, done: &[&'static str]) {
+async fn write_status(
+    ctx: &Context,
+    link: &ApplicationLink,
+    new: ApplicationLinkStatus,
+    done: &[&'static str],
+) {
     let old = link.status.clone().unwrap_or_default();
     if new == old {
         return;
@@ -213,7 +222,8 @@ async fn write_status(ctx: &Context, link: &ApplicationLink, new: ApplicationLin
     let (Ok(before), Ok(after)) = (serde_json::to_value(&old), serde_json::to_value(&new)) else { return };
     let patch = Patch::Merge(json!({ "status": difference(&before, &after) }));
     let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
-    let api: Api<ApplicationLink> = Api::namespaced(ctx.client.clone(), &link.namespace().unwrap_or_default());
+    let api: Api<ApplicationLink> =
+        Api::namespaced(ctx.client.clone(), &link.namespace().unwrap_or_default());
     match api.patch_status(&link.name_any(), &params, &patch).await {
         Ok(written) => {
             ctx.links.learn(written);

@@ -57,24 +57,39 @@ impl Problem {
             kube::Error::Api(s) if s.code == 409 => Self::conflict(what),
             kube::Error::Api(s) if s.code == 403 => Self::wait(
                 "Forbidden",
-                format!("the operator may not write {what}; check its RBAC, the namespace's quota, and whether it is being deleted"),
+                format!(
+                    "the operator may not write {what}; check its RBAC, the namespace's quota, and whether it is being deleted"
+                ),
             ),
             kube::Error::Api(s) if matches!(s.code, 400 | 413 | 422) => Self::edit(
                 "RefusedByApiServer",
-                format!("the API server refuses {what} as it should be written (HTTP {}, {})", s.code, known(&s.reason)),
+                format!(
+                    "the API server refuses {what} as it should be written (HTTP {}, {})",
+                    s.code,
+                    known(&s.reason)
+                ),
             ),
             kube::Error::Api(s) => Self::wait(
                 "ApiServerError",
                 format!("the API server answers HTTP {} for {what}; it is tried again", s.code),
             ),
-            _ => Self::wait("ApiServerUnreachable", format!("the API server didn't answer for {what}; it is tried again")),
+            _ => Self::wait(
+                "ApiServerUnreachable",
+                format!("the API server didn't answer for {what}; it is tried again"),
+            ),
         }
     }
 }
 
 fn known(reason: &str) -> &str {
-    const REASONS: &[&str] =
-        &["Invalid", "BadRequest", "RequestEntityTooLarge", "FieldValueInvalid", "Forbidden", "AlreadyExists"];
+    const REASONS: &[&str] = &[
+        "Invalid",
+        "BadRequest",
+        "RequestEntityTooLarge",
+        "FieldValueInvalid",
+        "Forbidden",
+        "AlreadyExists",
+    ];
     REASONS.iter().find(|r| **r == reason).copied().unwrap_or("no known reason")
 }
 

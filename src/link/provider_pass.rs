@@ -38,7 +38,8 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, watched: &[St
         match ctx.cluster_providers.get(key).filter(|p| ctx.serves(p)) {
             Some(p) => {
                 let api: Api<ClusterLinkProvider> = Api::all(ctx.client.clone());
-                run(ctx, &api, p.as_ref(), ProviderView::from(p.as_ref()), p.status.as_ref(), resync, watched).await
+                run(ctx, &api, p.as_ref(), ProviderView::from(p.as_ref()), p.status.as_ref(), resync, watched)
+                    .await
             }
             None => GONE,
         }
@@ -46,7 +47,8 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, watched: &[St
         match ctx.link_providers.get(key) {
             Some(p) => {
                 let api: Api<LinkProvider> = namespaced(&ctx.client, &key.namespace);
-                run(ctx, &api, p.as_ref(), ProviderView::from(p.as_ref()), p.status.as_ref(), resync, watched).await
+                run(ctx, &api, p.as_ref(), ProviderView::from(p.as_ref()), p.status.as_ref(), resync, watched)
+                    .await
             }
             None => GONE,
         }
@@ -88,7 +90,8 @@ where
     };
     let turned = last.and_then(ready) != ready(&status) || !view.held;
     if last != Some(&status) {
-        let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
+        let params =
+            PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
         let patch = Patch::Merge(json!({ "status": status }));
         if let Err(e) = api.patch_status(&object.name_any(), &params, &patch).await {
             let p = Problem::kube("the provider's status", &e);
@@ -245,14 +248,23 @@ fn status(
         observed_generation: view.generation,
     };
     let mut conditions = match problem {
-        None => vec![condition("Ready", true, "Connected", "the provider answers and takes the operator's credential")],
+        None => vec![condition(
+            "Ready",
+            true,
+            "Connected",
+            "the provider answers and takes the operator's credential",
+        )],
         Some(p) => {
             let state = if p.mend == Mend::Edit { "Stalled" } else { "Reconciling" };
-            vec![condition("Ready", false, p.reason, &p.message), condition(state, true, p.reason, &p.message)]
+            vec![
+                condition("Ready", false, p.reason, &p.message),
+                condition(state, true, p.reason, &p.message),
+            ]
         }
     };
     for c in &mut conditions {
-        let same = last.and_then(|l| l.conditions.iter().find(|o| o.type_ == c.type_ && o.status == c.status));
+        let same =
+            last.and_then(|l| l.conditions.iter().find(|o| o.type_ == c.type_ && o.status == c.status));
         let whole = Timestamp::from_second(now.as_second()).unwrap_or(now).to_string();
         c.last_transition_time = same.map_or(whole, |o| o.last_transition_time.clone());
     }

@@ -82,12 +82,19 @@ pub fn choose<'a>(
 ) -> Result<&'a ProviderView, Problem> {
     let visible = |p: &&ProviderView| p.namespace.as_deref().is_none_or(|n| n == namespace);
     if let Some((kind, name)) = named {
-        return all.iter().filter(visible).find(|p| p.claim.kind == *kind && p.claim.name == *name).ok_or_else(|| {
-            Problem::wait(
-                "ProviderNotFound",
-                format!("spec.providerRef: {} {name} doesn't exist; create it, or name another one", kind.as_str()),
-            )
-        });
+        return all
+            .iter()
+            .filter(visible)
+            .find(|p| p.claim.kind == *kind && p.claim.name == *name)
+            .ok_or_else(|| {
+                Problem::wait(
+                    "ProviderNotFound",
+                    format!(
+                        "spec.providerRef: {} {name} doesn't exist; create it, or name another one",
+                        kind.as_str()
+                    ),
+                )
+            });
     }
     if let Some(claim) = claims.last() {
         return all.iter().filter(visible).find(|p| p.claim == *claim).ok_or_else(|| {
@@ -156,11 +163,12 @@ pub fn permit(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::provider::{AllNamespaces, AllowNamespaces, BundledAdmin};
     use crate::api::SecretKeyRef;
+    use crate::api::provider::{AllNamespaces, AllowNamespaces, BundledAdmin};
 
     fn provider(name: &str, namespace: Option<&str>, default: bool, age: i64) -> ProviderView {
-        let kind = if namespace.is_some() { ProviderKind::LinkProvider } else { ProviderKind::ClusterLinkProvider };
+        let kind =
+            if namespace.is_some() { ProviderKind::LinkProvider } else { ProviderKind::ClusterLinkProvider };
         ProviderView {
             claim: Claim { kind, name: name.into(), uid: format!("uid-{name}") },
             namespace: namespace.map(str::to_owned),
@@ -225,7 +233,10 @@ mod tests {
         assert_eq!(allow(none.clone()), Err("NamespaceNotAllowed"));
         assert_eq!(allow(AllowNamespaces { all: Some(AllNamespaces {}), ..none.clone() }), Ok(()));
         assert_eq!(allow(AllowNamespaces { names: Some(vec!["a".into()]), ..none.clone() }), Ok(()));
-        assert_eq!(allow(AllowNamespaces { names: Some(vec!["b".into()]), ..none.clone() }), Err("NamespaceNotAllowed"));
+        assert_eq!(
+            allow(AllowNamespaces { names: Some(vec!["b".into()]), ..none.clone() }),
+            Err("NamespaceNotAllowed")
+        );
         assert_eq!(allow(AllowNamespaces { match_labels: Some(labels.clone()), ..none }), Ok(()));
     }
 }

@@ -50,12 +50,23 @@ impl Scheduler {
                 let mut queue = self.lock();
                 let now = Instant::now();
                 let taken = queue.take(now);
-                self.metrics.depth.get_or_create(&by).set(i64::try_from(queue.depth(now)).unwrap_or(i64::MAX));
-                self.metrics.active.get_or_create(&by).set(i64::try_from(queue.running()).unwrap_or(i64::MAX));
+                self.metrics
+                    .depth
+                    .get_or_create(&by)
+                    .set(i64::try_from(queue.depth(now)).unwrap_or(i64::MAX));
+                self.metrics
+                    .active
+                    .get_or_create(&by)
+                    .set(i64::try_from(queue.running()).unwrap_or(i64::MAX));
                 (taken, queue.next_due())
             };
             if let Some(key) = taken {
-                let done = Done { scheduler: self.clone(), key: key.clone(), lane: lane.clone(), again: RETRY_AFTER_PANIC };
+                let done = Done {
+                    scheduler: self.clone(),
+                    key: key.clone(),
+                    lane: lane.clone(),
+                    again: RETRY_AFTER_PANIC,
+                };
                 let pass = work(key);
                 tasks.spawn(async move {
                     let mut done = done;
@@ -63,7 +74,7 @@ impl Scheduler {
                 });
                 continue;
             }
-            let until = next.map_or_else(|| Instant::now() + Duration::from_secs(3600), |at| at);
+            let until = next.unwrap_or_else(|| Instant::now() + Duration::from_secs(3600));
             tokio::select! {
                 () = &mut stop => break,
                 () = self.wake.notified() => {}

@@ -31,10 +31,20 @@ impl Secrets {
     ///
     /// # Errors
     /// [`Problem`] that names Secret and key and says what to do.
-    pub async fn value(&self, name: &str, key: &str, reason: &'static str, field: &str) -> Result<SecretString, Problem> {
-        let secret = self.api.get_opt(name).await.map_err(|e| Problem::kube(&format!("Secret {name}"), &e))?;
+    pub async fn value(
+        &self,
+        name: &str,
+        key: &str,
+        reason: &'static str,
+        field: &str,
+    ) -> Result<SecretString, Problem> {
+        let secret =
+            self.api.get_opt(name).await.map_err(|e| Problem::kube(&format!("Secret {name}"), &e))?;
         let Some(secret) = secret else {
-            return Err(Problem::wait(reason, format!("{field}: Secret {name} doesn't exist; create it with the key {key}")));
+            return Err(Problem::wait(
+                reason,
+                format!("{field}: Secret {name} doesn't exist; create it with the key {key}"),
+            ));
         };
         let Some(bytes) = secret.data.as_ref().and_then(|d| d.get(key)) else {
             return Err(Problem::wait(reason, format!("{field}: Secret {name} has no key {key}; add it")));
@@ -42,7 +52,10 @@ impl Secrets {
         // A newline at the end is what an editor or echo leaves there; no credential has one.
         let text = std::str::from_utf8(&bytes.0).unwrap_or_default().trim_end_matches(['\n', '\r']);
         if text.is_empty() {
-            return Err(Problem::edit(reason, format!("{field}: key {key} of Secret {name} is empty or not text; fill it")));
+            return Err(Problem::edit(
+                reason,
+                format!("{field}: key {key} of Secret {name} is empty or not text; fill it"),
+            ));
         }
         Ok(SecretString::from(text.to_owned()))
     }
@@ -64,7 +77,8 @@ impl Secrets {
         let what = format!("Secret {}", write.name);
         let mut data: Map<String, Value> =
             write.data.iter().map(|(k, v)| (k.clone(), json!(STANDARD.encode(v)))).collect();
-        let mut labels: Map<String, Value> = write.labels.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+        let mut labels: Map<String, Value> =
+            write.labels.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
         let mut annotations: Map<String, Value> =
             write.annotations.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
         let Some(over) = &write.over else {
@@ -76,7 +90,8 @@ impl Secrets {
                 "data": data,
             }))
             .map_err(|_| Problem::edit("TemplateError", "the Secret can't be written as JSON"))?;
-            let params = PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() };
+            let params =
+                PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() };
             return self.api.create(&params, &secret).await.map(drop).map_err(|e| Problem::kube(&what, &e));
         };
         // A strategic merge patch rather than a server-side apply: it carries the version that was
@@ -92,7 +107,8 @@ impl Secrets {
             },
             "data": data,
         });
-        let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
+        let params =
+            PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
         match self.api.patch(&write.name, &params, &Patch::Strategic(&patch)).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(s)) if s.code == 404 => Err(Problem::conflict(&what)),
@@ -128,7 +144,8 @@ impl Secrets {
                 "ownerReferences": [{ "$patch": "delete", "uid": link_uid }],
             },
         });
-        let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
+        let params =
+            PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
         match self.api.patch(&id.name, &params, &Patch::Strategic(&patch)).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(s)) if s.code == 404 => Ok(()),

@@ -5,9 +5,7 @@ use super::execute::Outcome;
 use super::problem::{Mend, Problem};
 use super::validate::ValidatedLink;
 use crate::api::common::Condition;
-use crate::api::link::{
-    ApplicationLinkStatus, Binding, IncomingStatus, OutgoingStatus, ProviderStatusRef,
-};
+use crate::api::link::{ApplicationLinkStatus, Binding, IncomingStatus, OutgoingStatus, ProviderStatusRef};
 use crate::api::{ApplicationLink, ConditionStatus};
 use jiff::Timestamp;
 use kube::Resource as _;
@@ -65,7 +63,10 @@ pub fn project(input: &Input<'_>) -> ApplicationLinkStatus {
             secret_name: outgoing.secret.name.clone(),
             expires_at: input.token.map(|t| time(t.expires_at)),
             last_refresh: input.token.map(|t| time(t.issued_at)),
-            next_refresh: input.token.filter(|t| t.next_refresh > input.now).map(|t| time(whole(t.next_refresh))),
+            next_refresh: input
+                .token
+                .filter(|t| t.next_refresh > input.now)
+                .map(|t| time(whole(t.next_refresh))),
         });
     } else if spec.outgoing.is_some() {
         status.outgoing = last.outgoing.clone();
@@ -122,7 +123,9 @@ fn conditions(input: &Input<'_>, status: &ApplicationLinkStatus, deleting: bool)
         }
         if let Some(result) = &outcome.outgoing {
             match result {
-                Ok(()) => all.push(condition("Authorized", true, "Authorized", "the grant is in hand", generation)),
+                Ok(()) => {
+                    all.push(condition("Authorized", true, "Authorized", "the grant is in hand", generation))
+                }
                 Err(p) => all.push(condition("Authorized", false, p.reason, &p.message, generation)),
             }
             if expired {
@@ -134,7 +137,13 @@ fn conditions(input: &Input<'_>, status: &ApplicationLinkStatus, deleting: bool)
                 all.push(condition("TokenFresh", false, reason, &message, generation));
             } else {
                 let until = input.token.map(|t| t.expires_at.to_string()).unwrap_or_default();
-                all.push(condition("TokenFresh", true, "TokenFresh", &format!("the access token is good until {until}"), generation));
+                all.push(condition(
+                    "TokenFresh",
+                    true,
+                    "TokenFresh",
+                    &format!("the access token is good until {until}"),
+                    generation,
+                ));
             }
             match result {
                 Err(p) => problems.push(p.clone()),
@@ -170,10 +179,14 @@ fn conditions(input: &Input<'_>, status: &ApplicationLinkStatus, deleting: bool)
             "all was in order; nothing is refreshed or repaired until spec.suspend is false",
             generation,
         ),
-        None => condition("Ready", true, "Connected", "the credentials are in place and authenticate", generation),
+        None => {
+            condition("Ready", true, "Connected", "the credentials are in place and authenticate", generation)
+        }
     };
     match problems.first().or(pending) {
-        Some(p) if p.mend == Mend::Edit => all.push(condition("Stalled", true, p.reason, &p.message, generation)),
+        Some(p) if p.mend == Mend::Edit => {
+            all.push(condition("Stalled", true, p.reason, &p.message, generation))
+        }
         Some(p) => all.push(condition("Reconciling", true, p.reason, &p.message, generation)),
         None => {}
     }

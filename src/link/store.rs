@@ -3,9 +3,9 @@
 
 use super::grant::Grant;
 use super::problem::Problem;
+use crate::api::link::ProviderKind;
 use crate::api::names;
 use crate::api::provider::Bundled;
-use crate::api::link::ProviderKind;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ListParams, PostParams};

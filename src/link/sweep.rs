@@ -10,7 +10,6 @@ use super::execute::execute;
 use super::facts::Observed;
 use super::grant::Grant;
 use super::observe::Handles;
-use super::problem::Problem;
 use crate::api::ApplicationLink;
 use jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
@@ -18,6 +17,10 @@ use serde_json::json;
 
 /// Sweeps. `watched` are the namespaces that are watched; empty for all.
 pub async fn sweep(ctx: &Context, watched: &[String]) {
+    // Before there are keys nothing is done at all.
+    if ctx.installation.keys().is_err() {
+        return;
+    }
     match ctx.store.grants().await {
         Ok(grants) => {
             for (grant, version) in grants {
@@ -33,7 +36,11 @@ pub async fn sweep(ctx: &Context, watched: &[String]) {
     let views = ctx.providers();
     for (provider, _) in kept {
         let there = views.iter().any(|v| v.claim.uid == provider.uid);
-        let used = ctx.links.all().iter().any(|l| claim::read(l.annotations()).iter().any(|c| c.uid == provider.uid));
+        let used = ctx
+            .links
+            .all()
+            .iter()
+            .any(|l| claim::read(l.annotations()).iter().any(|c| c.uid == provider.uid));
         let ours = provider.namespace.as_ref().is_none_or(|n| watched.is_empty() || watched.contains(n));
         if !there && !used && ours && ctx.store.forget_provider(&provider.uid).await.is_ok() {
             tracing::info!(provider = %provider.name, "forgot a provider that is gone and that no link uses");
@@ -73,7 +80,7 @@ async fn drop_grant(ctx: &Context, grant: Grant, version: String) {
         claims: vec![],
         serial: 0,
         accepted_endpoint: None,
-        keys: Err(Problem::wait("Unused", "a grant is dropped without keys")),
+        keys: ctx.installation.keys(),
         incoming: None,
         outgoing: None,
         elsewhere: vec![],
@@ -83,7 +90,11 @@ async fn drop_grant(ctx: &Context, grant: Grant, version: String) {
     let decision = decide(&Goal::Absent { retain: false, force: false }, &seen, Timestamp::now());
     let outcome = execute(ctx, &link, &seen, &Handles::new(), &decision.plan).await;
     match outcome.pending {
-        None => tracing::info!(namespace = %of.namespace, link = %of.name, "dropped the grant of a link that is gone"),
-        Some(p) => tracing::warn!(namespace = %of.namespace, link = %of.name, reason = p.reason, "the grant of a link that is gone can't be dropped yet"),
+        None => {
+            tracing::info!(namespace = %of.namespace, link = %of.name, "dropped the grant of a link that is gone")
+        }
+        Some(p) => {
+            tracing::warn!(namespace = %of.namespace, link = %of.name, reason = p.reason, "the grant of a link that is gone can't be dropped yet")
+        }
     }
 }

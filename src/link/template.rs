@@ -34,10 +34,14 @@ pub enum TemplateError {
         known: String,
     },
     /// It runs too long or writes too much.
-    #[error("the template takes more than {FUEL} steps or writes more than {MAX_OUTPUT} bytes; make it shorter")]
+    #[error(
+        "the template takes more than {FUEL} steps or writes more than {MAX_OUTPUT} bytes; make it shorter"
+    )]
     TooMuch,
     /// A value needs escaping.
-    #[error("a value has characters that need escaping (line {0}); write it with a filter: {{{{ value | json }}}}, {{{{ value | sh }}}} or {{{{ value | b64encode }}}}")]
+    #[error(
+        "a value has characters that need escaping (line {0}); write it with a filter: {{{{ value | json }}}}, {{{{ value | sh }}}} or {{{{ value | b64encode }}}}"
+    )]
     NeedsEscaping(usize),
     /// Anything else.
     #[error("the template can't be filled (line {0}); use values, filters and if alone")]
@@ -61,7 +65,8 @@ fn environment() -> Environment<'static> {
     env.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build().unwrap_or_default());
     env.set_formatter(format_value);
     env.add_filter("json", |text: String| -> Result<Value, Error> {
-        let json = serde_json::to_string(&text).map_err(|_| Error::new(ErrorKind::InvalidOperation, "json"))?;
+        let json =
+            serde_json::to_string(&text).map_err(|_| Error::new(ErrorKind::InvalidOperation, "json"))?;
         bounded(json)
     });
     env.add_filter("sh", |text: String| -> Result<Value, Error> {
@@ -89,7 +94,11 @@ fn format_value(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> R
         ValueKind::Undefined => Err(Error::from(ErrorKind::UndefinedError)),
         ValueKind::String => {
             let text = value.as_str().unwrap_or_default();
-            if value.is_safe() || is_plain(text) { out.write_str(text).map_err(Error::from) } else { refuse() }
+            if value.is_safe() || is_plain(text) {
+                out.write_str(text).map_err(Error::from)
+            } else {
+                refuse()
+            }
         }
         ValueKind::Number | ValueKind::Bool => out.write_str(&value.to_string()).map_err(Error::from),
         _ => refuse(),
@@ -118,9 +127,15 @@ fn explain(e: &Error, known: &[Slot]) -> TemplateError {
     let detail = e.detail().unwrap_or_default();
     match e.kind() {
         ErrorKind::SyntaxError => TemplateError::Syntax(line),
-        ErrorKind::UndefinedError | ErrorKind::UnknownFilter | ErrorKind::UnknownFunction | ErrorKind::UnknownTest => {
+        ErrorKind::UndefinedError
+        | ErrorKind::UnknownFilter
+        | ErrorKind::UnknownFunction
+        | ErrorKind::UnknownTest => {
             let names: Vec<_> = known.iter().map(|s| s.variable()).collect();
-            TemplateError::Unknown { line, known: format!("{}, and the filters json, sh, b64encode", names.join(", ")) }
+            TemplateError::Unknown {
+                line,
+                known: format!("{}, and the filters json, sh, b64encode", names.join(", ")),
+            }
         }
         ErrorKind::OutOfFuel | ErrorKind::WriteFailure => TemplateError::TooMuch,
         _ if detail.contains(TOO_MUCH) => TemplateError::TooMuch,
@@ -135,7 +150,9 @@ fn run(source: &str, context: &BTreeMap<&str, &str>, known: &[Slot]) -> Result<S
     let env = environment();
     let template = env.template_from_str(source).map_err(|e| explain(&e, known))?;
     let mut out = Limited(Vec::new());
-    template.render_captured_to(Value::from_pairs(context.iter().map(|(k, v)| (*k, *v))), &mut out).map_err(|e| explain(&e, known))?;
+    template
+        .render_captured_to(Value::from_pairs(context.iter().map(|(k, v)| (*k, *v))), &mut out)
+        .map_err(|e| explain(&e, known))?;
     let text = String::from_utf8(out.0).map_err(|_| TemplateError::Failed(1))?;
     Ok(text.into())
 }
@@ -174,7 +191,10 @@ mod tests {
 
     #[test]
     fn plain_values_stand_as_they_are() {
-        assert_eq!(fill("A={{ clientId }}\nB={{ clientSecret }}\n", "a-B_9").as_deref(), Ok("A=id\nB=a-B_9\n"));
+        assert_eq!(
+            fill("A={{ clientId }}\nB={{ clientSecret }}\n", "a-B_9").as_deref(),
+            Ok("A=id\nB=a-B_9\n")
+        );
     }
 
     #[test]

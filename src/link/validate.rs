@@ -248,13 +248,16 @@ fn outgoing(name: &str, spec: &Outgoing) -> Result<OutgoingGoal, Invalid> {
         ));
     }
     let parse = |field: &str, text: &str| {
-        duration::parse(text).map_err(|e| invalid(format!("spec.outgoing.refresh.{field}"), format!("{} {e}", Shown(text))))
+        duration::parse(text)
+            .map_err(|e| invalid(format!("spec.outgoing.refresh.{field}"), format!("{} {e}", Shown(text))))
     };
     let refresh = match spec.refresh.as_ref().map(|r| (&r.before, &r.every)) {
         None => RefreshPolicy::Default,
         Some((Some(before), None)) => RefreshPolicy::Before(parse("before", before)?),
         Some((None, Some(every))) => RefreshPolicy::Every(parse("every", every)?),
-        Some(_) => return Err(invalid("spec.outgoing.refresh", "exactly one of before and every must be set")),
+        Some(_) => {
+            return Err(invalid("spec.outgoing.refresh", "exactly one of before and every must be set"));
+        }
     };
     let OutgoingKeys { access_token, token_type, expires_at, scope } =
         spec.secret.as_ref().and_then(|s| s.keys.clone()).unwrap_or_default();
@@ -275,10 +278,12 @@ fn outgoing(name: &str, spec: &Outgoing) -> Result<OutgoingGoal, Invalid> {
         secret.template,
         content::OUTGOING,
     )?;
-    for (what, input) in [("client.secretRef", &oauth2.client.secret_ref.name)].into_iter().chain(match &grant {
-        GrantGoal::RefreshToken { secret, .. } => Some(("grant.refreshToken.secretRef", secret)),
-        GrantGoal::ClientCredentials => None,
-    }) {
+    for (what, input) in
+        [("client.secretRef", &oauth2.client.secret_ref.name)].into_iter().chain(match &grant {
+            GrantGoal::RefreshToken { secret, .. } => Some(("grant.refreshToken.secretRef", secret)),
+            GrantGoal::ClientCredentials => None,
+        })
+    {
         if *input == secret.name {
             return Err(invalid(
                 "spec.outgoing.secret.name",
@@ -304,13 +309,16 @@ fn scopes(field: &str, names: Option<&[String]>) -> Result<ScopeSet, Invalid> {
         .unwrap_or_default()
         .iter()
         .enumerate()
-        .map(|(i, s)| Scope::parse(s).map_err(|e| invalid(format!("{field}[{i}]"), format!("{} {e}", Shown(s)))))
+        .map(|(i, s)| {
+            Scope::parse(s).map_err(|e| invalid(format!("{field}[{i}]"), format!("{} {e}", Shown(s))))
+        })
         .collect()
 }
 
 fn url(field: String, text: &str) -> Result<Url, Invalid> {
     let bad = |why: &str| invalid(field.clone(), format!("{} {why}", Shown(text)));
-    let url = Url::parse(text).map_err(|_| bad("isn't an absolute URL; write it like https://login.example.com"))?;
+    let url = Url::parse(text)
+        .map_err(|_| bad("isn't an absolute URL; write it like https://login.example.com"))?;
     if !matches!(url.scheme(), "https" | "http") || !url.has_host() {
         return Err(bad("must be an https URL"));
     }
@@ -335,27 +343,41 @@ fn secret_goal(
     known: &[Slot],
 ) -> Result<SecretGoal, Invalid> {
     if name.len() > 253 {
-        return Err(invalid(format!("{at}.name"), "must be given, since this link's name is too long for a default"));
+        return Err(invalid(
+            format!("{at}.name"),
+            "must be given, since this link's name is too long for a default",
+        ));
     }
     let type_ = if type_.is_empty() { "Opaque".to_owned() } else { type_ };
     if type_.starts_with("kubernetes.io/service-account") || type_.starts_with("bootstrap.kubernetes.io/") {
-        return Err(invalid(format!("{at}.type"), format!("{} isn't a type that a link may write", Shown(&type_))));
+        return Err(invalid(
+            format!("{at}.type"),
+            format!("{} isn't a type that a link may write", Shown(&type_)),
+        ));
     }
     let mut keys = BTreeMap::new();
-    let mut taken: BTreeMap<String, String> =
-        ["type", "provider"].into_iter().map(|k| (k.to_owned(), "the Service Binding keys".to_owned())).collect();
+    let mut taken: BTreeMap<String, String> = ["type", "provider"]
+        .into_iter()
+        .map(|k| (k.to_owned(), "the Service Binding keys".to_owned()))
+        .collect();
     for (slot, key) in slots {
         let key = key.unwrap_or_else(|| slot.default_key().to_owned());
         let field = format!("{at}.keys.{}", slot.variable());
         if let Some(other) = taken.insert(key.clone(), field.clone()) {
-            return Err(invalid(field, format!("the key {} is taken by {other}; give it another", Shown(&key))));
+            return Err(invalid(
+                field,
+                format!("the key {} is taken by {other}; give it another", Shown(&key)),
+            ));
         }
         keys.insert(slot, key);
     }
     for (key, source) in &templates {
         let field = format!("{at}.template[{}]", Shown(key));
         if let Some(other) = taken.get(key) {
-            return Err(invalid(field, format!("the key is taken by {other}; give the template another key")));
+            return Err(invalid(
+                field,
+                format!("the key is taken by {other}; give the template another key"),
+            ));
         }
         template::check(source, known).map_err(|e| invalid(field, e.to_string()))?;
     }

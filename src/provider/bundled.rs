@@ -1,6 +1,6 @@
 //! `bundled`: this project's own provider service, by its admin API.
 
-use super::{Capabilities, PutClient, Proof, Provider, ProviderError, ProviderInfo, RegisteredClient};
+use super::{Capabilities, Proof, Provider, ProviderError, ProviderInfo, PutClient, RegisteredClient};
 use crate::domain::{
     AuthMethod, ClientId, ClientMetadata, ExposeSecret as _, GrantType, Owner, RedirectUri, Scope, ScopeSet,
     SecretString,
@@ -54,7 +54,12 @@ impl Client {
         Some(ClientMetadata {
             name: self.name.clone(),
             uri: self.uri.clone(),
-            redirect_uris: self.redirect_uris.iter().map(|u| RedirectUri::parse(u)).collect::<Result<_, _>>().ok()?,
+            redirect_uris: self
+                .redirect_uris
+                .iter()
+                .map(|u| RedirectUri::parse(u))
+                .collect::<Result<_, _>>()
+                .ok()?,
             grant_types: self.grant_types.iter().copied().collect(),
             scopes: self.scopes.iter().map(|s| Scope::parse(s)).collect::<Result<_, _>>().ok()?,
             auth_method: self.token_endpoint_auth_method,
@@ -92,11 +97,15 @@ impl BundledProvider {
     }
 
     async fn call(&self, request: Request) -> Result<Response, ProviderError> {
-        let request = request.bearer(&self.token).map_err(|_| ProviderError::Unauthorized { url: self.shown(), status: 0 })?;
+        let request = request
+            .bearer(&self.token)
+            .map_err(|_| ProviderError::Unauthorized { url: self.shown(), status: 0 })?;
         let response = self.http.send(request).await.map_err(|e| self.unreachable(&e))?;
         match response.status {
             401 | 403 => Err(ProviderError::Unauthorized { url: self.shown(), status: response.status }),
-            429 | 503 => Err(ProviderError::Busy { status: response.status, retry_after: response.retry_after }),
+            429 | 503 => {
+                Err(ProviderError::Busy { status: response.status, retry_after: response.retry_after })
+            }
             _ => Ok(response),
         }
     }
@@ -112,16 +121,23 @@ impl BundledProvider {
         match (response.status, problem.code.as_str()) {
             (409, "foreign-owner") => ProviderError::ForeignOwner,
             (409 | 412, _) => ProviderError::Conflict,
-            (400 | 422, "invalid-scope") => {
-                rejected("invalid-scope", "change spec.incoming.oauth2.scopes to scopes that the provider offers")
-            }
+            (400 | 422, "invalid-scope") => rejected(
+                "invalid-scope",
+                "change spec.incoming.oauth2.scopes to scopes that the provider offers",
+            ),
             (400 | 422, "invalid-redirect-uri") => {
                 rejected("invalid-redirect-uri", "change spec.incoming.oauth2.redirectUris")
             }
-            (400 | 422, "invalid-grant-types") => rejected("invalid-grant-types", "change spec.incoming.oauth2.grantTypes"),
-            (400 | 422, _) => rejected("invalid-request", "compare spec.incoming with what the provider allows"),
+            (400 | 422, "invalid-grant-types") => {
+                rejected("invalid-grant-types", "change spec.incoming.oauth2.grantTypes")
+            }
+            (400 | 422, _) => {
+                rejected("invalid-request", "compare spec.incoming with what the provider allows")
+            }
             (413, _) => rejected("too-large", "name fewer or shorter redirectUris"),
-            (status, _) => self.unexpected(status, "check that spec.bundled.admin.url is the admin API's address"),
+            (status, _) => {
+                self.unexpected(status, "check that spec.bundled.admin.url is the admin API's address")
+            }
         }
     }
 
@@ -137,8 +153,12 @@ impl BundledProvider {
         }
         let info: Info = self.body(&response)?;
         let bad = |why| self.unexpected(200, why);
-        for text in [&info.issuer, &info.token_endpoint].into_iter().chain(&info.revocation_endpoint) {
-            if Url::parse(text).is_err() || text.len() > 2048 || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        let optional = info.revocation_endpoint.iter().chain(&info.authorization_endpoint);
+        for text in [&info.issuer, &info.token_endpoint].into_iter().chain(optional) {
+            if Url::parse(text).is_err()
+                || text.len() > 2048
+                || text.chars().any(|c| c.is_control() || c.is_whitespace())
+            {
                 return Err(bad("an address in its metadata isn't a URL"));
             }
         }
@@ -189,7 +209,8 @@ impl BundledProvider {
             body["secret"] = json!(secret.expose_secret());
             body["secretKind"] = json!("derived");
         }
-        let mut request = Request::new(Method::PUT, self.url(&["admin", "clients", put.id.as_str()])).json(&body);
+        let mut request =
+            Request::new(Method::PUT, self.url(&["admin", "clients", put.id.as_str()])).json(&body);
         request = match put.version.as_deref().map(HeaderValue::from_str) {
             Some(Ok(version)) => request.header(IF_MATCH, version),
             Some(Err(_)) => return Err(self.unexpected(0, "its ETag can't stand in a header")),
@@ -232,7 +253,11 @@ impl Provider for BundledProvider {
         self.put(put).boxed()
     }
 
-    fn delete<'a>(&'a self, id: &'a ClientId, version: Option<&'a str>) -> BoxFuture<'a, Result<(), ProviderError>> {
+    fn delete<'a>(
+        &'a self,
+        id: &'a ClientId,
+        version: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(), ProviderError>> {
         self.delete(id, version).boxed()
     }
 
@@ -247,7 +272,8 @@ impl Provider for BundledProvider {
             let Some(endpoint) = info.revocation_endpoint.as_deref().and_then(|u| Url::parse(u).ok()) else {
                 return Proof::Unproved;
             };
-            let client = ClientCredentials { id: id.clone(), secret: Some(secret.clone()), auth_method: method };
+            let client =
+                ClientCredentials { id: id.clone(), secret: Some(secret.clone()), auth_method: method };
             // A token that can't exist: RFC 7009 answers 200 for it, but only to the right client.
             let token = SecretString::from("applink-proof-of-credentials");
             match revoke_token(&self.http, &endpoint, &client, &token, None).await {

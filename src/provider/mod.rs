@@ -22,7 +22,11 @@ pub trait Provider: Send + Sync {
     /// Makes the client be as told: creates it or converges it. Idempotent.
     fn put<'a>(&'a self, put: &'a PutClient) -> BoxFuture<'a, Result<(), ProviderError>>;
     /// Removes the client and its tokens; one that isn't there is no error.
-    fn delete<'a>(&'a self, id: &'a ClientId, version: Option<&'a str>) -> BoxFuture<'a, Result<(), ProviderError>>;
+    fn delete<'a>(
+        &'a self,
+        id: &'a ClientId,
+        version: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(), ProviderError>>;
     /// Whether the credentials authenticate at the token endpoint.
     fn prove<'a>(
         &'a self,
@@ -120,7 +124,9 @@ pub enum ProviderError {
         why: String,
     },
     /// 401 or 403: our own credential isn't taken.
-    #[error("{url} refuses the operator's credential (HTTP {status}); check the provider's credential Secret")]
+    #[error(
+        "{url} refuses the operator's credential (HTTP {status}); check the provider's credential Secret"
+    )]
     Unauthorized {
         /// The address.
         url: String,

@@ -34,11 +34,18 @@ pub struct Leadership {
 ///
 /// # Errors
 /// [`LeaderError`] when the API server refuses it for good.
-pub async fn lead(client: Client, namespace: &str, name: &str, identity: &str) -> Result<Leadership, LeaderError> {
+pub async fn lead(
+    client: Client,
+    namespace: &str,
+    name: &str,
+    identity: &str,
+) -> Result<Leadership, LeaderError> {
     let error = |why: String| LeaderError { name: name.to_owned(), why };
     let manager = LeaseManagerBuilder::new(client.clone(), name)
         .with_namespace(namespace)
         .with_identity(identity)
+        // One that stays the same over a restart, or the Lease collects a manager each time.
+        .with_field_manager(format!("applink-{identity}"))
         .with_create_mode(LeaseCreateMode::AutoCreate)
         .with_duration(DURATION)
         .with_grace(GRACE)
@@ -47,14 +54,13 @@ pub async fn lead(client: Client, namespace: &str, name: &str, identity: &str) -
         .map_err(|e| error(e.to_string()))?;
     let leases: Api<Lease> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut released = std::pin::pin!(
-        watcher(leases, config).default_backoff().touched_objects().filter(|lease| {
+    let mut released =
+        std::pin::pin!(watcher(leases, config).default_backoff().touched_objects().filter(|lease| {
             let free = lease.as_ref().is_ok_and(|l| {
                 l.spec.as_ref().and_then(|s| s.holder_identity.as_deref()).is_none_or(str::is_empty)
             });
             futures::future::ready(free)
-        })
-    );
+        }));
     let mut failures = 0u32;
     loop {
         tokio::select! {

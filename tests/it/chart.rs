@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 
+use crate::support::audit::Mark;
 use crate::support::chart::{Release, chart};
 use crate::support::plane::{ControlPlane, Options};
 use crate::support::programs::{Output, run};
@@ -506,8 +507,7 @@ async fn uninstall_and_reinstall_lose_no_link_and_no_client() {
     let plane = ControlPlane::start(Options::default()).await;
     let binary = Path::new(env!("CARGO_BIN_EXE_applink"));
     // As the chart is by default: other tests watch namespaces of their own.
-    let values = json!({"crds": {"enabled": true}, "watchNamespaces": []});
-    let mut stage = Stage::set(&plane, binary, 1, values).await;
+    let mut stage = Stage::set(&plane, binary, 1, json!({"watchNamespaces": []})).await;
     helm_test(&stage, true).await;
     let team = stage.team().to_owned();
     let link = json!({
@@ -520,6 +520,7 @@ async fn uninstall_and_reinstall_lose_no_link_and_no_client() {
     let before = stage.ready(&team, "mirror").await;
     let data = stage.data(&team, "mirror-oauth").await;
 
+    nothing_was_refused(&stage, Mark::default()).await;
     stage.release.uninstall().await.ok();
     stage.operator.stop().await;
     stage.provider.stop().await;
@@ -527,6 +528,7 @@ async fn uninstall_and_reinstall_lose_no_link_and_no_client() {
     assert_eq!(stage.links(&team).get("mirror").await.expect("the link").metadata.uid, before.metadata.uid);
 
     stage.release.try_install(stage.values()).await.ok();
+    let installed = plane.audit_mark().await;
     stage.operator = stage.release.deployment_pod("applink-operator", binary).await;
     stage.provider = stage.release.stateful_set_pod("applink-operator-provider", binary).await;
     stage.start().await;
@@ -538,9 +540,14 @@ async fn uninstall_and_reinstall_lose_no_link_and_no_client() {
     let (status, reply) = stage.token(&data["client-id"], &data["client-secret"], None).await;
     assert_eq!(status, 200, "{reply}");
     stage.delete(&team, "mirror").await;
+    nothing_was_refused(&stage, installed).await;
+}
 
+/// Whether the operator has all the rights that it used.
+async fn nothing_was_refused(stage: &Stage<'_>, since: Mark) {
+    let (namespace, name) = (stage.release.namespace(), stage.release.name());
     let refused =
-        plane.audit(|event| event.is_forbidden() && event.is_by(&stage.system, stage.release.name())).await;
+        stage.plane.audit_since(since, |event| event.is_forbidden() && event.is_by(namespace, name)).await;
     assert!(refused.is_empty(), "{refused:#?}");
 }
 

@@ -160,7 +160,14 @@ impl<'p> Stage<'p> {
     }
 
     /// Waits until a link's condition is as said; gives back the link.
-    pub async fn condition(&self, namespace: &str, name: &str, type_: &str, status: &str, reason: &str) -> ApplicationLink {
+    pub async fn condition(
+        &self,
+        namespace: &str,
+        name: &str,
+        type_: &str,
+        status: &str,
+        reason: &str,
+    ) -> ApplicationLink {
         let links = self.links(namespace);
         let what = format!("link {namespace}/{name} {type_}={status} {reason}");
         eventually(SOON, what, async || {
@@ -168,7 +175,11 @@ impl<'p> Stage<'p> {
             let found = serde_json::to_value(&link.status).expect("json");
             let current = found["observedGeneration"] == json!(link.metadata.generation);
             match condition(&found, type_) {
-                Some(c) if current && c["status"] == status && (reason.is_empty() || c["reason"] == reason) => Ok(link),
+                Some(c)
+                    if current && c["status"] == status && (reason.is_empty() || c["reason"] == reason) =>
+                {
+                    Ok(link)
+                }
                 _ => Err(found.to_string()),
             }
         })
@@ -189,9 +200,12 @@ impl<'p> Stage<'p> {
     /// A Secret of the user's.
     pub async fn put_secret(&self, namespace: &str, name: &str, data: &[(&str, &str)]) {
         let data: serde_json::Map<_, _> = data.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();
-        self.apply_object(namespace, &json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data,
-        }))
+        self.apply_object(
+            namespace,
+            &json!({
+                "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data,
+            }),
+        )
         .await;
     }
 
@@ -216,14 +230,16 @@ impl<'p> Stage<'p> {
 
     /// The token of the provider's admin API.
     pub async fn admin_token(&self) -> String {
-        let secret = self.secrets(&self.system).get(&format!("{RELEASE}-admin-token")).await.expect("admin token");
+        let secret =
+            self.secrets(&self.system).get(&format!("{RELEASE}-admin-token")).await.expect("admin token");
         text(&secret)["token"].clone()
     }
 
     /// Calls the provider's admin API.
     pub async fn admin(&self, method: reqwest::Method, path: &str, body: Option<Value>) -> (u16, Value) {
         let http = http();
-        let mut request = http.request(method, format!("{}{path}", self.admin_url)).bearer_auth(self.admin_token().await);
+        let mut request =
+            http.request(method, format!("{}{path}", self.admin_url)).bearer_auth(self.admin_token().await);
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -236,7 +252,12 @@ impl<'p> Stage<'p> {
     pub async fn clients(&self) -> Vec<String> {
         let (status, body) = self.admin(reqwest::Method::GET, "/admin/clients?limit=500", None).await;
         assert_eq!(status, 200, "{body}");
-        body["items"].as_array().expect("items").iter().map(|c| c["id"].as_str().expect("id").to_owned()).collect()
+        body["items"]
+            .as_array()
+            .expect("items")
+            .iter()
+            .map(|c| c["id"].as_str().expect("id").to_owned())
+            .collect()
     }
 
     /// Asks the provider for a token by client credentials, as an application would.

@@ -20,7 +20,8 @@ pub(super) fn decide(seen: &Observed, retain: bool, force: bool, now: Timestamp)
             unregister(seen, None, force, &mut closing, &mut pending);
         }
         if let Some((grant, _)) = &seen.grant {
-            let ended = grant.refresh_token.is_none() && grant.access.as_ref().is_none_or(|a| a.expires_at <= now);
+            let ended =
+                grant.refresh_token.is_none() && grant.access.as_ref().is_none_or(|a| a.expires_at <= now);
             if retain || ended {
                 closing.push(Effect::DropGrant);
             } else {
@@ -76,17 +77,10 @@ pub(super) fn unregister(
         match &place.client {
             Ok((identity, _)) if here == Some(identity) => {}
             Ok((identity, Some(client))) => {
-                let Some(id) = derive::client_id(keys, identity, &seen.namespace, &seen.name) else { continue };
-                let standing = derive::standing(
-                    keys,
-                    identity,
-                    &id,
-                    client.owner.as_ref(),
-                    &seen.namespace,
-                    &seen.namespace_uid,
-                    &seen.name,
-                    &seen.uid,
-                );
+                let Some(id) = derive::client_id(keys, identity, &seen.namespace, &seen.name) else {
+                    continue;
+                };
+                let standing = derive::standing(keys, identity, &id, client.owner.as_ref(), seen);
                 // What isn't ours isn't touched, also when our claim says that it should be.
                 if standing == Standing::Ours {
                     effects.push(Effect::Unregister(place.claim.clone(), id, client.version.clone()));

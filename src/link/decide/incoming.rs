@@ -113,24 +113,16 @@ fn wanted(
     place: &Place,
     keys: &KeyRing,
 ) -> Result<Wanted, Problem> {
-    let id = derive::client_id(keys, &place.identity, &seen.namespace, &seen.name)
-        .ok_or_else(|| Problem::edit("InvalidName", "the link's name can't be part of a client identifier"))?;
+    let id = derive::client_id(keys, &place.identity, &seen.namespace, &seen.name).ok_or_else(|| {
+        Problem::edit("InvalidName", "the link's name can't be part of a client identifier")
+    })?;
     let metadata = goal.metadata.clone();
     let Some(client) = &facts.client else {
         return Ok(Wanted { id, serial: seen.serial.max(1), metadata, register: true });
     };
     let owner = client.owner.as_ref();
     let last = owner.map_or(0, |o| o.serial).max(seen.serial);
-    let standing = derive::standing(
-        keys,
-        &place.identity,
-        &id,
-        owner,
-        &seen.namespace,
-        &seen.namespace_uid,
-        &seen.name,
-        &seen.uid,
-    );
+    let standing = derive::standing(keys, &place.identity, &id, owner, seen);
     match standing {
         Standing::Ours => {
             let register = !is_registered(client, &metadata, last, facts.proof);
@@ -162,7 +154,12 @@ fn wanted(
 
 /// Whether the client stands as it should: every field, the kind of secret, the serial, and
 /// credentials that weren't refused.
-fn is_registered(client: &RegisteredClient, wanted: &ClientMetadata, serial: i64, proof: Option<Proof>) -> bool {
+fn is_registered(
+    client: &RegisteredClient,
+    wanted: &ClientMetadata,
+    serial: i64,
+    proof: Option<Proof>,
+) -> bool {
     let public = wanted.auth_method.is_public();
     client.metadata.as_ref() == Some(wanted)
         && client.has_secret != public

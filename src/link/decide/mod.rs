@@ -91,7 +91,8 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
     let mut claims = seen.claims.clone();
     // A claim stands before the first call that could leave something behind, and as long as there
     // is a client: when somebody takes it off, or the finalizer, it is put back.
-    let wanted = seen.incoming.as_ref().and_then(|i| i.place.as_ref().ok().map(|p| (&p.claim, i.client.is_some())));
+    let wanted =
+        seen.incoming.as_ref().and_then(|i| i.place.as_ref().ok().map(|p| (&p.claim, i.client.is_some())));
     if let Some((claim, there)) = wanted
         && !claims.contains(claim)
         && (in_part.as_ref().is_some_and(|p| !p.effects.is_empty()) || (there && view.is_some()))
@@ -143,7 +144,10 @@ fn suspended(part: Part) -> Part {
         return part;
     }
     let verdict = part.verdict.and_then(|()| {
-        Err(Problem::edit("Suspended", "the link is suspended and not as it should be; set spec.suspend to false to have it put right"))
+        Err(Problem::edit(
+            "Suspended",
+            "the link is suspended and not as it should be; set spec.suspend to false to have it put right",
+        ))
     });
     Part { effects: vec![], verdict }
 }

@@ -168,11 +168,7 @@ fn held(
     };
     let grant = Grant {
         version: 1,
-        link: LinkRef {
-            namespace: seen.namespace.clone(),
-            name: seen.name.clone(),
-            uid: seen.uid.clone(),
-        },
+        link: LinkRef { namespace: seen.namespace.clone(), name: seen.name.clone(), uid: seen.uid.clone() },
         // Bound below, once the server is known.
         binding: Binding {
             issuer: None,
@@ -264,7 +260,9 @@ fn dead(goal: &OutgoingGoal, code: &str) -> Problem {
     };
     Problem::edit(
         "ReauthorizationRequired",
-        format!("the server no longer accepts the refresh token ({code}); put a new one into Secret {secret}"),
+        format!(
+            "the server no longer accepts the refresh token ({code}); put a new one into Secret {secret}"
+        ),
     )
 }
 

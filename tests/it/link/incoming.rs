@@ -29,7 +29,10 @@ async fn a_link_becomes_a_client_and_a_secret_that_authenticates() {
     let (status, reply) = stage.token(&data["client-id"], &data["client-secret"], None).await;
     assert_eq!(status, 200, "{reply}");
     assert_eq!(reply["scope"], "REPO_READ");
-    assert_eq!(link.status.as_ref().and_then(|s| s.incoming.as_ref()).map(|i| i.client_id.as_str()), Some(data["client-id"].as_str()));
+    assert_eq!(
+        link.status.as_ref().and_then(|s| s.incoming.as_ref()).map(|i| i.client_id.as_str()),
+        Some(data["client-id"].as_str())
+    );
     assert_eq!(stage.clients().await, [data["client-id"].clone()]);
 
     stage.delete(team, "ci").await;

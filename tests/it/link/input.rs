@@ -101,15 +101,36 @@ async fn unknown_fields_and_wrong_types_are_refused() {
         desk.refused(&link("bad", spec), &[says]).await;
     }
     for (spec, says) in [
-        (json!({"incoming": {"oauth2": {"scopes": "A"}}}), ["spec.incoming.oauth2.scopes", "must be of type array"]),
+        (
+            json!({"incoming": {"oauth2": {"scopes": "A"}}}),
+            ["spec.incoming.oauth2.scopes", "must be of type array"],
+        ),
         (json!({"incoming": {"oauth2": {}}, "suspend": "yes"}), ["spec.suspend", "must be of type boolean"]),
         (json!({"incoming": {}}), ["spec.incoming.oauth2", "Required value"]),
-        (json!({"incoming": {"oauth2": {}}, "application": {"name": ""}}), ["spec.application.name", "at least 1"]),
-        (json!({"incoming": {"oauth2": {}}, "application": {"name": "a\nb"}}), ["spec.application.name", "must have no control characters"]),
-        (json!({"incoming": {"oauth2": {}}, "application": {"url": "ci"}}), ["spec.application.url", "such as https://"]),
-        (json!({"incoming": {"oauth2": {}}, "providerRef": {"name": "Not A Name"}}), ["spec.providerRef.name", "Not A Name"]),
-        (json!({"incoming": {"oauth2": {}}, "providerRef": {"name": "p", "kind": "Secret"}}), ["spec.providerRef.kind", "\"ClusterLinkProvider\""]),
-        (json!({"incoming": {"oauth2": {}}, "deletionPolicy": "Keep"}), ["spec.deletionPolicy", "\"Retain\""]),
+        (
+            json!({"incoming": {"oauth2": {}}, "application": {"name": ""}}),
+            ["spec.application.name", "at least 1"],
+        ),
+        (
+            json!({"incoming": {"oauth2": {}}, "application": {"name": "a\nb"}}),
+            ["spec.application.name", "must have no control characters"],
+        ),
+        (
+            json!({"incoming": {"oauth2": {}}, "application": {"url": "ci"}}),
+            ["spec.application.url", "such as https://"],
+        ),
+        (
+            json!({"incoming": {"oauth2": {}}, "providerRef": {"name": "Not A Name"}}),
+            ["spec.providerRef.name", "Not A Name"],
+        ),
+        (
+            json!({"incoming": {"oauth2": {}}, "providerRef": {"name": "p", "kind": "Secret"}}),
+            ["spec.providerRef.kind", "\"ClusterLinkProvider\""],
+        ),
+        (
+            json!({"incoming": {"oauth2": {}}, "deletionPolicy": "Keep"}),
+            ["spec.deletionPolicy", "\"Retain\""],
+        ),
     ] {
         desk.refused(&link("bad", spec), &says).await;
     }
@@ -123,20 +144,41 @@ async fn redirect_uris_are_refused_one_by_one() {
     assert_eq!(long.len(), 451);
     for (uri, says) in [
         ("https://a.example.com/#top", "must have no fragment (#…)"),
-        ("https://*.example.com/cb", "must have no wildcard (*): redirect URIs are matched exactly, so list each one"),
+        (
+            "https://*.example.com/cb",
+            "must have no wildcard (*): redirect URIs are matched exactly, so list each one",
+        ),
         ("https://user:pw@a.example.com/", "must have no user information before the host"),
-        ("http://a.example.com/cb", "may be plain http on loopback alone (localhost, 127.0.0.1, [::1]); use https"),
+        (
+            "http://a.example.com/cb",
+            "may be plain http on loopback alone (localhost, 127.0.0.1, [::1]); use https",
+        ),
         ("http://localhost.evil.example/", "use https"),
         ("com.example.app://cb", "must be an absolute https URI"),
         ("/callback", "must be an absolute https URI, such as https://app.example.com/callback"),
         ("", "at least 1"),
         (long.as_str(), "450"),
     ] {
-        desk.refused(&client(json!({"redirectUris": ["https://ok.example.com/cb", uri]})), &["spec.incoming.oauth2.redirectUris[1]", says]).await;
+        desk.refused(
+            &client(json!({"redirectUris": ["https://ok.example.com/cb", uri]})),
+            &["spec.incoming.oauth2.redirectUris[1]", says],
+        )
+        .await;
     }
     let twice = client(json!({"redirectUris": ["https://a.example.com/", "https://a.example.com/"]}));
-    desk.refused(&twice, &["spec.incoming.oauth2.redirectUris[1]", "Duplicate value", "https://a.example.com/"]).await;
-    let good = ["http://localhost:8080/cb", "http://127.0.0.1/cb", "http://127.8.8.8:1/cb", "http://[::1]:9/cb", "https://xn--bcher-kva.example/cb?a=b", &long[..450]];
+    desk.refused(
+        &twice,
+        &["spec.incoming.oauth2.redirectUris[1]", "Duplicate value", "https://a.example.com/"],
+    )
+    .await;
+    let good = [
+        "http://localhost:8080/cb",
+        "http://127.0.0.1/cb",
+        "http://127.8.8.8:1/cb",
+        "http://[::1]:9/cb",
+        "https://xn--bcher-kva.example/cb?a=b",
+        &long[..450],
+    ];
     desk.taken(&client(json!({"redirectUris": good}))).await;
 }
 
@@ -150,11 +192,32 @@ async fn scopes_grants_and_methods_that_do_not_fit_are_refused() {
         (json!({"scopes": ["a b"]}), vec!["spec.incoming.oauth2.scopes[0]", "a b"]),
         (json!({"scopes": ["lesen-ü"]}), vec!["spec.incoming.oauth2.scopes[0]", "lesen-ü"]),
         (json!({"grantTypes": []}), vec!["spec.incoming.oauth2.grantTypes", "at least 1"]),
-        (json!({"grantTypes": ["password"]}), vec!["spec.incoming.oauth2.grantTypes[0]", "\"client_credentials\""]),
-        (json!({"grantTypes": ["authorization_code"]}), vec!["spec.incoming.oauth2", "redirectUris must have at least one entry for the grant type authorization_code"]),
-        (json!({"grantTypes": ["client_credentials"], "tokenEndpointAuthMethod": "none"}), vec!["spec.incoming.oauth2", "a public client (tokenEndpointAuthMethod: none) can't use the grant type client_credentials"]),
-        (json!({"tokenEndpointAuthMethod": "none"}), vec!["give it redirectUris, or another tokenEndpointAuthMethod"]),
-        (json!({"tokenEndpointAuthMethod": "private_key_jwt"}), vec!["tokenEndpointAuthMethod", "private_key_jwt", "\"client_secret_post\""]),
+        (
+            json!({"grantTypes": ["password"]}),
+            vec!["spec.incoming.oauth2.grantTypes[0]", "\"client_credentials\""],
+        ),
+        (
+            json!({"grantTypes": ["authorization_code"]}),
+            vec![
+                "spec.incoming.oauth2",
+                "redirectUris must have at least one entry for the grant type authorization_code",
+            ],
+        ),
+        (
+            json!({"grantTypes": ["client_credentials"], "tokenEndpointAuthMethod": "none"}),
+            vec![
+                "spec.incoming.oauth2",
+                "a public client (tokenEndpointAuthMethod: none) can't use the grant type client_credentials",
+            ],
+        ),
+        (
+            json!({"tokenEndpointAuthMethod": "none"}),
+            vec!["give it redirectUris, or another tokenEndpointAuthMethod"],
+        ),
+        (
+            json!({"tokenEndpointAuthMethod": "private_key_jwt"}),
+            vec!["tokenEndpointAuthMethod", "private_key_jwt", "\"client_secret_post\""],
+        ),
     ] {
         desk.refused(&client(oauth2), &says).await;
     }
@@ -164,13 +227,31 @@ async fn scopes_grants_and_methods_that_do_not_fit_are_refused() {
 async fn secrets_that_a_link_may_not_write_are_refused() {
     let desk = Desk::new().await;
     for (value, says) in [
-        (json!({"type": "kubernetes.io/service-account-token"}), ["spec.incoming.secret.type", "must be Opaque, kubernetes.io/basic-auth"]),
+        (
+            json!({"type": "kubernetes.io/service-account-token"}),
+            ["spec.incoming.secret.type", "must be Opaque, kubernetes.io/basic-auth"],
+        ),
         (json!({"type": "bootstrap.kubernetes.io/token"}), ["spec.incoming.secret.type", "must be Opaque"]),
-        (json!({"labels": {"app.kubernetes.io/managed-by": "me"}}), ["spec.incoming.secret.labels", "app.kubernetes.io/managed-by"]),
-        (json!({"labels": {"applink-operator.io/link": "me"}}), ["spec.incoming.secret.labels", "applink-operator.io/…"]),
-        (json!({"annotations": {"applink-operator.io/serial": "9"}}), ["spec.incoming.secret.annotations", "applink-operator.io/"]),
-        (json!({"annotations": {"kubernetes.io/service-account.name": "default"}}), ["spec.incoming.secret.annotations", "kubernetes.io/service-account"]),
-        (json!({"template": {"../evil": "x"}}), ["spec.incoming.secret.template", "letters, digits, -, _ and ."]),
+        (
+            json!({"labels": {"app.kubernetes.io/managed-by": "me"}}),
+            ["spec.incoming.secret.labels", "app.kubernetes.io/managed-by"],
+        ),
+        (
+            json!({"labels": {"applink-operator.io/link": "me"}}),
+            ["spec.incoming.secret.labels", "applink-operator.io/…"],
+        ),
+        (
+            json!({"annotations": {"applink-operator.io/serial": "9"}}),
+            ["spec.incoming.secret.annotations", "applink-operator.io/"],
+        ),
+        (
+            json!({"annotations": {"kubernetes.io/service-account.name": "default"}}),
+            ["spec.incoming.secret.annotations", "kubernetes.io/service-account"],
+        ),
+        (
+            json!({"template": {"../evil": "x"}}),
+            ["spec.incoming.secret.template", "letters, digits, -, _ and ."],
+        ),
         (json!({"keys": {"clientId": "a/b"}}), ["spec.incoming.secret.keys.clientId", "a/b"]),
         (json!({"keys": {"clientSecret": ""}}), ["spec.incoming.secret.keys.clientSecret", "at least 1"]),
         (json!({"name": "No"}), ["spec.incoming.secret.name", "No"]),
@@ -191,16 +272,43 @@ async fn outgoing_parts_that_do_not_fit_are_refused() {
     let desk = Desk::new().await;
     for (more, says) in [
         (json!({"refresh": {"before": "soon"}}), vec!["spec.outgoing.refresh.before", "soon"]),
-        (json!({"refresh": {"every": "1s"}}), vec!["spec.outgoing.refresh.every", "must be a duration between 10s and 8760h, such as 10m or 1h30m"]),
+        (
+            json!({"refresh": {"every": "1s"}}),
+            vec![
+                "spec.outgoing.refresh.every",
+                "must be a duration between 10s and 8760h, such as 10m or 1h30m",
+            ],
+        ),
         (json!({"refresh": {"every": ""}}), vec!["spec.outgoing.refresh.every", "between 10s and 8760h"]),
         (json!({"refresh": {"every": "9000h"}}), vec!["between 10s and 8760h"]),
-        (json!({"refresh": {"every": "1h", "before": "10m"}}), vec!["spec.outgoing.refresh", "exactly one of before and every must be set"]),
+        (
+            json!({"refresh": {"every": "1h", "before": "10m"}}),
+            vec!["spec.outgoing.refresh", "exactly one of before and every must be set"],
+        ),
         (json!({"refresh": {}}), vec!["exactly one of before and every must be set"]),
-        (json!({"oauth2": {"server": {"custom": {"issuer": "https://ci.example.com"}}}}), vec!["spec.outgoing.oauth2.server.custom", "exactly one of issuer and tokenEndpoint must be set"]),
-        (json!({"oauth2": {"server": {"custom": {"tokenEndpoint": "https://u:p@ci.example.com"}}}}), vec!["tokenEndpoint", "must have no user information before the host"]),
-        (json!({"oauth2": {"server": {"custom": {"tokenEndpoint": "ftp://ci.example.com"}}}}), vec!["tokenEndpoint", "must be an absolute http or https URL"]),
-        (json!({"oauth2": {"grant": {"refreshToken": {"secretRef": {"name": "s", "key": "k"}}}}}), vec!["spec.outgoing.oauth2.grant", "exactly one of clientCredentials and refreshToken must be set"]),
-        (json!({"oauth2": {"grant": {"clientCredentials": null}}}), vec!["exactly one of clientCredentials and refreshToken must be set"]),
+        (
+            json!({"oauth2": {"server": {"custom": {"issuer": "https://ci.example.com"}}}}),
+            vec!["spec.outgoing.oauth2.server.custom", "exactly one of issuer and tokenEndpoint must be set"],
+        ),
+        (
+            json!({"oauth2": {"server": {"custom": {"tokenEndpoint": "https://u:p@ci.example.com"}}}}),
+            vec!["tokenEndpoint", "must have no user information before the host"],
+        ),
+        (
+            json!({"oauth2": {"server": {"custom": {"tokenEndpoint": "ftp://ci.example.com"}}}}),
+            vec!["tokenEndpoint", "must be an absolute http or https URL"],
+        ),
+        (
+            json!({"oauth2": {"grant": {"refreshToken": {"secretRef": {"name": "s", "key": "k"}}}}}),
+            vec![
+                "spec.outgoing.oauth2.grant",
+                "exactly one of clientCredentials and refreshToken must be set",
+            ],
+        ),
+        (
+            json!({"oauth2": {"grant": {"clientCredentials": null}}}),
+            vec!["exactly one of clientCredentials and refreshToken must be set"],
+        ),
     ] {
         desk.refused(&outgoing(more), &says).await;
     }
@@ -209,7 +317,10 @@ async fn outgoing_parts_that_do_not_fit_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_taken_is_served_with_its_defaults() {
     let desk = Desk::new().await;
-    let unicode = link("unicode", json!({"incoming": {"oauth2": {}}, "application": {"name": "Bücherei 図書館 📚", "url": "https://ci.example.com"}}));
+    let unicode = link(
+        "unicode",
+        json!({"incoming": {"oauth2": {}}, "application": {"name": "Bücherei 図書館 📚", "url": "https://ci.example.com"}}),
+    );
     let served = desk.taken(&unicode).await;
     assert_eq!(served["spec"]["application"]["name"], "Bücherei 図書館 📚");
     // An object without a status would read as current.
@@ -219,7 +330,11 @@ async fn what_is_taken_is_served_with_its_defaults() {
     assert_eq!(served["spec"]["incoming"]["oauth2"]["tokenEndpointAuthMethod"], "client_secret_basic");
 
     let long = "n".repeat(253);
-    desk.refused(&link(&long, json!({"incoming": {"oauth2": {}}})), &["spec.incoming.secret.name must be given, since this link's name is too long for NAME-oauth"]).await;
+    desk.refused(
+        &link(&long, json!({"incoming": {"oauth2": {}}})),
+        &["spec.incoming.secret.name must be given, since this link's name is too long for NAME-oauth"],
+    )
+    .await;
     let named = link(&long, json!({"incoming": {"oauth2": {}, "secret": {"name": "short"}}}));
     assert_eq!(desk.taken(&named).await["metadata"]["name"], long);
     let mut out = outgoing(json!({}));
@@ -245,11 +360,20 @@ async fn a_provider_keeps_its_identity() {
     }
     let mut object = provider("ClusterLinkProvider", &cluster);
     for (allow, says) in [
-        (json!({"namespaces": {"all": {}, "names": ["a"]}}), vec!["spec.allow.namespaces", "exactly one of all, names and matchLabels must be set"]),
+        (
+            json!({"namespaces": {"all": {}, "names": ["a"]}}),
+            vec!["spec.allow.namespaces", "exactly one of all, names and matchLabels must be set"],
+        ),
         (json!({"namespaces": {}}), vec!["exactly one of all, names and matchLabels must be set"]),
         (json!({"scopes": ["A"]}), vec!["spec.allow.namespaces", "Required value"]),
-        (json!({"namespaces": {"names": ["Not_A_Namespace"]}}), vec!["spec.allow.namespaces.names[0]", "Not_A_Namespace"]),
-        (json!({"namespaces": {"all": {}}, "redirectHosts": ["https://a.example.com"]}), vec!["spec.allow.redirectHosts[0]", "https://a.example.com"]),
+        (
+            json!({"namespaces": {"names": ["Not_A_Namespace"]}}),
+            vec!["spec.allow.namespaces.names[0]", "Not_A_Namespace"],
+        ),
+        (
+            json!({"namespaces": {"all": {}}, "redirectHosts": ["https://a.example.com"]}),
+            vec!["spec.allow.redirectHosts[0]", "https://a.example.com"],
+        ),
     ] {
         object["spec"]["allow"] = allow;
         desk.refused(&object, &says).await;

@@ -1,0 +1,212 @@
+//! The demo: a control plane, the bundled provider and the operator as the chart runs them, and some links. It shows what a
+//! user does in the first five minutes, then stays up until Ctrl-C. With `--check` it asserts each step and ends.
+
+#![allow(clippy::print_stdout, reason = "it is here to show something")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::io::IsTerminal as _;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt as _;
+use serde_json::{Value, json};
+use support::chart::Release;
+use support::plane::{ControlPlane, Options};
+use support::pod::Pod;
+use support::wait::eventually;
+use support::{ports, programs};
+use tokio::signal::unix::{SignalKind, signal};
+
+const SYSTEM: &str = "applink-system";
+const TEAM: &str = "team-a";
+const SOON: Duration = Duration::from_secs(60);
+const EXAMPLES: [&str; 3] = ["incoming", "incoming-public-client", "incoming-machine-to-machine"];
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let check = std::env::args().any(|a| a == "--check");
+    let mut terminate = signal(SignalKind::terminate()).expect("signals");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("signals");
+    // Everything that is started is stopped when its owner is dropped, and by a guard if we die.
+    let demo = tokio::select! {
+        demo = AssertUnwindSafe(run(check)).catch_unwind() => demo,
+        _ = terminate.recv() => return ExitCode::SUCCESS,
+        _ = interrupt.recv() => return ExitCode::SUCCESS,
+    };
+    // What was wrong has been said by then.
+    let Ok(demo) = demo else { return ExitCode::FAILURE };
+    if !check {
+        println!(
+            "\nIn another terminal:\n\n  source target/demo/env\n  kubectl get applicationlinks -A\n\nCtrl-C stops all of it."
+        );
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        println!("\nStopping.");
+    }
+    let env = root().join("target/demo/env");
+    // The file names what is about to go.
+    let _ = std::fs::remove_file(env);
+    demo.stop().await;
+    ExitCode::SUCCESS
+}
+
+struct Demo {
+    operator: Pod<'static>,
+    provider: Pod<'static>,
+    _release: Release<'static>,
+}
+
+impl Demo {
+    async fn stop(mut self) {
+        self.operator.stop().await;
+        self.provider.stop().await;
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The program that was built beside this one.
+fn binary() -> PathBuf {
+    let me = std::env::current_exe().expect("a program");
+    me.parent().and_then(Path::parent).expect("a target folder").join("applink")
+}
+
+fn step(text: &str) {
+    if std::io::stdout().is_terminal() { println!("\n\x1b[1m{text}\x1b[0m") } else { println!("\n== {text}") }
+}
+
+async fn run(check: bool) -> Demo {
+    let started = Instant::now();
+    step("A Kubernetes control plane");
+    // It lives as long as this process does.
+    let plane: &'static ControlPlane = Box::leak(Box::new(ControlPlane::start(Options::default()).await));
+    println!("kube-apiserver at {}", plane.url());
+
+    step("The chart");
+    let (port, admin) = (ports::free(), ports::free());
+    let provider_url = format!("http://127.0.0.1:{port}");
+    let values = json!({
+        "bindAddress": "127.0.0.1",
+        "log": {"format": "human"},
+        // The provider of the demo is on this machine; without this, links may call public addresses alone.
+        "outbound": {"allow": ["http://127.0.0.1"]},
+        "operator": {"port": ports::free()},
+        "provider": {"url": provider_url, "adminUrl": format!("http://127.0.0.1:{admin}"), "port": port, "adminPort": admin},
+    });
+    println!("$ helm install applink-operator charts/applink-operator -n {SYSTEM} --create-namespace …");
+    let release = Release::install(plane, "applink-operator", SYSTEM, &values).await;
+    let binary = binary();
+    let mut operator = release.deployment_pod("applink-operator", &binary).await;
+    let mut provider = release.stateful_set_pod("applink-operator-provider", &binary).await;
+    operator.start().await;
+    provider.start().await;
+    provider.until_ready(SOON).await;
+    operator.until_ready(SOON).await;
+    env_file(plane, &provider_url);
+    show(plane, &["get", "clusterlinkproviders"], async |out| out.contains("True")).await;
+
+    step("Links");
+    plane.kubectl(&["create", "namespace", TEAM]).await.ok();
+    for example in EXAMPLES {
+        let file = format!("deploy/examples/{example}.yaml");
+        println!("$ kubectl apply -n {TEAM} -f {file}");
+        print!(
+            "{}",
+            plane.kubectl(&["apply", "-n", TEAM, "-f", &root().join(&file).to_string_lossy()]).await.ok()
+        );
+    }
+    let farm = include_str!("build-farm.yaml").replace("${PROVIDER_URL}", &provider_url);
+    let file = plane.run_dir().write("build-farm.yaml", farm);
+    println!("$ kubectl apply -n {TEAM} -f tests/demo/build-farm.yaml");
+    print!("{}", plane.kubectl(&["apply", "-n", TEAM, "-f", &file.to_string_lossy()]).await.ok());
+    show(plane, &["get", "applicationlinks", "-n", TEAM], async |out| {
+        out.lines().count() == 1 + EXAMPLES.len() + 2
+            && !out.contains("False")
+            && out.matches("Connected").count() == 5
+    })
+    .await;
+
+    step("The application's side: a token with what stands in its Secret");
+    let secret = secret(plane, "build-farm-client").await;
+    let text = |key: &str| secret[key].clone();
+    println!(
+        "$ curl -u \"$CLIENT_ID:$CLIENT_SECRET\" -d grant_type=client_credentials {}",
+        text("token-endpoint")
+    );
+    let reply = curl(&text("token-endpoint"), &text("client-id"), &text("client-secret")).await;
+    let reply: Value = serde_json::from_str(&reply).unwrap_or_else(|_| panic!("not JSON: {reply}"));
+    assert_eq!(reply["scope"], "REPO_READ", "{reply}");
+    let mut shown = reply.clone();
+    shown["access_token"] = json!("(43 characters)");
+    println!("{shown}");
+
+    step("Our side: a token that is kept fresh");
+    let before = secret_of(plane, "repository-reader-token").await["access-token"].clone();
+    println!("$ kubectl get applicationlink repository-reader -n {TEAM} -o jsonpath='{{.status.outgoing}}'");
+    println!("{}", outgoing(plane).await);
+    eventually(SOON, "another access token in the Secret repository-reader-token", async || {
+        let now = secret_of(plane, "repository-reader-token").await["access-token"].clone();
+        if now == before { Err("still the first one") } else { Ok(()) }
+    })
+    .await;
+    println!("… and after the refresh:\n{}", outgoing(plane).await);
+    if check {
+        println!("\nEvery step was as it should be.");
+    }
+    println!("\nReady in {} s.", started.elapsed().as_secs());
+    Demo { operator, provider, _release: release }
+}
+
+/// Shows a kubectl command once its output is as it should be.
+async fn show(plane: &ControlPlane, args: &[&str], mut is_right: impl AsyncFnMut(&str) -> bool) {
+    let out = eventually(SOON, format!("kubectl {}", args.join(" ")), async || {
+        let out = plane.kubectl(args).await.ok();
+        if is_right(&out).await { Ok(out) } else { Err(out) }
+    })
+    .await;
+    print!("$ kubectl {}\n{out}", args.join(" "));
+}
+
+async fn outgoing(plane: &ControlPlane) -> String {
+    let path = "jsonpath={.status.outgoing}";
+    plane.kubectl(&["get", "applicationlink", "repository-reader", "-n", TEAM, "-o", path]).await.ok()
+}
+
+async fn secret(plane: &ControlPlane, name: &str) -> std::collections::BTreeMap<String, String> {
+    secret_of(plane, name).await
+}
+
+async fn secret_of(plane: &ControlPlane, name: &str) -> std::collections::BTreeMap<String, String> {
+    let api: kube::Api<k8s_openapi::api::core::v1::Secret> = kube::Api::namespaced(plane.client(), TEAM);
+    support::stage::text(&api.get(name).await.expect("the Secret"))
+}
+
+/// Asks as an application would. The credentials go in by a file, since arguments are for everybody to see.
+async fn curl(url: &str, id: &str, secret: &str) -> String {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), format!("user = \"{id}:{secret}\"\n")).expect("a file");
+    let mut command = Command::new("curl");
+    command.args(["-sS", "--fail-with-body", "--noproxy", "*", "-d", "grant_type=client_credentials", "-K"]);
+    command.arg(file.path()).arg(url);
+    programs::run(command).await.ok()
+}
+
+/// What another terminal sources.
+fn env_file(plane: &ControlPlane, provider_url: &str) {
+    let folder = root().join("target/demo");
+    std::fs::create_dir_all(&folder).expect("target/demo");
+    let text = format!(
+        "export KUBECONFIG='{}'\nexport PATH='{}':\"$PATH\"\nexport PROVIDER_URL='{provider_url}'\n",
+        plane.kubeconfig().display(),
+        plane.bin().display()
+    );
+    std::fs::write(folder.join("env"), text).expect("target/demo/env");
+}
