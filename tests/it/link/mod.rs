@@ -1,6 +1,7 @@
 //! Links, end to end: a real API server, the chart's operator and provider.
 
 mod incoming;
+mod input;
 mod outbound;
 mod outgoing;
 mod refresh_rule;
