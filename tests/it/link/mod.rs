@@ -1,5 +1,7 @@
 //! Links, end to end: a real API server, the chart's operator and provider.
 
+mod bench;
+mod crash;
 mod incoming;
 
 /// The binary under test.
