@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::binary;
 use crate::support::plane::ControlPlane;
 use crate::support::proxy::{Journal, Proxy};
-use crate::support::stage::{SOON, Stage, text};
+use crate::support::stage::{SOON, Stage};
 use crate::support::wait::eventually;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ListParams, Patch, PatchParams};
@@ -148,16 +148,20 @@ pub async fn clients(stage: &Stage<'_>) -> Vec<String> {
     clients
 }
 
-/// The Secrets in a namespace that links own.
-pub async fn owned(stage: &Stage<'_>, team: &str) -> Vec<Secret> {
-    let params = ListParams::default().labels("app.kubernetes.io/managed-by=applink-operator");
+/// The Secrets in a namespace that a link owns, or that links own.
+pub async fn owned(stage: &Stage<'_>, team: &str, name: Option<&str>) -> Vec<Secret> {
+    let mut labels = "app.kubernetes.io/managed-by=applink-operator".to_owned();
+    if let Some(name) = name {
+        labels.push_str(&format!(",applink-operator.io/link={name}"));
+    }
+    let params = ListParams::default().labels(&labels);
     stage.secrets(team).list(&params).await.expect("the Secrets of the team").items
 }
 
 /// Checks that the only link there is has exactly what it needs, and that all of it works.
 pub async fn check(stage: &Stage<'_>, team: &str, name: &str, kind: Kind, scopes: Scopes) {
     let wanted = usize::from(kind.is_incoming()) + usize::from(kind.is_outgoing());
-    let secrets = owned(stage, team).await;
+    let secrets = owned(stage, team, Some(name)).await;
     assert_eq!(secrets.len(), wanted, "one Secret a direction");
     let clients = clients(stage).await;
     assert_eq!(clients.len(), usize::from(kind.is_incoming()), "one client: {clients:?}");
@@ -177,18 +181,18 @@ pub async fn check(stage: &Stage<'_>, team: &str, name: &str, kind: Kind, scopes
     }
 }
 
-/// Checks that nothing is left of any link.
-pub async fn check_nothing(stage: &Stage<'_>, team: &str) {
+/// Checks that the operator has left nothing of any link.
+pub async fn check_nothing(stage: &Stage<'_>) {
     assert_eq!(clients(stage).await, [String::new(); 0], "no client stays");
     assert_eq!(grants(stage).await, [String::new(); 0], "no grant stays");
-    // Those the garbage collector removes.
-    eventually(SOON, "no Secret of a link", async || {
-        let left = owned(stage, team).await;
-        if left.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("{:?}", left.iter().map(|s| text(s)).collect::<Vec<_>>()))
-        }
+}
+
+/// Waits until the garbage collector has removed the Secrets of links that are gone. It looks for new kinds of objects
+/// every 30 seconds only, so this is asked once a test.
+pub async fn no_secrets(stage: &Stage<'_>, team: &str) {
+    eventually(2 * SOON, "no Secret of a link", async || {
+        let left: Vec<_> = owned(stage, team, None).await.into_iter().filter_map(|s| s.metadata.name).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     })
     .await;
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::bench::{Bench, Kind, Scopes, check, check_nothing, link, narrow, seed};
+use super::bench::{Bench, Kind, Scopes, check, check_nothing, link, narrow, no_secrets, seed};
 use crate::support::plane::ControlPlane;
 use crate::support::proxy::Death;
 use crate::support::stage::SOON;
@@ -63,7 +63,7 @@ impl Story<'_, '_> {
         let team = stage.team();
         if self.deed == Deed::Delete {
             stage.gone(team, name).await;
-            check_nothing(stage, team).await;
+            check_nothing(stage).await;
         } else {
             stage.ready(team, name).await;
             let scopes = if self.deed == Deed::Change { Scopes::Narrow } else { Scopes::Wide };
@@ -75,7 +75,7 @@ impl Story<'_, '_> {
         if self.deed != Deed::Delete {
             self.bench.stage.delete(self.bench.stage.team(), name).await;
         }
-        check_nothing(&self.bench.stage, self.bench.stage.team()).await;
+        check_nothing(&self.bench.stage).await;
     }
 
     /// Counts the writes of an undisturbed run, then dies at each of them.
@@ -143,6 +143,7 @@ async fn sweep(kind: Kind) {
     for deed in [Deed::Create, Deed::Change, Deed::Delete] {
         Story { bench: &mut bench, kind, deed }.sweep().await;
     }
+    no_secrets(&bench.stage, bench.stage.team()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
