@@ -191,7 +191,8 @@ pub async fn check_nothing(stage: &Stage<'_>) {
 /// every 30 seconds only, so this is asked once a test.
 pub async fn no_secrets(stage: &Stage<'_>, team: &str) {
     eventually(2 * SOON, "no Secret of a link", async || {
-        let left: Vec<_> = owned(stage, team, None).await.into_iter().filter_map(|s| s.metadata.name).collect();
+        let left: Vec<_> =
+            owned(stage, team, None).await.into_iter().filter_map(|s| s.metadata.name).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     })
     .await;

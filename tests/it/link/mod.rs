@@ -3,6 +3,7 @@
 mod bench;
 mod crash;
 mod incoming;
+mod writes;
 
 /// The binary under test.
 pub fn binary() -> &'static std::path::Path {
