@@ -3,6 +3,7 @@
 mod bench;
 mod crash;
 mod incoming;
+mod leader;
 mod writes;
 
 /// The binary under test.
