@@ -4,6 +4,7 @@ mod bench;
 mod crash;
 mod incoming;
 mod leader;
+mod rbac;
 mod writes;
 
 /// The binary under test.
