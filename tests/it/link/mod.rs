@@ -1,6 +1,9 @@
 //! Links, end to end: a real API server, the chart's operator and provider.
 
+mod deletion;
+mod fixtures;
 mod incoming;
+mod incoming_life;
 mod input;
 
 /// The binary under test.
