@@ -2,7 +2,10 @@
 
 mod bench;
 mod crash;
+mod deletion;
+mod fixtures;
 mod incoming;
+mod incoming_life;
 mod input;
 mod leader;
 mod outbound;
