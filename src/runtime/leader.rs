@@ -63,7 +63,12 @@ pub struct Leadership {
 ///
 /// # Errors
 /// [`LeaderError`] when the API server refuses it for good.
-pub async fn lead(client: Client, namespace: &str, name: &str, identity: &str) -> Result<Leadership, LeaderError> {
+pub async fn lead(
+    client: Client,
+    namespace: &str,
+    name: &str,
+    identity: &str,
+) -> Result<Leadership, LeaderError> {
     let api: Api<Lease> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     // A lease that was released, or removed, is noticed at once.
@@ -119,8 +124,10 @@ impl Candidate {
             let spec = found.spec.clone().unwrap_or_default();
             let holder = spec.holder_identity.filter(|h| !h.is_empty());
             if holder.as_ref().is_some_and(|h| *h != self.identity) {
-                let lasts = spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok()).unwrap_or_default();
-                let (version, lasts) = (found.resource_version().unwrap_or_default(), Duration::from_secs(lasts));
+                let lasts =
+                    spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok()).unwrap_or_default();
+                let (version, lasts) =
+                    (found.resource_version().unwrap_or_default(), Duration::from_secs(lasts));
                 if !ended(&version, lasts) {
                     return Ok(Try::Theirs(version, lasts));
                 }

@@ -2,6 +2,8 @@
 //! order over all proxies that share a [`Journal`], and can kill the operator at one of them: before it is sent on, or
 //! when it was done and the answer is on its way.
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -187,7 +189,7 @@ fn client(ca: Option<&Path>) -> reqwest::Client {
     let mut roots = rustls::RootCertStore::empty();
     if let Some(ca) = ca {
         let pem = std::fs::read(ca).expect("the CA");
-        for certificate in rustls_pemfile::certs(&mut pem.as_slice()) {
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
             roots.add(certificate.expect("a certificate")).expect("a CA");
         }
     }

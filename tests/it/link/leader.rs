@@ -137,7 +137,10 @@ async fn a_leader_that_is_told_to_stop_hands_over_at_once() {
     let after = cast.succession().await;
     assert_eq!(after.holder_identity, Some(cast.others[0].name()));
     assert_eq!(after.lease_transitions, before.lease_transitions.map(|n| n + 1));
-    assert!(acquired(&after) < renewed(&before) + lasts(&before), "it wasn't waited out: {before:?} {after:?}");
+    assert!(
+        acquired(&after) < renewed(&before) + lasts(&before),
+        "it wasn't waited out: {before:?} {after:?}"
+    );
     cast.ready(0..12).await;
     cast.links(12..14).await;
     cast.ready(12..14).await;
@@ -159,7 +162,10 @@ async fn a_leader_that_dies_is_followed_by_one_when_its_lease_has_ended() {
     let before = cast.lease().await;
     cast.links(1..4).await;
     let after = cast.succession().await;
-    assert!(acquired(&after) >= renewed(&before) + lasts(&before), "not a moment earlier: {before:?} {after:?}");
+    assert!(
+        acquired(&after) >= renewed(&before) + lasts(&before),
+        "not a moment earlier: {before:?} {after:?}"
+    );
     assert_eq!(after.lease_transitions, before.lease_transitions.map(|n| n + 1));
     cast.ready(0..4).await;
     cast.one_at_a_time();
@@ -179,7 +185,10 @@ async fn a_container_that_starts_again_takes_its_own_lease_up_at_once() {
     cast.ready(0..1).await;
     let after = cast.lease().await;
     assert_eq!(after.holder_identity, Some(cast.stage.operator.name()));
-    assert_eq!((after.lease_transitions, &after.acquire_time), (before.lease_transitions, &before.acquire_time));
+    assert_eq!(
+        (after.lease_transitions, &after.acquire_time),
+        (before.lease_transitions, &before.acquire_time)
+    );
     assert!(!cast.others[0].logs().contains("at work"));
 }
 
@@ -191,7 +200,11 @@ async fn a_leader_that_is_cut_off_stops_before_another_begins() {
     cast.proxies[0].forward_to(&format!("http://127.0.0.1:{}", crate::support::ports::free()));
     let status = cast.stage.operator.process().wait(SOON).await;
     assert!(!status.success());
-    assert_eq!(cast.lease().await.holder_identity, Some(cast.stage.operator.name()), "it ended before its lease");
+    assert_eq!(
+        cast.lease().await.holder_identity,
+        Some(cast.stage.operator.name()),
+        "it ended before its lease"
+    );
     assert!(cast.stage.operator.logs().contains("the lease was lost"));
     cast.succession().await;
     cast.links(0..1).await;
