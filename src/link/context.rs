@@ -16,6 +16,7 @@ use crate::api::{ApplicationLink, ClusterLinkProvider, LinkProvider, names};
 use crate::domain::keyring::digest_hex;
 use crate::http::{Guard, HttpClient};
 use crate::outgoing::{Issuer, ServerEndpoints, discover};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::runtime::events::Recorder;
 use kube::{Api, Client, Resource as _, ResourceExt as _};
@@ -186,29 +187,40 @@ pub struct Space {
 
 /// The namespaces that were read lately.
 #[derive(Default)]
-pub struct Namespaces(Mutex<HashMap<String, (Instant, Arc<Space>)>>);
+pub struct Namespaces(Mutex<HashMap<String, Read>>);
+
+/// When a namespace was read, by both clocks, and what was there.
+type Read = (Instant, Timestamp, Arc<Space>);
 
 impl Namespaces {
     /// How long one is taken to be as it was. A relabelled namespace is noticed this late.
     const FRESH: Duration = Duration::from_secs(15);
 
-    /// A namespace.
+    /// A namespace, as an object in it that was made at `made` must see it: one that is younger than
+    /// what we know may stand in another namespace of the same name.
     ///
     /// # Errors
     /// [`Problem`] when it can't be read.
-    pub async fn get(&self, client: &Client, name: &str) -> Result<Arc<Space>, Problem> {
-        if let Some((at, space)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name)
+    pub async fn get(
+        &self,
+        client: &Client,
+        name: &str,
+        made: Option<Timestamp>,
+    ) -> Result<Arc<Space>, Problem> {
+        if let Some((at, read, space)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name)
             && at.elapsed() < Self::FRESH
+            && made.is_none_or(|made| made < *read)
         {
             return Ok(space.clone());
         }
+        let read = Timestamp::now();
         let api: Api<Namespace> = Api::all(client.clone());
         let found =
             api.get_metadata(name).await.map_err(|e| Problem::kube(&format!("namespace {name}"), &e))?;
         let space = Arc::new(Space { uid: found.uid().unwrap_or_default(), labels: found.labels().clone() });
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        map.retain(|_, (at, _)| at.elapsed() < Self::FRESH);
-        map.insert(name.to_owned(), (Instant::now(), space.clone()));
+        map.retain(|_, (at, ..)| at.elapsed() < Self::FRESH);
+        map.insert(name.to_owned(), (Instant::now(), read, space.clone()));
         Ok(space)
     }
 }

@@ -11,11 +11,9 @@ use super::problem::{Mend, Problem};
 use super::secrets::{Secrets, owner_reference};
 use crate::api::{ApplicationLink, names};
 use crate::domain::token::{ASSUMED_LIFETIME, Lifetime};
-use crate::domain::{ExposeSecret as _, KeyRing, TokenReply};
+use crate::domain::{AuthMethod, ExposeSecret as _, KeyRing, TokenReply};
 use crate::http::Trust;
-use crate::outgoing::{
-    self, ErrorClass, Grant as Ask, Revoked, TokenError, TokenHint, TokenRequest, revoke_token,
-};
+use crate::outgoing::{self, Grant as Ask, Revoked, TokenError, TokenHint, TokenRequest, revoke_token};
 use crate::provider::Proof;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
@@ -113,11 +111,23 @@ pub async fn execute(
     let well = |p: &Option<Result<(), Problem>>| p.as_ref().is_none_or(Result::is_ok);
     if well(&out.incoming) && well(&out.outgoing) {
         for effect in &plan.closing {
-            if let Err(problem) = carry.effect(effect, &mut refresh).await {
-                out.pending = Some(problem);
-                return out;
+            match carry.effect(effect, &mut refresh).await {
+                Ok(()) => out.done.push(effect.name()),
+                Err(p)
+                    if plan.best_effort && matches!(effect, Effect::Unregister(..) | Effect::Revoke(_)) =>
+                {
+                    tracing::warn!(
+                        namespace = %seen.namespace, link = %seen.name, effect = effect.name(), reason = p.reason,
+                        "left undone by a forced deletion"
+                    );
+                }
+                Err(problem) => {
+                    let deleting = link.metadata.deletion_timestamp.is_some();
+                    let wraps = deleting && problem.mend != Mend::Conflict;
+                    out.pending = Some(if wraps { super::decide::waits(problem) } else { problem });
+                    return out;
+                }
             }
-            out.done.push(effect.name());
         }
     }
     out
@@ -146,6 +156,21 @@ impl Carry<'_> {
             Effect::Claim(claims) => self.claim(claims).await,
             Effect::PutClient(at, put) => {
                 self.at(at)?.provider.put(put).await.map_err(|e| self.provider_problem(&at.uid, &e))
+            }
+            Effect::Prove(at, id, _, AuthMethod::None) => {
+                // There is nothing to prove but that it is a public client, and has no secret.
+                let client = self.at(at)?.provider.get(id).await;
+                let client = client.map_err(|e| self.provider_problem(&at.uid, &e))?;
+                let public = client.as_ref().is_some_and(|c| {
+                    !c.has_secret && c.metadata.as_ref().is_some_and(|m| m.auth_method.is_public())
+                });
+                if public {
+                    return Ok(());
+                }
+                Err(Problem::wait(
+                    "CredentialsUnproved",
+                    "the provider doesn't show the client as a public one; it is registered again",
+                ))
             }
             Effect::Prove(at, id, secret, method) => match self.at(at)?.prove(id, secret, *method).await {
                 Proof::Authenticated => Ok(()),
@@ -241,6 +266,9 @@ impl Carry<'_> {
         // reads the claims after it is marked; so whoever claims one reads the mark after that.
         for claim in claims.iter().filter(|c| !self.seen.claims.contains(c)) {
             if !self.ctx.provider_stands(claim, &self.seen.namespace).await? {
+                // Nothing was put there. A claim that stayed would wait for a provider that is gone.
+                let before = claim::write(&self.seen.claims);
+                self.patch_link(json!({ "annotations": { names::REGISTERED_AT: before } })).await?;
                 return Err(Problem::wait(
                     "ProviderDeleting",
                     format!("{} {} is being deleted; name another one", claim.kind.as_str(), claim.name),
@@ -300,7 +328,11 @@ impl Carry<'_> {
             Err(e) => {
                 let problem = Problem::from(&e);
                 let problem = unknown_outcome(&e, sent.is_some(), problem);
-                let for_good = matches!(e.class(), ErrorClass::BadClient | ErrorClass::NeedsEdit);
+                // Only where the server itself said so: a 404 or a 302 of a proxy on the way passes.
+                let for_good = matches!(
+                    e,
+                    TokenError::BadClient { code: Some(_) } | TokenError::Rejected { code: Some(_), .. }
+                );
                 // Watches wake a link whenever something near it changes; the server asked for time.
                 let until = e.retry_after().and_then(|t| Timestamp::now().checked_add(t).ok());
                 if for_good || until.is_some() {
