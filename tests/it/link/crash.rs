@@ -99,7 +99,7 @@ impl Story<'_, '_> {
                 most = most.max(self.die(&name, at, death).await);
             }
         }
-        println!(
+        eprintln!(
             "{label}: {} writes, {} deaths, at most {most} writes in all with one of them, {:.1?}; undisturbed:\n  {}",
             writes.len(),
             writes.len() * 2,
