@@ -3,8 +3,10 @@
 mod deletion;
 mod fixtures;
 mod incoming;
+mod incoming_client;
 mod incoming_life;
 mod input;
+mod provider_faults;
 
 /// The binary under test.
 pub fn binary() -> &'static std::path::Path {
