@@ -7,6 +7,7 @@ mod incoming_client;
 mod incoming_life;
 mod input;
 mod provider_faults;
+mod status;
 
 /// The binary under test.
 pub fn binary() -> &'static std::path::Path {

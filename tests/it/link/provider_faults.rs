@@ -59,14 +59,11 @@ async fn a_provider_that_comes_late_goes_and_comes_back() {
     let mut object = super::fixtures::provider(&stage, "ClusterLinkProvider", &late, "late");
     object["metadata"]["name"] = json!(late);
     stage.apply_object(&team, &object).await;
-    stage.condition(&team, "ci", "Reconciling", "True", "ProviderCredentialMissing").await;
-    assert!(
-        message(&stage, &team, "ci", "Ready")
-            .await
-            .contains("Secret late doesn't exist; create it with the key token")
-    );
+    stage.condition(&team, "ci", "Reconciling", "True", "ProviderNotReady").await;
+    assert!(message(&stage, &team, "ci", "Ready").await.contains("isn't taken up yet; see its conditions"));
+    provider_reason(&stage, &late, "False", "ProviderCredentialMissing").await;
     stage.put_secret(&stage.system, "late", &[("token", "wrong")]).await;
-    stage.condition(&team, "ci", "Ready", "False", "ProviderUnauthorized").await;
+    provider_reason(&stage, &late, "False", "ProviderUnauthorized").await;
     let token = stage.admin_token().await;
     stage.put_secret(&stage.system, "late", &[("token", &token)]).await;
     stage.ready(&team, "ci").await;
@@ -117,11 +114,7 @@ async fn every_answer_has_its_reason_and_recovery_is_automatic() {
         (Answer::Status(500), "ProviderError"),
         (Answer::Garbage, "ProviderError"),
         (Answer::Busy(1), "ProviderBusy"),
-        (Answer::Status(404), "ProviderError"),
     ] {
-        if answer == Answer::Status(404) {
-            continue;
-        }
         double.answer(Answer::Well, answer, Answer::Well);
         stage.condition(team, "read", "Reconciling", "True", reason).await;
         double.answer(Answer::Well, Answer::Well, Answer::Well);
