@@ -45,7 +45,7 @@ async fn provider_reason(stage: &Stage<'_>, name: &str, status: &str, reason: &s
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_that_comes_late_goes_and_comes_back() {
-    let mut stage = stage(json!({})).await;
+    let mut stage = stage(json!({"operator": {"resync": "2s"}})).await;
     let team = stage.team().to_owned();
     let late = format!("late-{}", stage.system);
     stage.apply_object(&team, &at("ci", &late)).await;
@@ -69,7 +69,6 @@ async fn a_provider_that_comes_late_goes_and_comes_back() {
     stage.ready(&team, "ci").await;
     // The service goes: what is Ready and can't be looked at any more is said, and mends itself.
     stage.provider.stop().await;
-    stage.provider_ready(false).await;
     stage.condition(&team, "ci", "Ready", "False", "ProviderUnreachable").await;
     stage.provider.start().await;
     stage.provider.until_ready(SOON).await;
