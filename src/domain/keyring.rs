@@ -40,7 +40,7 @@ impl InstallationId {
 }
 
 /// 256 bits that every derived secret of an installation hangs on.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
 pub struct MasterKey([u8; 32]);
 
 impl MasterKey {
@@ -62,7 +62,7 @@ impl fmt::Debug for MasterKey {
 }
 
 /// The keys of an installation; the active one derives, all of them verify marks.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyRing {
     installation: InstallationId,
     active: String,

@@ -82,11 +82,11 @@ pub async fn ensure(client: &Client, namespace: &str, settings: &BundledSettings
             ),
         ));
     }
-    if found.spec.bundled == settings.bundled {
+    if found.spec.bundled.admin == settings.bundled.admin {
         return Ok(());
     }
     let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
-    let patch = Patch::Merge(json!({ "spec": { "bundled": settings.bundled } }));
+    let patch = Patch::Merge(json!({ "spec": { "bundled": { "admin": settings.bundled.admin } } }));
     api.patch(&settings.name, &params, &patch).await.map(drop).map_err(|e| Problem::kube(&what, &e))
 }
 

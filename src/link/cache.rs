@@ -85,9 +85,16 @@ impl<K: ResourceExt> Cache<K> {
         }
     }
 
+    /// Takes in what a watch saw. What a write of ours gave back may be newer.
     fn put(&self, object: Arc<K>) -> Option<Arc<K>> {
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
-        map.insert(Key::of(object.as_ref()), object)
+        let key = Key::of(object.as_ref());
+        let known = map.get(&key).cloned();
+        let newer = |k: &Arc<K>| k.uid() == object.uid() && version(k.as_ref()) > version(object.as_ref());
+        if !known.as_ref().is_some_and(newer) {
+            map.insert(key, object);
+        }
+        known
     }
 
     fn remove(&self, key: &Key) -> Option<Arc<K>> {

@@ -25,6 +25,13 @@ pub fn read(annotations: &BTreeMap<String, String>) -> Vec<Claim> {
         .get(names::REGISTERED_AT)
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default();
+    // It may have been edited, and these become part of a path.
+    let plain = |s: &str, extra: &[u8]| {
+        (1..=253).contains(&s.len())
+            && !s.starts_with('.')
+            && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || extra.contains(&b))
+    };
+    claims.retain(|c| plain(&c.name, b".") && plain(&c.uid, b""));
     claims.truncate(8);
     claims
 }

@@ -126,11 +126,15 @@ impl Connections {
 
     /// Forgets a provider: its object or its credential changed.
     pub fn forget(&self, uid: &str) {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        let kept = Self::kept(uid);
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).retain(|k, _| k != uid && *k != kept);
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        if turns.get(uid).is_some_and(|t| Arc::strong_count(t) == 1) {
-            turns.remove(uid);
-        }
+        turns.retain(|k, turn| (k != uid && *k != kept) || Arc::strong_count(turn) > 1);
+    }
+
+    /// The name of the connection that is made from what was kept of a provider.
+    pub fn kept(uid: &str) -> String {
+        format!("kept {uid}")
     }
 }
 

@@ -4,7 +4,7 @@
 use super::cache::{Cache, Key};
 use super::claim::Claim;
 use super::connections::Connections;
-use super::facts::SecretId;
+use super::facts::{Refused, SecretId};
 use super::grant::Grant;
 use super::installation::Installation;
 use super::metrics::Metrics;
@@ -16,6 +16,7 @@ use crate::api::{ApplicationLink, ClusterLinkProvider, LinkProvider, names};
 use crate::domain::keyring::digest_hex;
 use crate::http::{Guard, HttpClient};
 use crate::outgoing::{Issuer, ServerEndpoints, discover};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::runtime::events::Recorder;
 use kube::{Api, Client, Resource as _, ResourceExt as _};
@@ -75,8 +76,8 @@ pub struct Memo {
     pub attempts: u32,
     /// Requests without an answer since the last one with.
     pub unanswered: u32,
-    /// A token request that was refused for good, and the state of the link then.
-    pub refused: Option<(String, String, Problem)>,
+    /// A token request that was turned down, and the state of the link then.
+    pub refused: Option<(String, Refused)>,
 }
 
 impl Context {
@@ -118,11 +119,12 @@ impl Context {
             .collect()
     }
 
-    /// The request that was refused for good, unless the link was touched since.
-    pub fn refused(&self, link: &ApplicationLink) -> Option<(String, Problem)> {
+    /// The request that was turned down. One that was refused for good is worth another try once
+    /// the link was touched; a server that asked for time gets it.
+    pub fn refused(&self, link: &ApplicationLink) -> Option<Refused> {
         let memos = self.memos.lock().unwrap_or_else(PoisonError::into_inner);
-        let (state, fingerprint, problem) = memos.get(&link.uid().unwrap_or_default())?.refused.clone()?;
-        (state == state_of(link)).then_some((fingerprint, problem))
+        let (state, refused) = memos.get(&link.uid().unwrap_or_default())?.refused.clone()?;
+        (refused.until.is_some() || state == state_of(link)).then_some(refused)
     }
 
     /// Changes what is remembered of a link.
@@ -185,29 +187,40 @@ pub struct Space {
 
 /// The namespaces that were read lately.
 #[derive(Default)]
-pub struct Namespaces(Mutex<HashMap<String, (Instant, Arc<Space>)>>);
+pub struct Namespaces(Mutex<HashMap<String, Read>>);
+
+/// When a namespace was read, by both clocks, and what was there.
+type Read = (Instant, Timestamp, Arc<Space>);
 
 impl Namespaces {
     /// How long one is taken to be as it was. A relabelled namespace is noticed this late.
     const FRESH: Duration = Duration::from_secs(15);
 
-    /// A namespace.
+    /// A namespace, as an object in it that was made at `made` must see it: one that is younger than
+    /// what we know may stand in another namespace of the same name.
     ///
     /// # Errors
     /// [`Problem`] when it can't be read.
-    pub async fn get(&self, client: &Client, name: &str) -> Result<Arc<Space>, Problem> {
-        if let Some((at, space)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name)
+    pub async fn get(
+        &self,
+        client: &Client,
+        name: &str,
+        made: Option<Timestamp>,
+    ) -> Result<Arc<Space>, Problem> {
+        if let Some((at, read, space)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name)
             && at.elapsed() < Self::FRESH
+            && made.is_none_or(|made| made < *read)
         {
             return Ok(space.clone());
         }
+        let read = Timestamp::now();
         let api: Api<Namespace> = Api::all(client.clone());
         let found =
             api.get_metadata(name).await.map_err(|e| Problem::kube(&format!("namespace {name}"), &e))?;
         let space = Arc::new(Space { uid: found.uid().unwrap_or_default(), labels: found.labels().clone() });
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        map.retain(|_, (at, _)| at.elapsed() < Self::FRESH);
-        map.insert(name.to_owned(), (Instant::now(), space.clone()));
+        map.retain(|_, (at, ..)| at.elapsed() < Self::FRESH);
+        map.insert(name.to_owned(), (Instant::now(), read, space.clone()));
         Ok(space)
     }
 }

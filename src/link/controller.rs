@@ -7,6 +7,7 @@ use super::context::{Context, OwnMeta};
 use super::pass;
 use super::provider_pass;
 use super::providers::ProviderView;
+use super::queue::Lane;
 use super::scheduler::Scheduler;
 use super::sweep::sweep;
 use crate::api::{ApplicationLink, ClusterLinkProvider, LinkProvider, names};
@@ -80,8 +81,9 @@ fn secrets_of(link: &ApplicationLink) -> Vec<Key> {
 }
 
 /// Who is waited for: the lane of a link.
-fn lane_of(ctx: &Context, key: &Key) -> String {
-    let Some(link) = ctx.links.get(key) else { return String::new() };
+fn lane_of(ctx: &Context, key: &Key) -> Lane {
+    let owner = key.namespace.clone();
+    let Some(link) = ctx.links.get(key) else { return Lane { waits_for: String::new(), owner } };
     let provider = match (&link.spec.incoming, &link.spec.provider_ref) {
         (None, _) => String::new(),
         (Some(_), Some(r)) if r.kind == crate::api::link::ProviderKind::LinkProvider => {
@@ -95,7 +97,13 @@ fn lane_of(ctx: &Context, key: &Key) -> String {
     let server = link.spec.outgoing.as_ref().map(|o| &o.oauth2.server.custom);
     let server = server.and_then(|c| c.issuer.as_deref().or(c.token_endpoint.as_deref()));
     let host = server.and_then(|s| url::Url::parse(s).ok()).and_then(|u| u.host_str().map(str::to_owned));
-    format!("{provider}|{}", host.unwrap_or_default())
+    Lane { waits_for: format!("{provider}|{}", host.unwrap_or_default()), owner }
+}
+
+/// The lane of a provider: its own.
+fn provider_lane(key: &Key) -> Lane {
+    let name = format!("{}/{}", key.namespace, key.name);
+    Lane { waits_for: name.clone(), owner: name }
 }
 
 /// What the watches feed.
@@ -119,7 +127,7 @@ impl Wires {
     }
 
     fn provider(&self, key: Key) {
-        let lane = format!("{}/{}", key.namespace, key.name);
+        let lane = provider_lane(&key);
         self.providers.add(key, lane, Duration::ZERO);
     }
 
@@ -187,6 +195,9 @@ impl Wires {
         let Some(view) = now.or(before) else { return };
         if now != before {
             self.ctx.connections.forget(&view.claim.uid);
+            if now.is_none() {
+                self.ctx.memos.lock().unwrap_or_else(PoisonError::into_inner).remove(&view.claim.uid);
+            }
             self.provider(provider_pass::key_of(view));
             self.links_of(view);
         }
@@ -215,8 +226,7 @@ impl Wires {
                 .filter(|s| s.labels().get(names::MANAGED_BY).is_some_and(|v| v == names::MANAGED_BY_VALUE));
             match ours {
                 Some(s) => {
-                    let kept = s.labels().get(names::KEPT_FOR).cloned();
-                    let owners = s.owner_references().iter().map(|o| o.uid.clone()).chain(kept).collect();
+                    let owners = s.owner_references().iter().map(|o| o.uid.clone()).collect();
                     own.insert(key.clone(), OwnMeta { uid: s.uid().unwrap_or_default(), owners });
                 }
                 None => drop(own.remove(&key)),
@@ -288,6 +298,7 @@ pub async fn run(ctx: Arc<Context>, settings: Settings, stop: impl Future<Output
     ctx.providers().iter().for_each(|v| wires.provider(provider_pass::key_of(v)));
 
     let upkeep = tokio::spawn(upkeep(wires.clone(), settings.clone()));
+    let sweeping = tokio::spawn(sweeps(wires.clone(), settings.namespaces.clone()));
     let resync = settings.resync;
     let links = {
         let (ctx, lanes) = (ctx.clone(), ctx.clone());
@@ -312,10 +323,11 @@ pub async fn run(ctx: Arc<Context>, settings: Settings, stop: impl Future<Output
                 found.again
             }
         };
-        scheduler.run(work, |key| format!("{}/{}", key.namespace, key.name), until())
+        scheduler.run(work, provider_lane, until())
     };
     futures::join!(links, providers);
     upkeep.abort();
+    sweeping.abort();
     watching.abort();
     stopper.abort();
 }
@@ -325,10 +337,7 @@ async fn load_keys(ctx: &Context) -> bool {
     let claimed = |l: &Arc<ApplicationLink>| l.finalizers().iter().any(|f| f == names::LINK_FINALIZER);
     let records = {
         let own = ctx.own.lock().unwrap_or_else(PoisonError::into_inner);
-        own.keys().any(|k| {
-            k.namespace == ctx.namespace
-                && (k.name.starts_with("applink-grant-") || k.name.starts_with("applink-provider-"))
-        })
+        own.keys().any(|k| k.namespace == ctx.namespace && k.name.starts_with("applink-grant-"))
     };
     let fresh = !records && !ctx.links.all().iter().any(claimed);
     let changed = ctx.installation.load(&ctx.client, &ctx.namespace, fresh).await;
@@ -344,12 +353,24 @@ async fn ensure_bundled(ctx: &Context, bundled: &BundledSettings) {
     }
 }
 
-/// What is done beside the passes: keys read again when they change, records swept, the bundled
+/// Sweeps once an hour, and when a link went without letting go. A task of its own: each orphan of
+/// a dead server takes its time.
+async fn sweeps(wires: Arc<Wires>, namespaces: Vec<String>) {
+    let mut asked = wires.sweep.subscribe();
+    let mut hourly = tokio::time::interval(Duration::from_secs(3600));
+    loop {
+        tokio::select! {
+            _ = asked.changed() => {}
+            _ = hourly.tick() => {}
+        }
+        sweep(&wires.ctx, &namespaces).await;
+    }
+}
+
+/// What is done beside the passes: keys read again when they change, and the bundled
 /// provider's objects put back.
 async fn upkeep(wires: Arc<Wires>, settings: Settings) {
     let mut keys = wires.master_key.subscribe();
-    let mut sweeps = wires.sweep.subscribe();
-    let mut hourly = tokio::time::interval(Duration::from_secs(3600));
     let mut often = tokio::time::interval(Duration::from_secs(30));
     loop {
         tokio::select! {
@@ -358,8 +379,6 @@ async fn upkeep(wires: Arc<Wires>, settings: Settings) {
                     wires.all_links();
                 }
             }
-            _ = sweeps.changed() => sweep(&wires.ctx, &settings.namespaces).await,
-            _ = hourly.tick() => sweep(&wires.ctx, &settings.namespaces).await,
             _ = often.tick() => {
                 if wires.ctx.installation.keys().is_err() && load_keys(&wires.ctx).await {
                     wires.all_links();

@@ -3,7 +3,7 @@
 use super::claim;
 use super::context::Context;
 use super::decide::token_secret;
-use super::facts::Observed;
+use super::facts::{Observed, Refused};
 use super::grant::{Access, Grant, Intent, Kept};
 use super::observe::Handles;
 use super::plan::{Effect, Part, Plan, Publication, SecretWrite, TokenPlan};
@@ -11,11 +11,9 @@ use super::problem::{Mend, Problem};
 use super::secrets::{Secrets, owner_reference};
 use crate::api::{ApplicationLink, names};
 use crate::domain::token::{ASSUMED_LIFETIME, Lifetime};
-use crate::domain::{ExposeSecret as _, TokenReply};
+use crate::domain::{AuthMethod, ExposeSecret as _, KeyRing, TokenReply};
 use crate::http::Trust;
-use crate::outgoing::{
-    self, ErrorClass, Grant as Ask, Revoked, TokenError, TokenHint, TokenRequest, revoke_token,
-};
+use crate::outgoing::{self, Grant as Ask, Revoked, TokenError, TokenHint, TokenRequest, revoke_token};
 use crate::provider::Proof;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
@@ -36,8 +34,8 @@ pub struct Outcome {
     pub published: Option<Access>,
     /// The effects that were done, in order.
     pub done: Vec<&'static str>,
-    /// A request that was refused for good: not sent again until something changes.
-    pub refused: Option<(String, Problem)>,
+    /// A request that was turned down.
+    pub refused: Option<Refused>,
 }
 
 /// What effects hand on to each other.
@@ -57,7 +55,7 @@ struct Refresh {
     grant: Option<(Grant, Option<String>)>,
     reply: Option<(TokenReply, Access)>,
     published: Option<Access>,
-    refused: Option<(String, Problem)>,
+    refused: Option<Refused>,
 }
 
 /// Does it.
@@ -113,11 +111,23 @@ pub async fn execute(
     let well = |p: &Option<Result<(), Problem>>| p.as_ref().is_none_or(Result::is_ok);
     if well(&out.incoming) && well(&out.outgoing) {
         for effect in &plan.closing {
-            if let Err(problem) = carry.effect(effect, &mut refresh).await {
-                out.pending = Some(problem);
-                return out;
+            match carry.effect(effect, &mut refresh).await {
+                Ok(()) => out.done.push(effect.name()),
+                Err(p)
+                    if plan.best_effort && matches!(effect, Effect::Unregister(..) | Effect::Revoke(_)) =>
+                {
+                    tracing::warn!(
+                        namespace = %seen.namespace, link = %seen.name, effect = effect.name(), reason = p.reason,
+                        "left undone by a forced deletion"
+                    );
+                }
+                Err(problem) => {
+                    let deleting = link.metadata.deletion_timestamp.is_some();
+                    let wraps = deleting && problem.mend != Mend::Conflict;
+                    out.pending = Some(if wraps { super::decide::waits(problem) } else { problem });
+                    return out;
+                }
             }
-            out.done.push(effect.name());
         }
     }
     out
@@ -146,6 +156,21 @@ impl Carry<'_> {
             Effect::Claim(claims) => self.claim(claims).await,
             Effect::PutClient(at, put) => {
                 self.at(at)?.provider.put(put).await.map_err(|e| self.provider_problem(&at.uid, &e))
+            }
+            Effect::Prove(at, id, _, AuthMethod::None) => {
+                // There is nothing to prove but that it is a public client, and has no secret.
+                let client = self.at(at)?.provider.get(id).await;
+                let client = client.map_err(|e| self.provider_problem(&at.uid, &e))?;
+                let public = client.as_ref().is_some_and(|c| {
+                    !c.has_secret && c.metadata.as_ref().is_some_and(|m| m.auth_method.is_public())
+                });
+                if public {
+                    return Ok(());
+                }
+                Err(Problem::wait(
+                    "CredentialsUnproved",
+                    "the provider doesn't show the client as a public one; it is registered again",
+                ))
             }
             Effect::Prove(at, id, secret, method) => match self.at(at)?.prove(id, secret, *method).await {
                 Proof::Authenticated => Ok(()),
@@ -241,6 +266,9 @@ impl Carry<'_> {
         // reads the claims after it is marked; so whoever claims one reads the mark after that.
         for claim in claims.iter().filter(|c| !self.seen.claims.contains(c)) {
             if !self.ctx.provider_stands(claim, &self.seen.namespace).await? {
+                // Nothing was put there. A claim that stayed would wait for a provider that is gone.
+                let before = claim::write(&self.seen.claims);
+                self.patch_link(json!({ "annotations": { names::REGISTERED_AT: before } })).await?;
                 return Err(Problem::wait(
                     "ProviderDeleting",
                     format!("{} {} is being deleted; name another one", claim.kind.as_str(), claim.name),
@@ -299,10 +327,19 @@ impl Carry<'_> {
             }
             Err(e) => {
                 let problem = Problem::from(&e);
-                if matches!(e.class(), ErrorClass::BadClient | ErrorClass::NeedsEdit) {
-                    refresh.refused = Some((plan.fingerprint.clone(), problem.clone()));
+                let problem = unknown_outcome(&e, sent.is_some(), problem);
+                // Only where the server itself said so: a 404 or a 302 of a proxy on the way passes.
+                let for_good = matches!(
+                    e,
+                    TokenError::BadClient { code: Some(_) } | TokenError::Rejected { code: Some(_), .. }
+                );
+                // Watches wake a link whenever something near it changes; the server asked for time.
+                let until = e.retry_after().and_then(|t| Timestamp::now().checked_add(t).ok());
+                if for_good || until.is_some() {
+                    let fingerprint = plan.fingerprint.clone();
+                    refresh.refused = Some(Refused { fingerprint, problem: problem.clone(), until });
                 }
-                Err(unknown_outcome(&e, sent.is_some(), problem))
+                Err(problem)
             }
         }
     }
@@ -347,7 +384,28 @@ impl Carry<'_> {
         let token = publication.token.clone().or_else(|| refresh.reply.as_ref().map(|(_, a)| a.clone()));
         let Some(token) = token else { return Err(no_grant()) };
         let keys = self.seen.keys.clone()?;
-        let (data, annotations) = token_secret(&publication.goal, &token, &keys)?;
+        let written = self.write_token(publication, &token, &keys).await;
+        // A token that is kept nowhere else, in a Secret that can't be written as the user wants
+        // it: another token would come to the same end.
+        if let Err(problem) = &written
+            && problem.mend == Mend::Edit
+            && refresh.grant.as_ref().is_none_or(|(g, _)| g.refresh_token.is_none())
+        {
+            let fingerprint = token.fingerprint.clone();
+            refresh.refused = Some(Refused { fingerprint, problem: problem.clone(), until: None });
+        }
+        written?;
+        refresh.published = Some(token);
+        Ok(())
+    }
+
+    async fn write_token(
+        &self,
+        publication: &Publication,
+        token: &Access,
+        keys: &KeyRing,
+    ) -> Result<(), Problem> {
+        let (data, annotations) = token_secret(&publication.goal, token, keys)?;
         let write = SecretWrite {
             name: publication.goal.name.clone(),
             type_: publication.goal.type_.clone(),
@@ -356,9 +414,7 @@ impl Carry<'_> {
             data,
             over: publication.over.clone(),
         };
-        self.secrets.write(&write, &owner_reference(self.link)).await?;
-        refresh.published = Some(token);
-        Ok(())
+        self.secrets.write(&write, &owner_reference(self.link)).await
     }
 
     async fn revoke(&self, grant: &Grant) -> Result<(), Problem> {

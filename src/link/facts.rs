@@ -7,6 +7,7 @@ use super::problem::Problem;
 use crate::domain::{KeyRing, SecretString};
 use crate::outgoing::{ClientCredentials, ServerEndpoints};
 use crate::provider::{Proof, ProviderInfo, RegisteredClient};
+use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -138,6 +139,18 @@ pub enum SecretFact {
     Unknown(Problem),
 }
 
+/// A token request that the server turned down: not sent again until it changes, or until the
+/// server wants to be asked again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// What was asked for, and with what.
+    pub fingerprint: String,
+    /// Why there was no token.
+    pub problem: Problem,
+    /// When it may be sent again as it is; `None` for never.
+    pub until: Option<Timestamp>,
+}
+
 /// The other side of an outgoing part.
 #[derive(Debug, Clone)]
 pub struct OutgoingFacts {
@@ -149,8 +162,8 @@ pub struct OutgoingFacts {
     pub seed: Option<Result<SecretString, Problem>>,
     /// The Secret.
     pub secret: SecretFact,
-    /// The fingerprint that was last refused, and why: not sent again until it changes.
-    pub refused: Option<(String, Problem)>,
+    /// The request that was last turned down.
+    pub refused: Option<Refused>,
     /// The operator instance that observes.
     pub holder: String,
 }

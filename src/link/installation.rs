@@ -67,7 +67,7 @@ impl Installation {
             return false;
         }
         let same = match (state.as_ref(), &found) {
-            (Ok(a), Ok(b)) => a.active_id() == b.active_id() && a.installation() == b.installation(),
+            (Ok(a), Ok(b)) => a == b,
             (Err(a), Err(b)) => a == b,
             _ => false,
         };

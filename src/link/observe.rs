@@ -2,7 +2,7 @@
 //! Reads alone; what it finds is facts, and what it can't find out is a [`Problem`] among them.
 
 use super::claim::{self, Claim};
-use super::connections::{Connected, connect};
+use super::connections::{Connected, Connections, connect};
 use super::context::Context;
 use super::decide::Goal;
 use super::derive;
@@ -47,8 +47,10 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
     };
     // First, since a deletion that keeps the Secrets must know them also when nothing else is known.
     seen.strays = ctx.own_secrets(&seen.namespace, &seen.uid);
-    let (Ok(keys), Ok(space)) = (seen.keys.clone(), ctx.namespaces.get(&ctx.client, &seen.namespace).await)
-    else {
+    let (Ok(keys), Ok(space)) = (
+        seen.keys.clone(),
+        ctx.namespaces.get(&ctx.client, &seen.namespace, link.creation_timestamp().map(|t| t.0)).await,
+    ) else {
         let problem =
             Problem::wait("ApiServerUnreachable", "the link's namespace can't be read; it is tried again");
         seen.keys = seen.keys.and(Err(problem));
@@ -85,6 +87,7 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
                 seen.outgoing = Some(outgoing_facts(ctx, link, outgoing, &secrets).await);
             }
         }
+        Goal::Absent { retain: true, .. } => secrets_to_release(link, &mut seen, &secrets).await,
         Goal::Absent { .. } => token_to_revoke(link, &mut seen, &secrets, &keys).await,
     }
     let leave_all = matches!(goal, Goal::Absent { .. });
@@ -277,7 +280,7 @@ async fn elsewhere(
         Err(problem) => match ctx.store.provider(&claim.uid).await? {
             // A claim is only as good as the namespace that it stands in.
             Some((kept, version)) if kept.namespace.as_ref().is_none_or(|n| *n == seen.namespace) => {
-                let key = format!("kept {}", claim.uid);
+                let key = Connections::kept(&claim.uid);
                 let token = kept.token.0.clone();
                 ctx.connections
                     .get(&key, &version, connect(&ctx.guard, kept.kind, &kept.bundled, token))
@@ -352,6 +355,24 @@ async fn client_credentials(goal: &OutgoingGoal, secrets: &Secrets) -> Result<Cl
         Some(secrets.value(name, &goal.secret_key, "ClientSecretMissing", field).await?)
     };
     Ok(ClientCredentials { id, secret, auth_method: goal.auth_method })
+}
+
+/// For a link that goes and leaves its Secrets: those that the status names too, whatever the watch
+/// saw. One with our owner reference would go with the link.
+async fn secrets_to_release(link: &ApplicationLink, seen: &mut Observed, secrets: &Secrets) {
+    let status = link.status.clone().unwrap_or_default();
+    let names =
+        status.incoming.map(|i| i.secret_name).into_iter().chain(status.outgoing.map(|o| o.secret_name));
+    for name in names {
+        if seen.strays.iter().any(|s| s.name == name) {
+            continue;
+        }
+        match secrets.look(&name, link).await {
+            SecretFact::Own(own) => seen.strays.push(super::facts::SecretId { name, uid: own.uid }),
+            SecretFact::Unknown(problem) => seen.keys = Err(problem),
+            SecretFact::Absent | SecretFact::Foreign(_) => {}
+        }
+    }
 }
 
 /// For a link that goes: a grant without a refresh token has its access token in the tenant's

@@ -4,8 +4,10 @@ use super::cache::Key;
 use super::context::{Context, state_of};
 use super::decide::{Decision, Goal, decide, token_view};
 use super::execute::{Outcome, execute};
+use super::facts::Refused;
 use super::metrics::{ByController, ByEffect, ByReason, ByResult};
 use super::observe::observe;
+use super::plan::Effect;
 use super::problem::{Mend, Problem};
 use super::status::{Input, project};
 use super::validate::{ValidatedLink, validate};
@@ -94,7 +96,34 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Option<Dur
     let wake = token
         .map(|t| if t.next_refresh > after_pass { t.next_refresh } else { t.expires_at })
         .filter(|t| *t > after_pass && !deleting);
-    Some(after(ctx, &uid, problem.as_ref(), resync, wake, after_pass))
+    let again = after(ctx, &uid, problem.as_ref(), resync, wake, after_pass);
+    hold(ctx, &link, &uid, &decision, &outcome, again, after_pass);
+    Some(again)
+}
+
+/// A token request that failed isn't sent again before its time, whatever wakes the link until then.
+fn hold(
+    ctx: &Context,
+    link: &ApplicationLink,
+    uid: &str,
+    decision: &Decision,
+    outcome: &Outcome,
+    again: Duration,
+    now: Timestamp,
+) {
+    let asked = decision.plan.effects().find_map(|e| match e {
+        Effect::RequestToken(plan) => Some(&plan.fingerprint),
+        _ => None,
+    });
+    let (Some(fingerprint), Some(Err(problem)), None) = (asked, &outcome.outgoing, &outcome.refused) else {
+        return;
+    };
+    if !matches!(problem.mend, Mend::Wait | Mend::Unanswered) {
+        return;
+    }
+    let until = now.checked_add(again).ok();
+    let refused = Refused { fingerprint: fingerprint.clone(), problem: problem.clone(), until };
+    ctx.remember(uid, |memo| memo.refused = Some((state_of(link), refused)));
 }
 
 fn first_problem(outcome: &Outcome) -> Option<Problem> {
@@ -139,8 +168,8 @@ fn status(
 fn remember(ctx: &Context, link: &ApplicationLink, uid: &str, outcome: &Outcome) {
     let refused = outcome.refused.clone();
     ctx.remember(uid, |memo| {
-        if let Some((fingerprint, problem)) = refused {
-            memo.refused = Some((state_of(link), fingerprint, problem));
+        if let Some(refused) = refused {
+            memo.refused = Some((state_of(link), refused));
         } else if outcome.outgoing.as_ref().is_some_and(Result::is_ok) {
             memo.refused = None;
         }
@@ -169,8 +198,13 @@ fn after(
         Some(p) => {
             let n = memo.attempts;
             memo.attempts = n.saturating_add(1);
+            if p.mend != Mend::Unanswered {
+                memo.unanswered = 0;
+            }
             let wait = match p.mend {
                 Mend::Conflict if n < RACES => Duration::from_millis(20 + jitter % 80),
+                // Held until it may be sent again: that wait isn't another failure.
+                Mend::Unanswered if p.retry_after.is_some() => Duration::ZERO,
                 Mend::Unanswered => {
                     let n = memo.unanswered;
                     memo.unanswered = n.saturating_add(1);
@@ -181,7 +215,7 @@ fn after(
                 _ => backoff(n, jitter).mul_f64(if n < 3 { 0.2 } else { 1.0 }),
             };
             p.retry_after
-                .map_or(wait, |asked| asked.max(Duration::from_secs(1)))
+                .map_or(wait, |asked| asked.max(Duration::from_millis(20)))
                 .min(regular.max(Duration::from_secs(1)))
         }
     })

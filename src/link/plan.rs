@@ -175,6 +175,8 @@ pub struct Plan {
     /// What is left to do that can't be done now, though both parts are as they should be: the
     /// place that a link moved away from doesn't answer, or a deletion has to wait.
     pub pending: Option<Problem>,
+    /// The closing effects are tried, and what can't be done is left: a forced deletion.
+    pub best_effort: bool,
 }
 
 impl Plan {

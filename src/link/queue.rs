@@ -1,6 +1,7 @@
 //! The work queue: which object is looked at next. Each key is due at a time, is worked on once at
-//! a time, and belongs to a lane; a lane takes only so many places at once, so what is slow (a
-//! provider, an authorization server) delays nobody but those who wait for it too.
+//! a time, and belongs to a lane: what it waits for (a provider, an authorization server), and whose
+//! it is (a namespace). Of each of the two only so many are worked on at once, so what is slow delays
+//! nobody but those who wait for it too, and nobody's links take all the places.
 //!
 //! The data structure is pure: the clock comes in.
 
@@ -11,40 +12,42 @@ use std::time::Instant;
 /// A place in the order: when it is due, and which came first among equals.
 type Place = (Instant, u64);
 
-struct Entry<L> {
-    lane: L,
+/// What a key waits for, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Lane {
+    /// What may be slow.
+    pub waits_for: String,
+    /// Whose links these are.
+    pub owner: String,
+}
+
+struct Entry {
+    lane: Lane,
     /// Where it waits; `None` while it is only being worked on.
     place: Option<Place>,
     running: bool,
 }
 
-struct Lane<K> {
-    waiting: BTreeMap<Place, K>,
-    running: usize,
-}
-
-impl<K> Default for Lane<K> {
-    fn default() -> Self {
-        Self { waiting: BTreeMap::new(), running: 0 }
-    }
-}
-
 /// Keys, in lanes, by the time when they are due.
-pub struct Queue<K, L> {
-    entries: HashMap<K, Entry<L>>,
-    lanes: HashMap<L, Lane<K>>,
+pub struct Queue<K> {
+    entries: HashMap<K, Entry>,
+    waiting: HashMap<Lane, BTreeMap<Place, K>>,
+    /// How many are worked on, by what they wait for and by whose they are.
+    busy: (HashMap<String, usize>, HashMap<String, usize>),
     running: usize,
     most: usize,
     most_in_lane: usize,
     counter: u64,
 }
 
-impl<K: Clone + Eq + Hash, L: Clone + Eq + Hash> Queue<K, L> {
-    /// A queue that hands out at most `most` keys at once, and `most_in_lane` of one lane.
+impl<K: Clone + Eq + Hash> Queue<K> {
+    /// A queue that hands out at most `most` keys at once, and `most_in_lane` that wait for the same
+    /// or are of the same owner.
     pub fn new(most: usize, most_in_lane: usize) -> Self {
         Self {
             entries: HashMap::new(),
-            lanes: HashMap::new(),
+            waiting: HashMap::new(),
+            busy: (HashMap::new(), HashMap::new()),
             running: 0,
             most: most.max(1),
             most_in_lane: most_in_lane.max(1),
@@ -54,107 +57,106 @@ impl<K: Clone + Eq + Hash, L: Clone + Eq + Hash> Queue<K, L> {
 
     /// Makes a key due at `at`, or earlier if it already is. A key that is being worked on waits
     /// until that is done.
-    pub fn add(&mut self, key: K, lane: L, at: Instant) {
+    pub fn add(&mut self, key: K, lane: Lane, at: Instant) {
         self.counter += 1;
         let mut place = (at, self.counter);
-        if let Some(entry) = self.entries.get_mut(&key) {
-            if let Some(old) = entry.place {
-                if let Some(l) = self.lanes.get_mut(&entry.lane) {
-                    l.waiting.remove(&old);
-                }
-                if old.0 <= at {
-                    place = old;
-                }
-            }
-            // A lane's count is kept by the lane that a key runs in, so that stays till it is done.
-            if !entry.running {
-                let old_lane = std::mem::replace(&mut entry.lane, lane);
-                self.sweep(&old_lane);
-            }
-            let Some(entry) = self.entries.get_mut(&key) else { return };
-            entry.place = Some(place);
-            if !entry.running {
-                self.lanes.entry(entry.lane.clone()).or_default().waiting.insert(place, key);
-            }
+        let Some(entry) = self.entries.get_mut(&key) else {
+            self.wait(lane.clone(), place, key.clone());
+            self.entries.insert(key, Entry { lane, place: Some(place), running: false });
+            return;
+        };
+        if let Some(old) = entry.place
+            && old.0 <= at
+        {
+            place = old;
+        }
+        let old = entry.place.replace(place);
+        if entry.running {
             return;
         }
-        self.lanes.entry(lane.clone()).or_default().waiting.insert(place, key.clone());
-        self.entries.insert(key, Entry { lane, place: Some(place), running: false });
+        let old_lane = std::mem::replace(&mut entry.lane, lane.clone());
+        if let Some(old) = old {
+            self.unwait(&old_lane, old);
+        }
+        self.wait(lane, place, key);
+    }
+
+    fn wait(&mut self, lane: Lane, place: Place, key: K) {
+        self.waiting.entry(lane).or_default().insert(place, key);
+    }
+
+    fn unwait(&mut self, lane: &Lane, place: Place) -> Option<K> {
+        let keys = self.waiting.get_mut(lane)?;
+        let key = keys.remove(&place);
+        if keys.is_empty() {
+            self.waiting.remove(lane);
+        }
+        key
+    }
+
+    fn has_room(&self, lane: &Lane) -> bool {
+        let room =
+            |busy: &HashMap<String, usize>, name| busy.get(name).is_none_or(|n| *n < self.most_in_lane);
+        room(&self.busy.0, &lane.waits_for) && room(&self.busy.1, &lane.owner)
     }
 
     /// Hands out the key that has been due longest and may run now.
     pub fn take(&mut self, now: Instant) -> Option<K> {
-        if self.running >= self.most {
-            return None;
-        }
-        let (place, lane) = self
-            .lanes
-            .iter()
-            .filter(|(_, l)| l.running < self.most_in_lane)
-            .filter_map(|(name, l)| l.waiting.first_key_value().map(|(p, _)| (*p, name.clone())))
-            .filter(|(p, _)| p.0 <= now)
-            .min_by_key(|(p, _)| *p)?;
-        let l = self.lanes.get_mut(&lane)?;
-        let key = l.waiting.remove(&place)?;
-        l.running += 1;
-        self.running += 1;
+        let (place, lane) = self.next().filter(|(place, _)| place.0 <= now)?;
+        let lane = lane.clone();
+        let key = self.unwait(&lane, place)?;
         let entry = self.entries.get_mut(&key)?;
         entry.place = None;
         entry.running = true;
+        self.running += 1;
+        *self.busy.0.entry(lane.waits_for).or_default() += 1;
+        *self.busy.1.entry(lane.owner).or_default() += 1;
         Some(key)
+    }
+
+    fn next(&self) -> Option<(Place, &Lane)> {
+        if self.running >= self.most {
+            return None;
+        }
+        self.waiting
+            .iter()
+            .filter(|(lane, _)| self.has_room(lane))
+            .filter_map(|(lane, keys)| keys.first_key_value().map(|(place, _)| (*place, lane)))
+            .min_by_key(|(place, _)| *place)
     }
 
     /// When the next key that isn't held up by its lane is due.
     pub fn next_due(&self) -> Option<Instant> {
-        if self.running >= self.most {
-            return None;
-        }
-        self.lanes
-            .values()
-            .filter(|l| l.running < self.most_in_lane)
-            .filter_map(|l| l.waiting.first_key_value().map(|(p, _)| p.0))
-            .min()
+        self.next().map(|(place, _)| place.0)
     }
 
     /// A key is done; it is due again at `again`, or when it was added meanwhile, whichever comes
     /// first. Without either it is forgotten.
-    pub fn done(&mut self, key: &K, lane: L, again: Option<Instant>) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        let ran_in = entry.lane.clone();
+    pub fn done(&mut self, key: &K, lane: Lane, again: Option<Instant>) {
+        let Some(entry) = self.entries.get_mut(key).filter(|e| e.running) else { return };
         entry.running = false;
         self.running = self.running.saturating_sub(1);
-        if let Some(l) = self.lanes.get_mut(&ran_in) {
-            l.running = l.running.saturating_sub(1);
-        }
+        let ran_in = std::mem::replace(&mut entry.lane, lane.clone());
         let meanwhile = entry.place.take();
         self.counter += 1;
-        let place = match (meanwhile, again) {
-            (Some(m), Some(a)) => Some(m.min((a, self.counter))),
-            (Some(m), None) => Some(m),
-            (None, a) => a.map(|a| (a, self.counter)),
-        };
-        match place {
-            None => {
-                self.entries.remove(key);
-            }
-            Some(place) => {
-                entry.place = Some(place);
-                entry.lane = lane.clone();
-                self.lanes.entry(lane).or_default().waiting.insert(place, key.clone());
+        let again = again.map(|at| (at, self.counter));
+        entry.place = meanwhile.into_iter().chain(again).min();
+        let place = entry.place;
+        for (busy, name) in [(&mut self.busy.0, &ran_in.waits_for), (&mut self.busy.1, &ran_in.owner)] {
+            match busy.get_mut(name) {
+                Some(n) if *n > 1 => *n -= 1,
+                _ => drop(busy.remove(name)),
             }
         }
-        self.sweep(&ran_in);
-    }
-
-    fn sweep(&mut self, lane: &L) {
-        if self.lanes.get(lane).is_some_and(|l| l.running == 0 && l.waiting.is_empty()) {
-            self.lanes.remove(lane);
+        match place {
+            Some(place) => self.wait(lane, place, key.clone()),
+            None => drop(self.entries.remove(key)),
         }
     }
 
     /// How many keys are due and not being worked on.
     pub fn depth(&self, now: Instant) -> usize {
-        self.lanes.values().map(|l| l.waiting.range(..=(now, u64::MAX)).count()).sum()
+        self.waiting.values().map(|keys| keys.range(..=(now, u64::MAX)).count()).sum()
     }
 
     /// How many keys are being worked on.
@@ -169,14 +171,34 @@ mod tests {
     use proptest::prelude::*;
     use std::time::Duration;
 
+    fn lane(waits_for: &str) -> Lane {
+        Lane { waits_for: waits_for.into(), owner: waits_for.into() }
+    }
+
+    fn is_empty<K>(q: &Queue<K>) -> bool {
+        q.entries.is_empty() && q.waiting.is_empty() && q.busy.0.is_empty() && q.busy.1.is_empty()
+    }
+
+    #[test]
+    fn one_owner_doesn_t_take_all_places() {
+        let now = Instant::now();
+        let mut q = Queue::new(8, 2);
+        for i in 0..10 {
+            q.add(i, Lane { waits_for: format!("host-{i}"), owner: "greedy".into() }, now);
+        }
+        q.add(10, Lane { waits_for: "host-1".into(), owner: "other".into() }, now);
+        let taken: Vec<_> = std::iter::from_fn(|| q.take(now)).collect();
+        assert_eq!(taken, [0, 1, 10]);
+    }
+
     #[test]
     fn a_slow_lane_holds_up_nobody_else() {
         let now = Instant::now();
         let mut q = Queue::new(8, 2);
         for i in 0..100 {
-            q.add(i, "slow", now);
+            q.add(i, lane("slow"), now);
         }
-        q.add(1000, "fast", now);
+        q.add(1000, lane("fast"), now);
         let taken: Vec<_> = std::iter::from_fn(|| q.take(now)).collect();
         assert_eq!(taken, [0, 1, 1000]);
     }
@@ -185,15 +207,15 @@ mod tests {
     fn a_key_that_is_added_while_it_runs_runs_once_more() {
         let now = Instant::now();
         let mut q = Queue::new(8, 8);
-        q.add(1, "l", now);
+        q.add(1, lane("l"), now);
         assert_eq!(q.take(now), Some(1));
-        q.add(1, "l", now);
+        q.add(1, lane("l"), now);
         assert_eq!(q.take(now), None);
-        q.done(&1, "l", Some(now + Duration::from_secs(60)));
+        q.done(&1, lane("l"), Some(now + Duration::from_secs(60)));
         assert_eq!(q.take(now), Some(1));
-        q.done(&1, "l", None);
+        q.done(&1, lane("l"), None);
         assert_eq!(q.next_due(), None);
-        assert!(q.entries.is_empty() && q.lanes.is_empty());
+        assert!(is_empty(&q));
     }
 
     #[test]
@@ -201,10 +223,10 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(60);
         let mut q = Queue::new(8, 8);
-        q.add(1, "l", later);
+        q.add(1, lane("l"), later);
         assert_eq!(q.take(now), None);
-        q.add(1, "l", now);
-        q.add(1, "m", later);
+        q.add(1, lane("l"), now);
+        q.add(1, lane("m"), later);
         assert_eq!(q.take(now), Some(1));
     }
 
@@ -216,23 +238,23 @@ mod tests {
             let mut q = Queue::new(3, 2);
             let mut running: Vec<u8> = Vec::new();
             let mut wanted: std::collections::HashSet<u8> = std::collections::HashSet::new();
-            for (op, key, lane) in ops {
+            for (op, key, lane_no) in ops {
                 match op {
-                    0 => { q.add(key, lane, start); wanted.insert(key); }
+                    0 => { q.add(key, lane(&lane_no.to_string()), start); wanted.insert(key); }
                     1 => if let Some(k) = q.take(start) {
                         prop_assert!(!running.contains(&k));
                         wanted.remove(&k);
                         running.push(k);
                         prop_assert!(running.len() <= 3);
                     },
-                    _ => if let Some(k) = running.pop() { q.done(&k, lane, None); },
+                    _ => if let Some(k) = running.pop() { q.done(&k, lane(&lane_no.to_string()), None); },
                 }
             }
-            while let Some(k) = running.pop() { q.done(&k, 0, None); }
+            while let Some(k) = running.pop() { q.done(&k, lane("0"), None); }
             let mut rest = std::collections::HashSet::new();
-            while let Some(k) = q.take(start) { rest.insert(k); q.done(&k, 0, None); }
+            while let Some(k) = q.take(start) { rest.insert(k); q.done(&k, lane("0"), None); }
             prop_assert_eq!(rest, wanted);
-            prop_assert!(q.entries.is_empty() && q.lanes.is_empty());
+            prop_assert!(is_empty(&q));
             prop_assert_eq!(q.running(), 0);
         }
     }

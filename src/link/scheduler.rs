@@ -2,7 +2,7 @@
 
 use super::cache::Key;
 use super::metrics::{ByController, Metrics};
-use super::queue::Queue;
+use super::queue::{Lane, Queue};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 /// A queue that is being worked on.
 pub struct Scheduler {
-    queue: Mutex<Queue<Key, String>>,
+    queue: Mutex<Queue<Key>>,
     wake: Notify,
     name: &'static str,
     metrics: Metrics,
@@ -23,12 +23,12 @@ impl Scheduler {
         Self { queue: Mutex::new(Queue::new(most, most_in_lane)), wake: Notify::new(), name, metrics }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue<Key, String>> {
+    fn lock(&self) -> MutexGuard<'_, Queue<Key>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a key due after `delay`.
-    pub fn add(&self, key: Key, lane: String, delay: Duration) {
+    pub fn add(&self, key: Key, lane: Lane, delay: Duration) {
         self.lock().add(key, lane, Instant::now() + delay);
         self.wake.notify_one();
     }
@@ -39,7 +39,7 @@ impl Scheduler {
     where
         W: Fn(Key) -> F,
         F: Future<Output = Option<Duration>> + Send + 'static,
-        L: Fn(&Key) -> String + Send + Sync + 'static,
+        L: Fn(&Key) -> Lane + Send + Sync + 'static,
     {
         let lane = Arc::new(lane);
         let by = ByController { controller: self.name };
@@ -94,14 +94,14 @@ impl Scheduler {
 const RETRY_AFTER_PANIC: Option<Duration> = Some(Duration::from_secs(60));
 
 /// Gives a key back when its pass ends, however it ends.
-struct Done<L: Fn(&Key) -> String> {
+struct Done<L: Fn(&Key) -> Lane> {
     scheduler: Arc<Scheduler>,
     key: Key,
     lane: Arc<L>,
     again: Option<Duration>,
 }
 
-impl<L: Fn(&Key) -> String> Drop for Done<L> {
+impl<L: Fn(&Key) -> Lane> Drop for Done<L> {
     fn drop(&mut self) {
         let lane = (self.lane)(&self.key);
         self.scheduler.lock().done(&self.key, lane, self.again.map(|d| Instant::now() + d));

@@ -145,8 +145,7 @@ fn explain(e: &Error, known: &[Slot]) -> TemplateError {
 }
 
 fn run(source: &str, context: &BTreeMap<&str, &str>, known: &[Slot]) -> Result<SecretString, TemplateError> {
-    // Repetition makes a large value out of a short template in one step, and there is no use for
-    // it here.
+    plain_only(source, known)?;
     let env = environment();
     let template = env.template_from_str(source).map_err(|e| explain(&e, known))?;
     let mut out = Limited(Vec::new());
@@ -155,6 +154,60 @@ fn run(source: &str, context: &BTreeMap<&str, &str>, known: &[Slot]) -> Result<S
         .map_err(|e| explain(&e, known))?;
     let text = String::from_utf8(out.0).map_err(|_| TemplateError::Failed(1))?;
     Ok(text.into())
+}
+
+/// Refuses what makes a large value out of a short template: fuel counts steps, and one step can
+/// repeat or join without a limit. What is left is values, filters, comparisons and `if`.
+fn plain_only(source: &str, known: &[Slot]) -> Result<(), TemplateError> {
+    let mut rest = source;
+    let mut line = 1;
+    while let Some(open) = rest.find('{') {
+        let (before, at) = rest.split_at(open);
+        line += before.matches('\n').count();
+        let close = match at.as_bytes().get(1) {
+            Some(b'{') => "}}",
+            Some(b'%') => "%}",
+            Some(b'#') => "#}",
+            _ => {
+                rest = at.get(1..).unwrap_or_default();
+                continue;
+            }
+        };
+        let inner = at.get(2..).unwrap_or_default();
+        let mut quote = None;
+        let mut code = String::new();
+        let mut end = None;
+        for (i, c) in inner.char_indices() {
+            let here = inner.get(i..).unwrap_or_default();
+            match quote {
+                Some(q) if c == q => quote = None,
+                Some(_) if c == '\\' => return Err(TemplateError::Failed(line)),
+                Some(_) => {}
+                None if here.starts_with(close) => {
+                    end = Some(i + close.len());
+                    break;
+                }
+                None if close == "#}" => {}
+                None if c == '"' || c == '\'' => quote = Some(c),
+                None => code.push(c),
+            }
+        }
+        let Some(end) = end else { return Err(TemplateError::Syntax(line)) };
+        if close != "#}" {
+            if code.contains(['*', '~', '+', '/', '[', '{', '%']) {
+                return Err(TemplateError::Failed(line));
+            }
+            let word = code.trim_start_matches('-').split_whitespace().next().unwrap_or_default();
+            if close == "%}" && !matches!(word, "if" | "elif" | "else" | "endif" | "else-" | "endif-") {
+                let names: Vec<_> = known.iter().map(|s| s.variable()).collect();
+                let known = format!("{}, the filters json, sh, b64encode, and if", names.join(", "));
+                return Err(TemplateError::Unknown { line, known });
+            }
+        }
+        line += inner.get(..end).unwrap_or_default().matches('\n').count();
+        rest = inner.get(end..).unwrap_or_default();
+    }
+    Ok(())
 }
 
 /// Checks a template before anything is done: fills it with harmless values.
@@ -221,6 +274,14 @@ mod tests {
             "{% for a in ['x'] * 1000000 %}{{ a }}{% endfor %}",
             "{% macro a() %}{{ a() }}{% endmacro %}{{ a() }}",
             "{{ clientId.__class__ }}",
+            "{% set a = clientId %}{% set a = a ~ a %}{{ a | json }}",
+            "{% with a = 'x' * 3 %}{{ a }}{% endwith %}",
+            "{% raw %}{{ x }}{% endraw %}",
+            "{{ 'x' * 1000 | json }}",
+            "{{ (clientId ~ clientId) | b64encode }}",
+            "{% if 'x' * 100000000 == clientId %}{% endif %}",
+            "{{ clientId | json | json | nope }}",
+            "{{ '\\' * 3 }}",
         ] {
             assert!(check(bad, INCOMING).is_err(), "{bad}");
         }

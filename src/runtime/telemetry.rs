@@ -44,6 +44,9 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), TelemetryError> {
         return Err(bad());
     }
     let filter = EnvFilter::try_new(level).map_err(|_| bad())?;
+    // It logs the whole body of an answer that it can't read, and that may be a Secret.
+    let quiet = "kube_client::client=off".parse().map_err(|_| bad())?;
+    let filter = filter.add_directive(quiet);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let done = match format {
         LogFormat::Human => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),

@@ -97,10 +97,7 @@ async fn main() {
     let account = "applink-operator";
     let ours = |e: &support::audit::AuditEvent| e.is_by(&system, account) && !e.is_lease();
     let events = plane.audit_since(mark, ours).await;
-    let writes = events
-        .iter()
-        .filter(|e| e.is_write() && e.object_ref.resource != "events")
-        .count();
+    let writes = events.iter().filter(|e| e.is_write() && e.object_ref.resource != "events").count();
     let all = events.len();
     println!(
         "Kubernetes writes a link: {:.2}; all requests a link: {:.2}",

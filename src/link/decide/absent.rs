@@ -32,7 +32,13 @@ pub(super) fn decide(seen: &Observed, retain: bool, force: bool, now: Timestamp)
     if pending.is_none() && seen.finalizer {
         closing.push(Effect::Finish);
     }
-    let pending = pending.map(|p| Problem {
+    let pending = pending.map(waits);
+    Plan { opening: vec![], incoming: None, outgoing: None, closing, pending, best_effort: force }
+}
+
+/// A problem as a deletion says it.
+pub fn waits(p: Problem) -> Problem {
+    Problem {
         // A deletion that waits isn't stalled: it goes on by itself when what is missing is back.
         mend: if p.mend == Mend::Edit { Mend::Wait } else { p.mend },
         message: format!(
@@ -41,8 +47,7 @@ pub(super) fn decide(seen: &Observed, retain: bool, force: bool, now: Timestamp)
             crate::api::names::FORCE_DELETE
         ),
         ..p
-    });
-    Plan { opening: vec![], incoming: None, outgoing: None, closing, pending }
+    }
 }
 
 /// What kept us from looking. Without keys, or without an answer of the API server, a link whose

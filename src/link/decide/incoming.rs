@@ -213,8 +213,8 @@ fn effects(
             }),
         ));
     }
-    // A public client has no credentials to prove; it was read back, or is by the next pass.
-    if !public && (wanted.register || facts.proof != Some(Proof::Authenticated)) {
+    // A public client has no credentials to prove; once it was written it is read back.
+    if wanted.register || (!public && facts.proof != Some(Proof::Authenticated)) {
         part.effects.push(Effect::Prove(
             place.claim.clone(),
             wanted.id.clone(),

@@ -21,6 +21,7 @@ use crate::api::names;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use absent::waits;
 pub use incoming::IncomingView;
 pub use outgoing::{Token, published, token_secret, token_view};
 
@@ -84,8 +85,14 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
     if link.suspend {
         in_part = in_part.map(suspended);
         out_part = out_part.map(suspended);
-        let plan =
-            Plan { opening: vec![], incoming: in_part, outgoing: out_part, closing: vec![], pending: None };
+        let plan = Plan {
+            opening: vec![],
+            incoming: in_part,
+            outgoing: out_part,
+            closing: vec![],
+            pending: None,
+            best_effort: false,
+        };
         return Decision { plan, incoming: view, token };
     }
     let mut claims = seen.claims.clone();
@@ -100,7 +107,8 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
         claims.push(claim.clone());
     }
     let (closing, pending) = leave(link, seen, &claims, in_part.as_ref(), out_part.as_ref());
-    let mut plan = Plan { opening: vec![], incoming: in_part, outgoing: out_part, closing, pending };
+    let mut plan =
+        Plan { opening: vec![], incoming: in_part, outgoing: out_part, closing, pending, best_effort: false };
     let held = plan.effects().next().is_some() || !claims.is_empty() || seen.grant.is_some();
     if claims != seen.claims || (held && !seen.finalizer) {
         plan.opening.push(Effect::Claim(claims));

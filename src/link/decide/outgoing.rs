@@ -5,14 +5,15 @@ use crate::api::names;
 use crate::domain::keyring::digest_hex;
 use crate::domain::{ExposeSecret as _, KeyRing};
 use crate::link::content::{self, Data, SecretGoal, Slot, Values};
-use crate::link::facts::{Observed, OutgoingFacts, OwnSecret, SecretFact};
-use crate::link::grant::{Access, Binding, Grant, Kept, LinkRef};
+use crate::link::facts::{Observed, OutgoingFacts, OwnSecret, Refused, SecretFact};
+use crate::link::grant::{Access, Binding, Grant, Intent, Kept, LinkRef};
 use crate::link::plan::{Publication, TokenPlan};
 use crate::link::problem::Problem;
 use crate::link::validate::{GrantGoal, OutgoingGoal, ServerGoal};
 use crate::outgoing::{ClientCredentials, ServerEndpoints, next_refresh};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// The published token, for the status and the schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,24 +76,36 @@ pub(super) fn decide(
         };
     }
 
+    // Nothing is asked for while the link is suspended; that the token has ended is said as such.
+    if suspended && published.as_ref().is_some_and(|a| a.expires_at <= now) {
+        return (part, shown);
+    }
     // A request is due. Everything that it needs must be there, and nothing may have changed.
     if let Some(code) = &grant.dead {
         return blocked(dead(goal, code));
     }
-    if let Some((_, problem)) = facts.refused.as_ref().filter(|(f, _)| *f == fingerprint) {
-        return blocked(problem.clone());
+    let in_force = |r: &&Refused| r.fingerprint == fingerprint && r.until.is_none_or(|until| until > now);
+    if let Some(Refused { problem, until, .. }) = facts.refused.as_ref().filter(in_force) {
+        let left = until.and_then(|until| Duration::try_from(until.duration_since(now)).ok());
+        return blocked(Problem { retry_after: left.or(problem.retry_after), ..problem.clone() });
     }
     let endpoints = match &facts.endpoints {
         Ok(endpoints) => endpoints,
         Err(problem) => return blocked(problem.clone()),
     };
     let mut grant = grant;
-    match bind(goal, seen, &mut grant, version.is_none(), endpoints, client) {
-        Ok(false) => {}
-        Ok(true) => part.effects.push(Effect::SaveGrant(Box::new(grant.clone()), version)),
+    let save = match bind(goal, seen, &mut grant, version.is_none(), endpoints, client) {
+        Ok(save) => save,
         Err(problem) => return blocked(problem),
-    }
-    if grant.announces() && grant.intent.as_ref().is_none_or(|i| i.holder != facts.holder) {
+    };
+    let announce = grant.announces() && grant.intent.as_ref().is_none_or(|i| i.holder != facts.holder);
+    if save {
+        // One write says both: what the grant is bound to, and that a refresh is underway.
+        if announce {
+            grant.intent = Some(Intent { holder: facts.holder.clone(), at: now });
+        }
+        part.effects.push(Effect::SaveGrant(Box::new(grant.clone()), version));
+    } else if announce {
         part.effects.push(Effect::BeginRefresh(facts.holder.clone()));
     }
     part.effects.push(Effect::RequestToken(Box::new(TokenPlan {

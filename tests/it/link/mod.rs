@@ -1,5 +1,7 @@
 //! Links, end to end: a real API server, the chart's operator and provider.
 
+mod bench;
+mod crash;
 mod deletion;
 mod fixtures;
 mod incoming;
@@ -8,6 +10,13 @@ mod incoming_life;
 mod input;
 mod provider_faults;
 mod status;
+mod leader;
+mod outbound;
+mod outgoing;
+mod rbac;
+mod refresh_rule;
+mod rotation;
+mod writes;
 
 /// The binary under test.
 pub fn binary() -> &'static std::path::Path {
