@@ -469,6 +469,10 @@ fn told<K>(change: Change<'_, K>, done: &flag::Sender<u64>, mut then: impl FnMut
     }
 }
 
+fn is_forbidden(e: &watcher::Error) -> bool {
+    matches!(e, watcher::Error::InitialListFailed(kube::Error::Api(s)) if s.code == 403)
+}
+
 async fn follow_secrets(
     wires: &Wires,
     scope: Option<&str>,
@@ -499,7 +503,12 @@ async fn follow_secrets(
             Ok(Event::Apply(s)) => wires.secret_changed(Change::Now(&Arc::new(s), None), false),
             Ok(Event::Delete(s)) => wires.secret_changed(Change::Gone(Arc::new(s)), false),
             Err(e) => {
-                tracing::warn!(error = %super::cache::Brief(&e), "the watch of Secrets was interrupted")
+                tracing::warn!(error = %super::cache::Brief(&e), "the watch of Secrets was interrupted");
+                // A watched namespace that was deleted has taken the operator's Role along: that is
+                // no reason not to begin in the others.
+                if scope.is_some_and(|n| n != wires.ctx.namespace) && is_forbidden(&e) && *done.borrow() == 0 {
+                    done.send_modify(|n| *n += 1);
+                }
             }
         }
     }

@@ -7,6 +7,7 @@
 //! - [`programs`]: the pinned programs that `tests/rig/build.sh` builds.
 //! - [`pki`]: the keys and certificates of a control plane.
 //! - [`plane`]: etcd, kube-apiserver and kube-controller-manager; kubectl and Helm against them.
+//! - [`admin_double`]: a double of the provider's admin API, for answers that the real one doesn't give.
 //! - [`audit`]: what the API server was asked, by whom, and what it answered.
 //! - [`chart`]: a Helm release of the chart, and the Pods that it leads to.
 //! - [`pod`]: one Pod, run as a kubelet would: its arguments, environment and probes.
@@ -18,6 +19,7 @@
 // Each binary that includes this folder uses a part of it.
 #![allow(dead_code)]
 
+pub mod admin_double;
 pub mod audit;
 pub mod chart;
 pub mod pki;

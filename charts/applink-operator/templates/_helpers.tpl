@@ -121,8 +121,11 @@ capabilities: {drop: [ALL]}
 {{- with $spec -}}{{- toYaml . -}}{{- end -}}
 {{- end -}}
 
-{{/* What the operator may do with links and with what belongs to them, in each namespace that it watches. */}}
-{{- define "applink-operator.linkRules" -}}
+{{/*
+Our own kinds, in all namespaces: a Role would go with its namespace before the links there have let go of their clients, and
+the namespace would hang.
+*/}}
+{{- define "applink-operator.kindRules" -}}
 - apiGroups: [applink-operator.io]
   resources: [applicationlinks, linkproviders]
   verbs: [get, list, watch, patch]
@@ -133,11 +136,15 @@ capabilities: {drop: [ALL]}
 - apiGroups: [applink-operator.io]
   resources: [applicationlinks/finalizers]
   verbs: [update]
-{{ include "applink-operator.secretRules" . }}
 # Which namespaces a provider allows may hang on their labels.
 - apiGroups: [""]
   resources: [namespaces]
   verbs: [get]
+{{- end -}}
+
+{{/* What else the operator may do in each namespace that it watches. */}}
+{{- define "applink-operator.linkRules" -}}
+{{ include "applink-operator.secretRules" . }}
 {{ include "applink-operator.eventRules" . }}
 {{- end -}}
 

@@ -63,7 +63,8 @@ async fn no_object(stage: &Stage<'_>, kind: &str, namespace: &str, name: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_waits_for_its_provider_and_can_be_forced() {
-    let mut stage = stage(1).await;
+    let resync = json!({"operator": {"resync": "2s"}});
+    let mut stage = Stage::set(ControlPlane::shared().await, binary(), 1, resync).await;
     let team = stage.team().to_owned();
     for name in ["waits", "forced"] {
         stage.apply_object(&team, &machine(name, json!({}))).await;
