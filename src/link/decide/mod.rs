@@ -6,6 +6,8 @@
 mod absent;
 mod incoming;
 mod outgoing;
+#[cfg(test)]
+mod outgoing_tests;
 
 use super::content::{Data, SecretGoal};
 use super::facts::{Observed, OwnSecret, SecretFact};
