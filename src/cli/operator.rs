@@ -206,7 +206,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         () = shutdown.triggered() => return Ok(()),
     }
     probe.set_ready(true);
-    let leadership = tokio::select! {
+    let mut leadership = tokio::select! {
         won = leader::lead(client, &args.namespace, &args.lease, &identity) => won?,
         () = shutdown.triggered() => return Ok(()),
     };

@@ -72,6 +72,16 @@ pub async fn ensure(client: &Client, namespace: &str, settings: &BundledSettings
             ),
         ));
     }
+    if found.spec.bundled.url != settings.bundled.url {
+        return Err(Problem::edit(
+            "IssuerFixed",
+            format!(
+                "{what} has the url {}, and the chart's values now say {}; a provider's address is its identity and can't \
+                 change: set provider.url back, or set provider.name too, for another provider",
+                found.spec.bundled.url, settings.bundled.url
+            ),
+        ));
+    }
     if found.spec.bundled == settings.bundled {
         return Ok(());
     }

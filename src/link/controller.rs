@@ -173,6 +173,7 @@ impl Wires {
                     self.provider(provider_pass::key_of(view));
                 }
                 let uid = link.uid().unwrap_or_default();
+                self.ctx.memos.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
                 let grant = Key::new(self.ctx.namespace.as_str(), format!("applink-grant-{uid}"));
                 if self.ctx.own.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&grant) {
                     self.sweep.send_modify(|n| *n += 1);

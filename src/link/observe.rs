@@ -45,6 +45,8 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
         grant: None,
         namespace,
     };
+    // First, since a deletion that keeps the Secrets must know them also when nothing else is known.
+    seen.strays = ctx.own_secrets(&seen.namespace, &seen.uid);
     let (Ok(keys), Ok(space)) = (seen.keys.clone(), ctx.namespaces.get(&ctx.client, &seen.namespace).await)
     else {
         let problem =
@@ -97,11 +99,7 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
             seen.elsewhere.push(PlaceFacts { claim, client });
         }
     }
-    seen.strays = ctx
-        .own_secrets(&seen.namespace, &seen.uid)
-        .into_iter()
-        .filter(|s| !wanted_secrets.contains(&s.name))
-        .collect();
+    seen.strays.retain(|s| !wanted_secrets.contains(&s.name));
     (seen, handles)
 }
 

@@ -20,6 +20,8 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 const CONTROLLER: &str = "applicationlink";
+/// So many passes in a row may lose a race before it is said.
+const RACES: u32 = 10;
 
 /// Looks after a link; says when to look again, or `None` when there is none to look after.
 pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Option<Duration> {
@@ -80,9 +82,11 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Option<Dur
         .map(|(access, goal)| token_view(goal, &uid, access))
         .or(decision.token);
     let after_pass = Timestamp::now();
-    // A pass that lost a race says nothing: the next one, in a moment, knows more.
-    if !problem.as_ref().is_some_and(|p| p.mend == Mend::Conflict) && (!deleting || outcome.pending.is_some())
-    {
+    // A pass that lost a race says nothing: the next one, in a moment, knows more. One that loses
+    // again and again has met something else.
+    let lost = problem.as_ref().is_some_and(|p| p.mend == Mend::Conflict)
+        && ctx.remember(&uid, |memo| memo.attempts < RACES);
+    if !lost && (!deleting || outcome.pending.is_some()) {
         let status = status(&link, &checked, &seen, &decision, &outcome, token, after_pass);
         write_status(ctx, &link, status, &outcome.done).await;
     }
@@ -169,7 +173,7 @@ fn after(
                 memo.unanswered = 0;
             }
             let wait = match p.mend {
-                Mend::Conflict if n < 10 => Duration::from_millis(20 + jitter % 80),
+                Mend::Conflict if n < RACES => Duration::from_millis(20 + jitter % 80),
                 Mend::Unanswered => {
                     let n = memo.unanswered;
                     memo.unanswered = n.saturating_add(1);

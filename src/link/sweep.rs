@@ -10,7 +10,6 @@ use super::execute::execute;
 use super::facts::Observed;
 use super::grant::Grant;
 use super::observe::Handles;
-use super::problem::Problem;
 use crate::api::ApplicationLink;
 use jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
@@ -18,6 +17,10 @@ use serde_json::json;
 
 /// Sweeps. `watched` are the namespaces that are watched; empty for all.
 pub async fn sweep(ctx: &Context, watched: &[String]) {
+    // Before there are keys nothing is done at all.
+    if ctx.installation.keys().is_err() {
+        return;
+    }
     match ctx.store.grants().await {
         Ok(grants) => {
             for (grant, version) in grants {
@@ -77,7 +80,7 @@ async fn drop_grant(ctx: &Context, grant: Grant, version: String) {
         claims: vec![],
         serial: 0,
         accepted_endpoint: None,
-        keys: Err(Problem::wait("Unused", "a grant is dropped without keys")),
+        keys: ctx.installation.keys(),
         incoming: None,
         outgoing: None,
         elsewhere: vec![],

@@ -156,7 +156,8 @@ impl BundledProvider {
         }
         let info: Info = self.body(&response)?;
         let bad = |why| self.unexpected(200, why);
-        for text in [&info.issuer, &info.token_endpoint].into_iter().chain(&info.revocation_endpoint) {
+        let optional = info.revocation_endpoint.iter().chain(&info.authorization_endpoint);
+        for text in [&info.issuer, &info.token_endpoint].into_iter().chain(optional) {
             if Url::parse(text).is_err()
                 || text.len() > 2048
                 || text.chars().any(|c| c.is_control() || c.is_whitespace())

@@ -1,20 +1,32 @@
 //! One operator at work at a time, by a Lease.
 //!
-//! The lease is kept by a library; it waits out another holder's lease, so a released one is
-//! noticed by a watch of our own, and the second instance takes over at once. A lease is no fence:
-//! effects are idempotent and conditional all the same.
+//! Every write of the lease is conditional on the version that was read, so of several who see it
+//! end only one gets it. Whether another's lease has ended is told by how long it stood still on
+//! our own clock, not by its times, which come from a clock of another machine. The holder gives up
+//! before anybody else may think that its lease has ended. A lease is no fence all the same:
+//! effects are idempotent and conditional.
 
 use futures::StreamExt as _;
-use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::api::{ObjectMeta, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Api, Client};
-use kube_lease_manager::{LeaseCreateMode, LeaseManager, LeaseManagerBuilder};
+use kube::{Api, Client, ResourceExt as _};
 use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long a lease lasts after its holder died, in seconds.
-const DURATION: u64 = 15;
-/// How long before its end a lease is renewed, in seconds.
-const GRACE: u64 = 5;
+const DURATION: i32 = 15;
+/// How often it is renewed.
+const RENEW: Duration = Duration::from_secs(5);
+/// A holder that couldn't renew for so long stops working: well before its lease ends.
+const GIVE_UP: Duration = Duration::from_secs(10);
+/// The longest wait for one answer.
+const ANSWER: Duration = Duration::from_secs(3);
+/// The wait after a failure.
+const AGAIN: Duration = Duration::from_secs(1);
+/// After so many failures in a row, one who waits for the lease gives up.
+const FAILURES: u32 = 60;
 
 /// Why the lease can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -24,13 +36,30 @@ pub struct LeaderError {
     why: String,
 }
 
-/// A lease that was won.
-pub struct Leadership {
-    manager: LeaseManager,
-    name: String,
+/// What a try to take or keep the lease came to.
+enum Try {
+    /// It is ours, in this version.
+    Ours(Box<Lease>),
+    /// Another holds it, in this version, for so many seconds after it was last renewed.
+    Theirs(String, Duration),
 }
 
-/// Waits until the lease is ours.
+struct Candidate {
+    api: Api<Lease>,
+    name: String,
+    identity: String,
+}
+
+/// A lease that was won.
+pub struct Leadership {
+    candidate: Candidate,
+    lease: Box<Lease>,
+    /// When the last renewal that succeeded began.
+    renewed: Instant,
+}
+
+/// Waits until the lease is ours. One that stands in our own name is of an earlier life of this
+/// Pod, and is taken up at once.
 ///
 /// # Errors
 /// [`LeaderError`] when the API server refuses it for good.
@@ -40,71 +69,199 @@ pub async fn lead(
     name: &str,
     identity: &str,
 ) -> Result<Leadership, LeaderError> {
-    let error = |why: String| LeaderError { name: name.to_owned(), why };
-    let manager = LeaseManagerBuilder::new(client.clone(), name)
-        .with_namespace(namespace)
-        .with_identity(identity)
-        .with_create_mode(LeaseCreateMode::AutoCreate)
-        .with_duration(DURATION)
-        .with_grace(GRACE)
-        .build()
-        .await
-        .map_err(|e| error(e.to_string()))?;
-    let leases: Api<Lease> = Api::namespaced(client, namespace);
+    let api: Api<Lease> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut released =
-        std::pin::pin!(watcher(leases, config).default_backoff().touched_objects().filter(|lease| {
-            let free = lease.as_ref().is_ok_and(|l| {
-                l.spec.as_ref().and_then(|s| s.holder_identity.as_deref()).is_none_or(str::is_empty)
-            });
-            futures::future::ready(free)
-        }));
+    // A lease that was released, or removed, is noticed at once.
+    let mut changes = std::pin::pin!(watcher(api.clone(), config).default_backoff().touched_objects());
+    let candidate = Candidate { api, name: name.to_owned(), identity: identity.to_owned() };
+    let mut seen: Option<(String, Instant)> = None;
     let mut failures = 0u32;
     loop {
-        tokio::select! {
-            changed = manager.changed() => match changed {
-                Ok(true) => return Ok(Leadership { manager, name: name.to_owned() }),
-                Ok(false) => {}
-                Err(e) => {
-                    failures += 1;
-                    tracing::warn!(lease = name, failures, "the lease can't be had yet");
-                    if failures > 60 {
-                        return Err(error(e.to_string()));
-                    }
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+        let began = Instant::now();
+        let ended = |version: &str, lasts: Duration| {
+            seen.as_ref().is_some_and(|(v, since)| v == version && since.elapsed() >= lasts)
+        };
+        let wait = match candidate.take(ended).await {
+            Ok(Try::Ours(lease)) => return Ok(Leadership { candidate, lease, renewed: began }),
+            Ok(Try::Theirs(version, lasts)) => {
+                failures = 0;
+                if seen.as_ref().is_none_or(|(v, _)| *v != version) {
+                    seen = Some((version, began));
                 }
-            },
-            // Dropping the wait and beginning anew makes the library look at the lease again.
-            Some(_) = released.next() => {}
+                let since = seen.as_ref().map_or(began, |(_, since)| *since);
+                lasts.saturating_sub(since.elapsed())
+            }
+            Err(why) => {
+                failures += 1;
+                tracing::warn!(lease = name, failures, error = %why, "the lease can't be had yet");
+                if failures > FAILURES {
+                    return Err(LeaderError { name: name.to_owned(), why });
+                }
+                AGAIN
+            }
+        };
+        tokio::select! {
+            () = sleep(wait) => {}
+            Some(_) = changes.next() => {}
         }
+    }
+}
+
+impl Candidate {
+    /// Takes the lease where nobody has it, where it is ours already, and where `ended` says so of
+    /// the version that is there. Who was slower than another finds out what that one wrote.
+    async fn take(&self, ended: impl Fn(&str, Duration) -> bool) -> Result<Try, String> {
+        loop {
+            let Some(found) = answer(self.api.get_opt(&self.name)).await? else {
+                let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
+                let new = self.held(Lease { metadata, spec: None });
+                match answer(self.api.create(&PostParams::default(), &new)).await {
+                    Ok(lease) => return Ok(Try::Ours(Box::new(lease))),
+                    Err(Refusal::Conflict) => continue,
+                    Err(e) => return Err(e.into()),
+                }
+            };
+            let spec = found.spec.clone().unwrap_or_default();
+            let holder = spec.holder_identity.filter(|h| !h.is_empty());
+            if holder.as_ref().is_some_and(|h| *h != self.identity) {
+                let lasts =
+                    spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok()).unwrap_or_default();
+                let (version, lasts) =
+                    (found.resource_version().unwrap_or_default(), Duration::from_secs(lasts));
+                if !ended(&version, lasts) {
+                    return Ok(Try::Theirs(version, lasts));
+                }
+            }
+            match self.write(self.held(found)).await {
+                Ok(lease) => return Ok(Try::Ours(Box::new(lease))),
+                Err(Refusal::Conflict) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// Writes the lease over the version that was read.
+    async fn write(&self, lease: Lease) -> Result<Lease, Refusal> {
+        let params = PostParams::default();
+        answer(async {
+            match self.api.replace(&self.name, &params, &lease).await {
+                // Removed meanwhile: that is a change too.
+                Err(kube::Error::Api(s)) if s.code == 404 => Ok(None),
+                done => done.map(Some),
+            }
+        })
+        .await?
+        .ok_or(Refusal::Conflict)
+    }
+
+    /// The lease, held by us from now, or still.
+    fn held(&self, mut lease: Lease) -> Lease {
+        let now = Some(MicroTime(jiff::Timestamp::now()));
+        let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
+        if spec.holder_identity.as_ref() != Some(&self.identity) {
+            spec.holder_identity = Some(self.identity.clone());
+            spec.acquire_time.clone_from(&now);
+            spec.lease_transitions = Some(spec.lease_transitions.unwrap_or_default().saturating_add(1));
+        }
+        spec.renew_time = now;
+        spec.lease_duration_seconds = Some(DURATION);
+        lease
     }
 }
 
 impl Leadership {
     /// Keeps the lease; resolves when it is lost.
-    pub async fn lost(&self) {
-        let mut failures = 0u32;
+    pub async fn lost(&mut self) {
         loop {
-            match self.manager.changed().await {
-                Ok(true) => failures = 0,
-                Ok(false) => return,
-                Err(e) => {
-                    failures += 1;
-                    tracing::warn!(lease = %self.name, failures, error = %e, "the lease wasn't renewed");
-                    // By then the lease has ended, and another instance may be at work.
-                    if failures as u64 >= DURATION - GRACE {
-                        return;
-                    }
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+            let since = self.renewed.elapsed();
+            sleep(RENEW.saturating_sub(since)).await;
+            while let Err(why) = self.renew().await {
+                tracing::warn!(lease = %self.candidate.name, error = %why, "the lease wasn't renewed");
+                if matches!(why, Refusal::Taken) || self.renewed.elapsed() + AGAIN >= GIVE_UP {
+                    return;
                 }
+                sleep(AGAIN).await;
             }
         }
     }
 
+    async fn renew(&mut self) -> Result<(), Refusal> {
+        let began = Instant::now();
+        let left = GIVE_UP.saturating_sub(self.renewed.elapsed());
+        let candidate = &self.candidate;
+        let renewed = timeout(left, async {
+            match candidate.write(candidate.held((*self.lease).clone())).await {
+                // Somebody else wrote it: perhaps only a label.
+                Err(Refusal::Conflict) => match candidate.take(|_, _| false).await {
+                    Ok(Try::Ours(lease)) => Ok(*lease),
+                    Ok(Try::Theirs(..)) => Err(Refusal::Taken),
+                    Err(why) => Err(Refusal::Other(why)),
+                },
+                done => done,
+            }
+        });
+        let lease = renewed.await.map_err(|_| Refusal::Other("no answer in time".into()))??;
+        *self.lease = lease;
+        self.renewed = began;
+        Ok(())
+    }
+
     /// Gives the lease back, so that the next instance needn't wait it out.
     pub async fn release(self) {
-        if let Err(e) = self.manager.release().await {
-            tracing::warn!(lease = %self.name, error = %e, "the lease wasn't released; it ends by itself");
+        let Self { candidate, lease, .. } = self;
+        let mut lease = *lease;
+        loop {
+            let mut free = lease;
+            let spec = free.spec.get_or_insert_with(LeaseSpec::default);
+            spec.holder_identity = None;
+            spec.acquire_time = None;
+            spec.renew_time = None;
+            spec.lease_duration_seconds = None;
+            let why = match candidate.write(free).await {
+                Ok(_) => return,
+                // A renewal that we didn't wait for, or somebody else.
+                Err(Refusal::Conflict) => match answer(candidate.api.get_opt(&candidate.name)).await {
+                    Ok(Some(found)) if holds(&found, &candidate.identity) => {
+                        lease = found;
+                        continue;
+                    }
+                    Ok(_) => return,
+                    Err(e) => e,
+                },
+                Err(e) => e,
+            };
+            tracing::warn!(lease = %candidate.name, error = %why, "the lease wasn't released; it ends by itself");
+            return;
         }
+    }
+}
+
+fn holds(lease: &Lease, identity: &str) -> bool {
+    lease.spec.as_ref().and_then(|s| s.holder_identity.as_deref()) == Some(identity)
+}
+
+/// Why a write of the lease didn't go through.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("it changed meanwhile")]
+    Conflict,
+    #[error("another instance has it")]
+    Taken,
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<Refusal> for String {
+    fn from(refusal: Refusal) -> Self {
+        refusal.to_string()
+    }
+}
+
+async fn answer<T>(asked: impl Future<Output = kube::Result<T>>) -> Result<T, Refusal> {
+    match timeout(ANSWER, asked).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(kube::Error::Api(s))) if s.code == 409 => Err(Refusal::Conflict),
+        Ok(Err(e)) => Err(Refusal::Other(e.to_string())),
+        Err(_) => Err(Refusal::Other("the API server doesn't answer".into())),
     }
 }

@@ -10,6 +10,7 @@
 //! - [`audit`]: what the API server was asked, by whom, and what it answered.
 //! - [`chart`]: a Helm release of the chart, and the Pods that it leads to.
 //! - [`pod`]: one Pod, run as a kubelet would: its arguments, environment and probes.
+//! - [`proxy`]: stands between the operator and what it calls, counts its writes, and can kill it at one.
 //! - [`stage`]: operator and bundled provider, installed and running.
 //! - [`token_server`]: a double of an authorization server, for what no real one can be brought to say.
 //! - [`volumes`]: a Pod's volumes as folders.
@@ -25,6 +26,7 @@ pub mod pod;
 pub mod ports;
 pub mod process;
 pub mod programs;
+pub mod proxy;
 pub mod stage;
 pub mod token_server;
 pub mod volumes;

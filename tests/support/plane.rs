@@ -229,7 +229,17 @@ impl ControlPlane {
 
     /// Writes a kubeconfig for this control plane.
     pub fn write_kubeconfig(&self, path: &Path, namespace: &str, credential: &Credential<'_>) {
-        write_kubeconfig(path, &self.url, &self.ca, namespace, credential);
+        self.write_kubeconfig_at(path, &self.url, namespace, credential);
+    }
+
+    /// The same for somebody who reaches it by another address.
+    pub fn write_kubeconfig_at(&self, path: &Path, url: &str, namespace: &str, credential: &Credential<'_>) {
+        write_kubeconfig(path, url, &self.ca, namespace, credential);
+    }
+
+    /// The CA of its certificate.
+    pub fn ca(&self) -> &Path {
+        &self.ca
     }
 
     /// Makes a namespace whose name begins so and is used by nobody else.

@@ -19,6 +19,10 @@ use super::wait::eventually;
 /// Where a Pod finds the token of its ServiceAccount.
 const TOKEN_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
+/// Where all Pods are, but those that are given an address of their own.
+const LOOPBACK: &str = "127.0.0.1";
+const LISTEN: &str = "--listen=127.0.0.1:";
+
 /// How long a container may wait for a Secret that its Pod needs.
 const SECRETS: Duration = Duration::from_secs(60);
 
@@ -31,6 +35,8 @@ pub struct Pod<'p> {
     binary: PathBuf,
     folder: PathBuf,
     volumes: Volumes<'p>,
+    api_server: Option<String>,
+    host: String,
 }
 
 impl<'p> Pod<'p> {
@@ -51,7 +57,28 @@ impl<'p> Pod<'p> {
         let container = container.clone();
         let folder = plane.run_dir().folder(format!("pods/{namespace}/{name}"));
         let volumes = Volumes::new(plane, &namespace, folder.join("volumes"));
-        Self { process: None, plane, object, container, binary: binary.to_owned(), folder, volumes }
+        Self {
+            process: None,
+            plane,
+            object,
+            container,
+            binary: binary.to_owned(),
+            folder,
+            volumes,
+            api_server: None,
+            host: LOOPBACK.to_owned(),
+        }
+    }
+
+    /// Has the Pod reach the API server through somebody at this address, from its next start.
+    pub fn reach_api_server_by(&mut self, url: &str) {
+        self.api_server = Some(url.to_owned());
+    }
+
+    /// Gives the Pod an address of its own, from its next start: two Pods of one Deployment listen on one port. It is
+    /// another one of the loopback network, in place of 127.0.0.1 in `--listen` and in the probes.
+    pub fn listen_on(&mut self, host: &str) {
+        host.clone_into(&mut self.host);
     }
 
     /// Starts the container, once all that it needs is there.
@@ -70,6 +97,8 @@ impl<'p> Pod<'p> {
         }
         let args = command.chain(self.container.args.iter().flatten().cloned());
         let args = args.map(|arg| rewrite(&expand(&arg, &env), &mounts));
+        let here = |port: &str| format!("--listen={}:{port}", self.host);
+        let args = args.map(|arg| arg.strip_prefix(LISTEN).map(here).unwrap_or(arg));
         let mut program = Program::new(&self.binary, self.folder.join("log"))
             .args(args.collect::<Vec<_>>())
             .folder(self.plane.run_dir().folder("empty"))
@@ -86,7 +115,8 @@ impl<'p> Pod<'p> {
                 let kubeconfig = self.folder.join("kubeconfig");
                 let token = mount.folder.join("token");
                 let namespace = field(&self.object, "metadata.namespace");
-                self.plane.write_kubeconfig(&kubeconfig, &namespace, &Credential::TokenFile(&token));
+                let url = self.api_server.as_deref().unwrap_or(self.plane.url());
+                self.plane.write_kubeconfig_at(&kubeconfig, url, &namespace, &Credential::TokenFile(&token));
                 program = program.env("KUBECONFIG", kubeconfig);
             }
         }
@@ -213,7 +243,7 @@ impl<'p> Pod<'p> {
             IntOrString::String(name) => self.port(name),
         };
         let path = get.path.as_deref().unwrap_or_default().trim_start_matches('/');
-        format!("http://127.0.0.1:{port}/{path}")
+        format!("http://{}:{port}/{path}", self.host)
     }
 
     /// Writes the status that a kubelet writes, so that rollouts go on and a Deployment becomes available.

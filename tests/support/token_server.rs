@@ -29,8 +29,10 @@ impl Reply {
     pub fn http(status: u16, headers: &str, body: &str) -> Self {
         let length = body.len();
         Self::Bytes(
-            format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}")
-                .into_bytes(),
+            format!(
+                "HTTP/1.1 {status} X\r\n{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            )
+            .into_bytes(),
         )
     }
 

@@ -156,6 +156,13 @@ capabilities: {drop: [ALL]}
   verbs: [get, list, watch, create, patch, delete]
 {{- end -}}
 
+{{/* What it keeps for itself: a record is written whole, and only over the version that was read. */}}
+{{- define "applink-operator.ownSecretRules" -}}
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, list, watch, create, update, delete]
+{{- end -}}
+
 {{- define "applink-operator.eventRules" -}}
 - apiGroups: [events.k8s.io]
   resources: [events]

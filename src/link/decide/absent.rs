@@ -11,20 +11,18 @@ use jiff::Timestamp;
 
 pub(super) fn decide(seen: &Observed, retain: bool, force: bool, now: Timestamp) -> Plan {
     let mut closing = Vec::new();
-    let mut pending = None;
-    if retain {
-        closing.extend(seen.strays.iter().cloned().map(Effect::ReleaseSecret));
-    } else {
-        unregister(seen, force, &mut closing, &mut pending);
-    }
-    if seen.grant.is_some() {
+    let mut pending = unread(seen, force);
+    // Where nothing could be looked at, nothing is known to be done.
+    if pending.is_none() {
         if retain {
-            closing.push(Effect::DropGrant);
+            closing.extend(seen.strays.iter().cloned().map(Effect::ReleaseSecret));
         } else {
-            let expired = seen.grant.as_ref().is_some_and(|(g, _)| {
-                g.refresh_token.is_none() && g.access.as_ref().is_none_or(|a| a.expires_at <= now)
-            });
-            if expired {
+            unregister(seen, None, force, &mut closing, &mut pending);
+        }
+        if let Some((grant, _)) = &seen.grant {
+            let ended =
+                grant.refresh_token.is_none() && grant.access.as_ref().is_none_or(|a| a.expires_at <= now);
+            if retain || ended {
                 closing.push(Effect::DropGrant);
             } else {
                 revoke(seen, force, &mut closing);
@@ -47,9 +45,20 @@ pub(super) fn decide(seen: &Observed, retain: bool, force: bool, now: Timestamp)
     Plan { opening: vec![], incoming: None, outgoing: None, closing, pending }
 }
 
+/// What kept us from looking. Without keys, or without an answer of the API server, a link whose
+/// client is still there looks like one that has none. Keys that a person must bring back are what
+/// a forced deletion does without.
+fn unread(seen: &Observed, force: bool) -> Option<Problem> {
+    let problem = seen.keys.as_ref().err().filter(|_| seen.finalizer)?;
+    (!force || problem.mend != Mend::Edit).then(|| problem.clone())
+}
+
 /// Unregisters the clients of all places that aren't wanted; gives back the claims that must stay.
+/// `here` is the identity of the provider that is wanted: another provider object for the same
+/// service has the same client, which stays.
 pub(super) fn unregister(
     seen: &Observed,
+    here: Option<&str>,
     force: bool,
     effects: &mut Vec<Effect>,
     pending: &mut Option<Problem>,
@@ -66,6 +75,7 @@ pub(super) fn unregister(
             }
         };
         match &place.client {
+            Ok((identity, _)) if here == Some(identity) => {}
             Ok((identity, Some(client))) => {
                 let Some(id) = derive::client_id(keys, identity, &seen.namespace, &seen.name) else {
                     continue;

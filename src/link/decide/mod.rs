@@ -5,10 +5,15 @@
 
 mod absent;
 mod incoming;
+#[cfg(test)]
+mod incoming_tests;
+#[cfg(test)]
+mod model;
 mod outgoing;
 #[cfg(test)]
 mod outgoing_tests;
 
+use super::claim::Claim;
 use super::content::{Data, SecretGoal};
 use super::facts::{Observed, OwnSecret, SecretFact};
 use super::plan::{Effect, Over, Part, Plan};
@@ -85,17 +90,21 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
             Plan { opening: vec![], incoming: in_part, outgoing: out_part, closing: vec![], pending: None };
         return Decision { plan, incoming: view, token };
     }
-    let wanted = seen.incoming.as_ref().and_then(|i| i.place.as_ref().ok()).map(|p| p.claim.clone());
-    let (closing, pending) = leave(link, seen, in_part.as_ref(), out_part.as_ref());
-    let mut plan = Plan { opening: vec![], incoming: in_part, outgoing: out_part, closing, pending };
     let mut claims = seen.claims.clone();
-    // A claim stands before the first call that could leave something behind.
-    if let Some(claim) = wanted.filter(|c| !claims.contains(c))
-        && plan.incoming.as_ref().is_some_and(|p| !p.effects.is_empty())
+    // A claim stands before the first call that could leave something behind, and as long as there
+    // is a client: when somebody takes it off, or the finalizer, it is put back.
+    let wanted =
+        seen.incoming.as_ref().and_then(|i| i.place.as_ref().ok().map(|p| (&p.claim, i.client.is_some())));
+    if let Some((claim, there)) = wanted
+        && !claims.contains(claim)
+        && (in_part.as_ref().is_some_and(|p| !p.effects.is_empty()) || (there && view.is_some()))
     {
-        claims.push(claim);
+        claims.push(claim.clone());
     }
-    if plan.effects().next().is_some() && (!seen.finalizer || claims != seen.claims) {
+    let (closing, pending) = leave(link, seen, &claims, in_part.as_ref(), out_part.as_ref());
+    let mut plan = Plan { opening: vec![], incoming: in_part, outgoing: out_part, closing, pending };
+    let held = plan.effects().next().is_some() || !claims.is_empty() || seen.grant.is_some();
+    if claims != seen.claims || (held && !seen.finalizer) {
         plan.opening.push(Effect::Claim(claims));
     }
     Decision { plan, incoming: view, token }
@@ -106,6 +115,7 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
 fn leave(
     link: &ValidatedLink,
     seen: &Observed,
+    claims: &[Claim],
     incoming: Option<&Part>,
     outgoing: Option<&Part>,
 ) -> (Vec<Effect>, Option<Problem>) {
@@ -113,18 +123,13 @@ fn leave(
     let mut effects = Vec::new();
     let mut pending = None;
     if ok(incoming) && !seen.elsewhere.is_empty() {
-        let mut left = absent::unregister(seen, false, &mut effects, &mut pending);
-        let keep: Vec<_> = seen
-            .claims
-            .iter()
-            .chain(seen.incoming.iter().filter_map(|i| i.place.as_ref().ok()).map(|p| &p.claim))
-            .filter(|c| !seen.elsewhere.iter().any(|e| e.claim == **c))
-            .cloned()
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect();
-        left.splice(0..0, keep);
-        effects.push(Effect::Unclaim(left));
+        let here = seen.incoming.as_ref().and_then(|i| i.place.as_ref().ok()).map(|p| p.identity.as_str());
+        let mut left = absent::unregister(seen, here, false, &mut effects, &mut pending);
+        // The wanted place comes last: it is the one that a link without a providerRef stays at.
+        left.extend(claims.iter().filter(|c| !seen.elsewhere.iter().any(|e| e.claim == **c)).cloned());
+        if left != claims {
+            effects.push(Effect::Unclaim(left));
+        }
     }
     if link.outgoing.is_none() && seen.grant.is_some() {
         absent::revoke(seen, false, &mut effects);

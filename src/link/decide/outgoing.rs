@@ -6,7 +6,7 @@ use crate::domain::keyring::digest_hex;
 use crate::domain::{ExposeSecret as _, KeyRing};
 use crate::link::content::{self, Data, SecretGoal, Slot, Values};
 use crate::link::facts::{Observed, OutgoingFacts, OwnSecret, Refused, SecretFact};
-use crate::link::grant::{Access, Binding, Grant, Kept, LinkRef};
+use crate::link::grant::{Access, Binding, Grant, Intent, Kept, LinkRef};
 use crate::link::plan::{Publication, TokenPlan};
 use crate::link::problem::Problem;
 use crate::link::validate::{GrantGoal, OutgoingGoal, ServerGoal};
@@ -94,12 +94,18 @@ pub(super) fn decide(
         Err(problem) => return blocked(problem.clone()),
     };
     let mut grant = grant;
-    match bind(goal, seen, &mut grant, version.is_none(), endpoints, client) {
-        Ok(false) => {}
-        Ok(true) => part.effects.push(Effect::SaveGrant(Box::new(grant.clone()), version)),
+    let save = match bind(goal, seen, &mut grant, version.is_none(), endpoints, client) {
+        Ok(save) => save,
         Err(problem) => return blocked(problem),
-    }
-    if grant.announces() && grant.intent.as_ref().is_none_or(|i| i.holder != facts.holder) {
+    };
+    let announce = grant.announces() && grant.intent.as_ref().is_none_or(|i| i.holder != facts.holder);
+    if save {
+        // One write says both: what the grant is bound to, and that a refresh is underway.
+        if announce {
+            grant.intent = Some(Intent { holder: facts.holder.clone(), at: now });
+        }
+        part.effects.push(Effect::SaveGrant(Box::new(grant.clone()), version));
+    } else if announce {
         part.effects.push(Effect::BeginRefresh(facts.holder.clone()));
     }
     part.effects.push(Effect::RequestToken(Box::new(TokenPlan {

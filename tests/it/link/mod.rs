@@ -1,10 +1,19 @@
 //! Links, end to end: a real API server, the chart's operator and provider.
 
+mod bench;
+mod crash;
+mod deletion;
+mod fixtures;
 mod incoming;
+mod incoming_life;
+mod input;
+mod leader;
 mod outbound;
 mod outgoing;
+mod rbac;
 mod refresh_rule;
 mod rotation;
+mod writes;
 
 /// The binary under test.
 pub fn binary() -> &'static std::path::Path {

@@ -24,12 +24,16 @@ async fn inputs(stage: &Stage<'_>, name: &str, seed: &str) {
 
 fn endpoint(name: &str, url: &str) -> Value {
     let custom = json!({"issuer": null, "tokenEndpoint": url});
-    with(machine(name, "https://x"), json!({"spec": {"outgoing": {"oauth2": {"server": {"custom": custom}}}}}))
+    with(
+        machine(name, "https://x"),
+        json!({"spec": {"outgoing": {"oauth2": {"server": {"custom": custom}}}}}),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_public_is_not_called() {
-    let stage = Stage::set(ControlPlane::shared().await, binary(), 1, json!({"outbound": {"allow": []}})).await;
+    let stage =
+        Stage::set(ControlPlane::shared().await, binary(), 1, json!({"outbound": {"allow": []}})).await;
     let team = stage.team();
     let server = TokenServer::start().await;
     let port = server.port();
@@ -49,9 +53,11 @@ async fn what_is_not_public_is_not_called() {
     ];
     let plain = [format!("http://127.0.0.1:{port}/t"), "http://login.example.com/t".to_owned()];
     let odd_port = ["https://93.184.215.14:22/t".to_owned()];
-    let all: Vec<_> = [&private[..], &plain[..], &odd_port[..]].into_iter().enumerate().flat_map(|(group, urls)| {
-        urls.iter().map(move |url| (group, url))
-    }).collect();
+    let all: Vec<_> = [&private[..], &plain[..], &odd_port[..]]
+        .into_iter()
+        .enumerate()
+        .flat_map(|(group, urls)| urls.iter().map(move |url| (group, url)))
+        .collect();
     let mut links = Vec::new();
     for (i, (group, url)) in all.iter().enumerate() {
         links.push((*group, format!("e{i}"), endpoint(&format!("e{i}"), url)));
@@ -67,7 +73,8 @@ async fn what_is_not_public_is_not_called() {
         let found = stage.condition(team, name, "Ready", "False", "AddressRefused").await;
         let status = serde_json::to_value(&found.status).expect("json");
         assert!(condition(&status, "Stalled").is_some(), "{link}: {status}");
-        let message = condition(&status, "Ready").expect("Ready")["message"].as_str().expect("text").to_owned();
+        let message =
+            condition(&status, "Ready").expect("Ready")["message"].as_str().expect("text").to_owned();
         // An issuer's says which field it is about; what is said of the address is the same.
         let (_, words) = message.rsplit_once("failed: ").unwrap_or(("", &message));
         messages[*group].insert(words.to_owned());
@@ -77,14 +84,19 @@ async fn what_is_not_public_is_not_called() {
 
     // A tenant's provider likewise; the platform team's is trusted, or this stage wouldn't stand.
     stage.put_secret(team, "admin", &[("token", "x")]).await;
-    let provider = |name: &str, url: &str| json!({
-        "apiVersion": "applink-operator.io/v1alpha1", "kind": "LinkProvider", "metadata": {"name": name},
-        "spec": {"bundled": {"url": url, "admin": {"url": url, "tokenSecretRef": {"name": "admin", "key": "token"}}}},
-    });
-    for (name, url) in [("p1", format!("http://127.0.0.1:{port}")), ("p2", format!("https://127.0.0.1:{port}"))] {
+    let provider = |name: &str, url: &str| {
+        json!({
+            "apiVersion": "applink-operator.io/v1alpha1", "kind": "LinkProvider", "metadata": {"name": name},
+            "spec": {"bundled": {"url": url, "admin": {"url": url, "tokenSecretRef": {"name": "admin", "key": "token"}}}},
+        })
+    };
+    for (name, url) in
+        [("p1", format!("http://127.0.0.1:{port}")), ("p2", format!("https://127.0.0.1:{port}"))]
+    {
         stage.apply_object(team, &provider(name, &url)).await;
         eventually(SOON, format!("{name} refused"), async || {
-            let out = stage.plane.kubectl(&["get", "linkprovider", name, "-n", team, "-o", "json"]).await.ok();
+            let out =
+                stage.plane.kubectl(&["get", "linkprovider", name, "-n", team, "-o", "json"]).await.ok();
             let found: Value = serde_json::from_str(&out).map_err(|e| e.to_string())?;
             let is = condition(&found["status"], "Ready").is_some_and(|c| c["reason"] == "AddressRefused");
             if is { Ok(()) } else { Err(out) }
@@ -111,7 +123,10 @@ async fn what_discovery_names_is_not_called_either() {
     let impostor = json!({"issuer": server.url("/somebody"), "token_endpoint": server.url("/token")});
     server.always("/.well-known/oauth-authorization-server/impostor", Reply::json(200, &impostor));
     document(&server, "/file", "file:///etc/passwd");
-    server.always("/.well-known/oauth-authorization-server/moved", Reply::http(302, &format!("Location: {}\r\n", other.url("/")), ""));
+    server.always(
+        "/.well-known/oauth-authorization-server/moved",
+        Reply::http(302, &format!("Location: {}\r\n", other.url("/")), ""),
+    );
     let reasons = [
         ("private", "AddressRefused"),
         ("metadata", "AddressRefused"),
@@ -136,7 +151,10 @@ async fn a_token_endpoint_that_moves_needs_consent() {
     server.always("/old/token", Reply::json(200, &token));
     server.always("/new/token", Reply::json(200, &json!({"access_token": "n", "expires_in": 3600})));
     document(&server, "/as", &server.url("/old/token"));
-    for (name, link) in [("machine", machine("machine", &server.url("/as"))), ("person", person("person", &server.url("/as")))] {
+    for (name, link) in [
+        ("machine", machine("machine", &server.url("/as"))),
+        ("person", person("person", &server.url("/as"))),
+    ] {
         inputs(&stage, name, "first-seed").await;
         stage.apply_object(stage.team(), &link).await;
         stage.ready(stage.team(), name).await;
@@ -154,7 +172,11 @@ async fn a_token_endpoint_that_moves_needs_consent() {
     // Consent to another address is none.
     let accept = async |url: &str| {
         let note = json!({"metadata": {"annotations": {"applink-operator.io/accept-token-endpoint": url}}});
-        stage.links(team).patch("machine", &PatchParams::default(), &Patch::Merge(note)).await.expect("patch");
+        stage
+            .links(team)
+            .patch("machine", &PatchParams::default(), &Patch::Merge(note))
+            .await
+            .expect("patch");
     };
     accept(&server.url("/wrong/token")).await;
     always(Duration::from_secs(1), "nothing is sent there", quiet).await;
@@ -165,7 +187,8 @@ async fn a_token_endpoint_that_moves_needs_consent() {
     // A refresh token is given to whom it came from and to nobody else; a new seed is consent.
     stage.put_secret(team, "person-seed", &[("token", "second-seed")]).await;
     stage.ready(team, "person").await;
-    let sent: Vec<_> = server.asked("/new/token").iter().map(|a| a.field("refresh_token").to_owned()).collect();
+    let sent: Vec<_> =
+        server.asked("/new/token").iter().map(|a| a.field("refresh_token").to_owned()).collect();
     assert!(sent.iter().all(|t| t != "first-seed") && sent.contains(&"second-seed".to_owned()), "{sent:?}");
 
     // By the spec: other endpoints are consent for client credentials, none for a refresh token.

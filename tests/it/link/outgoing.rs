@@ -24,7 +24,8 @@ pub async fn put_client(stage: &Stage<'_>, id: &str, secret: &str) {
         "name": id, "grantTypes": ["client_credentials", "refresh_token"], "scopes": ["REPO_READ", "PUBLIC_REPOS"],
         "tokenEndpointAuthMethod": "client_secret_basic", "secret": secret, "secretKind": "chosen",
     });
-    let (status, reply) = stage.admin(reqwest::Method::PUT, &format!("/admin/clients/{id}"), Some(body)).await;
+    let (status, reply) =
+        stage.admin(reqwest::Method::PUT, &format!("/admin/clients/{id}"), Some(body)).await;
     assert!(status == 200 || status == 201, "{reply}");
 }
 
@@ -128,14 +129,16 @@ pub async fn is_active(stage: &Stage<'_>, id: &str, token: &str) -> bool {
 
 /// The grant's record in the operator's namespace, if there is one.
 pub async fn record(stage: &Stage<'_>, uid: &str) -> Option<Value> {
-    let secret = stage.secrets(&stage.system).get_opt(&format!("applink-grant-{uid}")).await.expect("asked")?;
+    let secret =
+        stage.secrets(&stage.system).get_opt(&format!("applink-grant-{uid}")).await.expect("asked")?;
     Some(serde_json::from_str(&text(&secret)["record.json"]).expect("JSON"))
 }
 
 /// How many access tokens the provider has issued.
 pub async fn issued(stage: &Stage<'_>) -> u64 {
     let url = format!("{}/metrics", stage.admin_url);
-    let text = crate::support::stage::http().get(url).send().await.expect("metrics").text().await.expect("text");
+    let text =
+        crate::support::stage::http().get(url).send().await.expect("metrics").text().await.expect("text");
     let lines = text.lines().filter(|l| l.starts_with("applink_provider_tokens_issued_total"));
     lines.filter_map(|l| l.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }

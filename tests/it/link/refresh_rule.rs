@@ -54,7 +54,13 @@ impl<'a> Link<'a> {
     }
 
     /// Makes a link whose token requests get `reply` until the double is healed.
-    pub async fn make(stage: &'a Stage<'a>, server: &'a TokenServer, name: &str, refresh: bool, reply: Reply) -> Self {
+    pub async fn make(
+        stage: &'a Stage<'a>,
+        server: &'a TokenServer,
+        name: &str,
+        refresh: bool,
+        reply: Reply,
+    ) -> Self {
         let link = Self::of(stage, server, name);
         let healed = link.healed.clone();
         server.on(&link.path(), move |_, _| {
@@ -88,7 +94,8 @@ impl<'a> Link<'a> {
 
     /// Something near the link changes that has nothing to do with its requests.
     pub async fn touch(&self) {
-        let note = json!({"metadata": {"annotations": {"note": crate::support::stage::unique().to_string()}}});
+        let note =
+            json!({"metadata": {"annotations": {"note": crate::support::stage::unique().to_string()}}});
         self.edit_secret(&format!("{}-client", self.name), note).await;
     }
 
@@ -99,7 +106,8 @@ impl<'a> Link<'a> {
 
     /// The grant as it is kept.
     pub async fn kept(&self) -> Value {
-        let uid = self.stage.links(self.stage.team()).get(&self.name).await.expect("the link").uid().expect("uid");
+        let uid =
+            self.stage.links(self.stage.team()).get(&self.name).await.expect("the link").uid().expect("uid");
         record(self.stage, &uid).await.expect("a record")
     }
 }
@@ -113,7 +121,9 @@ pub async fn shows_no_canary(stage: &Stage<'_>) {
     let metrics = crate::support::stage::http().get(format!("http://127.0.0.1:{port}/metrics")).send().await;
     let metrics = metrics.expect("metrics").text().await.expect("text");
     assert!(metrics.contains("applink"), "{metrics}");
-    for (what, text) in [("links", links), ("events", events), ("metrics", metrics), ("logs", stage.operator.logs())] {
+    for (what, text) in
+        [("links", links), ("events", events), ("metrics", metrics), ("logs", stage.operator.logs())]
+    {
         let line = text.lines().find(|l| l.contains(CANARY));
         assert!(line.is_none(), "{what}: {line:?}");
     }

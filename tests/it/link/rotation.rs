@@ -8,8 +8,8 @@ use serde_json::json;
 
 use super::binary;
 use super::outgoing::{
-    CLIENT_SECRET, access, another, client, credentials, introspect, is_active, issued, person, ready_person, record,
-    seed, with,
+    CLIENT_SECRET, access, another, client, credentials, introspect, is_active, issued, person, ready_person,
+    record, seed, with,
 };
 use crate::support::plane::ControlPlane;
 use crate::support::stage::{SOON, Stage, http};

@@ -66,7 +66,8 @@ async fn the_secret_is_as_the_user_wants_it() {
     stage.ready(team, "a").await;
     assert!(is_active(&stage, &id, &stage.data(team, "moved").await["TOKEN"]).await);
     // No outgoing part any more: its Secret goes.
-    let change = json!({"spec": {"outgoing": null, "incoming": {"oauth2": {"grantTypes": ["client_credentials"]}}}});
+    let change =
+        json!({"spec": {"outgoing": null, "incoming": {"oauth2": {"grantTypes": ["client_credentials"]}}}});
     links.patch("a", &PatchParams::default(), &Patch::Merge(change)).await.expect("patch");
     stage.ready(team, "a").await;
     eventually(SOON, "the token's Secret gone", async || {
@@ -83,10 +84,14 @@ async fn what_is_done_to_the_secret_is_undone() {
     let (person, _) = ready_person(&stage, "person", json!({})).await;
     for (name, id) in [("machine", &machine), ("person", &person)] {
         let secret = format!("{name}-token");
-        patch(&stage, &secret, json!({
-            "stringData": {"theirs": "stays"},
-            "metadata": {"labels": {"theirs": "stays"}, "annotations": {"theirs": "stays"}},
-        }))
+        patch(
+            &stage,
+            &secret,
+            json!({
+                "stringData": {"theirs": "stays"},
+                "metadata": {"labels": {"theirs": "stays"}, "annotations": {"theirs": "stays"}},
+            }),
+        )
         .await;
         let right = async |what: &str| {
             eventually(SOON, format!("{name}: {what} is put right"), async || {
@@ -94,7 +99,10 @@ async fn what_is_done_to_the_secret_is_undone() {
                 let found = found.ok_or("no Secret")?;
                 let data = text(&found);
                 let token = data.get("access-token").ok_or("no token")?;
-                let is = found.labels().get("app.kubernetes.io/managed-by").is_some_and(|v| v == "applink-operator")
+                let is = found
+                    .labels()
+                    .get("app.kubernetes.io/managed-by")
+                    .is_some_and(|v| v == "applink-operator")
                     && found.owner_references().len() == 1
                     && data.get("token-type").is_some_and(|t| t == "Bearer")
                     && data.get("type").is_some_and(|t| t == "oauth2")
@@ -106,14 +114,18 @@ async fn what_is_done_to_the_secret_is_undone() {
         let theirs = async || {
             let found = stage.secrets(team).get(&secret).await.expect("the Secret");
             assert_eq!(text(&found).get("theirs").map(String::as_str), Some("stays"), "{name}");
-            assert!(found.labels().contains_key("theirs") && found.annotations().contains_key("theirs"), "{name}");
+            assert!(
+                found.labels().contains_key("theirs") && found.annotations().contains_key("theirs"),
+                "{name}"
+            );
         };
         patch(&stage, &secret, json!({"stringData": {"access-token": "forged"}})).await;
         right("an edited token").await;
         theirs().await;
         patch(&stage, &secret, json!({"stringData": {"token-type": "mac", "type": "x"}})).await;
         right("an edited value").await;
-        patch(&stage, &secret, json!({"data": {"access-token": null, "expires-at": null, "type": null}})).await;
+        patch(&stage, &secret, json!({"data": {"access-token": null, "expires-at": null, "type": null}}))
+            .await;
         right("a removed value").await;
         patch(&stage, &secret, json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null}}})).await;
         right("a removed label").await;

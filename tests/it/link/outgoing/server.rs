@@ -8,8 +8,8 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::{
-    CLIENT_SECRET, access, another, client, credentials, introspect, is_active, issued, machine, person, put_client,
-    ready_machine, ready_person, record, seed, with,
+    CLIENT_SECRET, access, another, client, credentials, introspect, is_active, issued, machine, person,
+    put_client, ready_machine, ready_person, record, seed, with,
 };
 use crate::link::binary;
 use crate::support::plane::ControlPlane;
@@ -23,7 +23,8 @@ async fn patch(stage: &Stage<'_>, name: &str, patch: Value) {
 
 async fn times(stage: &Stage<'_>, name: &str) -> (jiff::Timestamp, jiff::Timestamp) {
     let secret = stage.secrets(stage.team()).get(&format!("{name}-token")).await.expect("the Secret");
-    let time = |key: &str| secret.annotations()[&format!("applink-operator.io/{key}")].parse().expect("a time");
+    let time =
+        |key: &str| secret.annotations()[&format!("applink-operator.io/{key}")].parse().expect("a time");
     (time("issued-at"), time("expires-at"))
 }
 
@@ -52,11 +53,18 @@ async fn tokens_are_kept_fresh() {
         if name == "a" || name == "d" {
             assert_eq!(said["active"], true, "{name}: {said}");
             assert_eq!(said["scope"], "REPO_READ", "{name}");
-            assert_eq!(said["exp"].as_i64().expect("exp") - expires_at.as_second(), 0, "{name}: the end that it says");
+            assert_eq!(
+                said["exp"].as_i64().expect("exp") - expires_at.as_second(),
+                0,
+                "{name}: the end that it says"
+            );
         }
         let link = stage.ready(team, name).await;
         let status = link.status.expect("status").outgoing.expect("outgoing");
-        assert_eq!(status.expires_at, Some(stage.data(team, &format!("{name}-token")).await["expires-at"].clone()));
+        assert_eq!(
+            status.expires_at,
+            Some(stage.data(team, &format!("{name}-token")).await["expires-at"].clone())
+        );
     }
     // The refresh token was rotated and is nowhere but in the record.
     let uid = stage.links(team).get("d").await.expect("d").uid().expect("uid");
@@ -129,7 +137,10 @@ async fn what_a_token_was_asked_with_changes() {
     let before = record(&stage, &uid).await.expect("a record");
     stage.put_secret(team, "late-seed", &[("token", &token), ("note", "touched")]).await;
     let asked = issued(&stage).await;
-    always(Duration::from_secs(2), "the same seed gives no new grant", async || issued(&stage).await == asked).await;
+    always(Duration::from_secs(2), "the same seed gives no new grant", async || {
+        issued(&stage).await == asked
+    })
+    .await;
     assert_eq!(record(&stage, &uid).await.expect("a record"), before);
     let old = access(&stage, "late-token").await;
     stage.put_secret(team, "late-seed", &[("token", &seed(&stage, &late).await)]).await;
@@ -196,7 +207,10 @@ async fn what_is_given_back() {
     stage.gone(team, "hand").await;
     let mut stage = stage;
     stage.operator.start().await;
-    eventually(SOON, "the grant of a link that is gone goes", async || record(&stage, &hand_uid).await.is_none()).await;
+    eventually(SOON, "the grant of a link that is gone goes", async || {
+        record(&stage, &hand_uid).await.is_none()
+    })
+    .await;
     assert!(!is_active(&stage, &hand_id, &token).await);
 
     // The same while the operator runs.
@@ -235,12 +249,18 @@ async fn a_restart_asks_for_nothing_that_is_not_due() {
     let starts = stage.operator.logs().matches("at work").count();
     stage.operator.start().await;
     stage.operator.until_ready(SOON).await;
-    eventually(SOON, "the operator at work", async || stage.operator.logs().matches("at work").count() > starts).await;
+    eventually(SOON, "the operator at work", async || {
+        stage.operator.logs().matches("at work").count() > starts
+    })
+    .await;
     always(Duration::from_secs(3), "nothing is asked for", async || issued(&stage).await == asked).await;
     let (system, team) = (stage.system.clone(), stage.team().to_owned());
     let writes = plane
         .audit_since(mark, |e| {
-            e.is_write() && !e.is_lease() && e.is_by(&system, "applink-operator") && e.object_ref.resource != "events"
+            e.is_write()
+                && !e.is_lease()
+                && e.is_by(&system, "applink-operator")
+                && e.object_ref.resource != "events"
         })
         .await;
     assert!(writes.is_empty(), "{team}: {writes:#?}");

@@ -60,13 +60,20 @@ async fn lifetimes_and_refresh_tokens() {
     let link = Link::make(&stage, &server, "rotated", true, Reply::Reset).await;
     server.on(&link.path(), |nth, _| {
         let mut reply = good(10);
-        merge(&mut reply, json!({"access_token": format!("access-{nth}"), "refresh_token": format!("{CANARY}-{nth}")}));
+        merge(
+            &mut reply,
+            json!({"access_token": format!("access-{nth}"), "refresh_token": format!("{CANARY}-{nth}")}),
+        );
         Reply::json(200, &reply)
     });
     eventually(SOON, "three refreshes", async || link.asked().len() > 3).await;
     let sent: Vec<_> = link.asked().iter().map(|a| a.field("refresh_token").to_owned()).collect();
     let distinct: std::collections::BTreeSet<_> = sent.iter().collect();
-    assert_eq!(distinct.len(), sent.len() - repeats(&sent), "each only once but for a first that was reset: {sent:?}");
+    assert_eq!(
+        distinct.len(),
+        sent.len() - repeats(&sent),
+        "each only once but for a first that was reset: {sent:?}"
+    );
     stage.ready(stage.team(), "rotated").await;
     let events = plane
         .audit_since(mark, |e| {

@@ -52,7 +52,8 @@ fn with(status: u16, headers: &str) -> Reply {
 }
 
 fn table() -> Vec<Row> {
-    let token = |value: Value| Reply::json(200, &json!({"access_token": value, "expires_in": 3600, "note": CANARY}));
+    let token =
+        |value: Value| Reply::json(200, &json!({"access_token": value, "expires_in": 3600, "note": CANARY}));
     let dead = "ReauthorizationRequired";
     vec![
         row("grant-400", error(400, "invalid_grant"), dead, Stop),
@@ -68,7 +69,12 @@ fn table() -> Vec<Row> {
         row("scope", error(400, "invalid_scope"), "InvalidScope", Stop),
         machine("grant-cc", error(400, "invalid_grant"), "RequestRejected", Stop),
         row("echo-code", error(400, &format!("{CANARY}_as_a_code")), "RequestRejected", Stop),
-        row("ok-false", Reply::json(200, &json!({"ok": false, "error": format!("{CANARY}_error")})), "RequestRejected", Stop),
+        row(
+            "ok-false",
+            Reply::json(200, &json!({"ok": false, "error": format!("{CANARY}_error")})),
+            "RequestRejected",
+            Stop,
+        ),
         row("gone-404", with(404, ""), "RequestRejected", Stop),
         row("redirect", with(302, "Location: /elsewhere\r\n"), "Redirected", Stop),
         row("limit", with(429, "Retry-After: 3600\r\n"), "RateLimited", Hold),
@@ -89,7 +95,12 @@ fn table() -> Vec<Row> {
         row("not-http", Reply::Bytes(b"SSH-2.0-OpenSSH_9.2\r\n".to_vec()), "NoAnswer", Again),
         row("not-json", Reply::http(200, "", &format!("<html>{CANARY}")), "MalformedReply", Again),
         row("empty", Reply::http(200, "", ""), "MalformedReply", Again),
-        row("no-token", Reply::json(200, &json!({"token_type": "Bearer", "refresh_token": CANARY})), "MalformedReply", Again),
+        row(
+            "no-token",
+            Reply::json(200, &json!({"token_type": "Bearer", "refresh_token": CANARY})),
+            "MalformedReply",
+            Again,
+        ),
         row("null-token", token(Value::Null), "MalformedReply", Again),
         row("newline", token(json!(format!("{CANARY}\nEVIL=1"))), "MalformedReply", Again),
         row("long-token", token(json!("x".repeat(70_000))), "MalformedReply", Again),
@@ -102,21 +113,36 @@ async fn the_refresh_rule() {
     let stage = Stage::set(ControlPlane::shared().await, binary(), 1, json!({})).await;
     let server = TokenServer::start().await;
     let rows = table();
-    let links = join_all(rows.iter().map(|r| Link::make(&stage, &server, r.name, r.refresh, r.reply.clone()))).await;
+    let links =
+        join_all(rows.iter().map(|r| Link::make(&stage, &server, r.name, r.refresh, r.reply.clone()))).await;
     let all = || rows.iter().zip(&links);
     join_all(all().map(async |(row, link)| {
         let seen = stage.condition(stage.team(), row.name, "Ready", "False", row.reason).await;
         let status = serde_json::to_value(&seen.status).expect("json");
-        assert_eq!(condition(&status, "Authorized").expect("Authorized")["reason"], row.reason, "{}", row.name);
+        assert_eq!(
+            condition(&status, "Authorized").expect("Authorized")["reason"],
+            row.reason,
+            "{}",
+            row.name
+        );
         assert_eq!(condition(&status, "TokenFresh").expect("TokenFresh")["status"], "False", "{}", row.name);
-        let (is, isnt) = if row.then == Stop { ("Stalled", "Reconciling") } else { ("Reconciling", "Stalled") };
-        assert_eq!(condition(&status, is).unwrap_or_else(|| panic!("{}: {status}", row.name))["reason"], row.reason);
+        let (is, isnt) =
+            if row.then == Stop { ("Stalled", "Reconciling") } else { ("Reconciling", "Stalled") };
+        assert_eq!(
+            condition(&status, is).unwrap_or_else(|| panic!("{}: {status}", row.name))["reason"],
+            row.reason
+        );
         assert!(condition(&status, isnt).is_none(), "{}: {status}", row.name);
         // Whatever was answered, the token in hand stays.
         if row.refresh {
             let kept = link.kept().await;
             assert_eq!(kept["refreshToken"], json!(link.seed()), "{}", row.name);
-            assert_eq!(kept["dead"].is_string(), row.reason == "ReauthorizationRequired", "{}: {kept}", row.name);
+            assert_eq!(
+                kept["dead"].is_string(),
+                row.reason == "ReauthorizationRequired",
+                "{}: {kept}",
+                row.name
+            );
         }
     }))
     .await;

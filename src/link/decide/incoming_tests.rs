@@ -1,0 +1,292 @@
+//! The incoming part and the end of a link, in the world of [`super::model`].
+
+use super::model::{SECRETS, Want, World, claim};
+use super::*;
+use crate::link::problem::Mend;
+use proptest::prelude::*;
+
+#[test]
+fn a_new_link_is_claimed_registered_proved_and_written_in_this_order() {
+    let (mut world, want) = (World::new(), Want::new());
+    let plan = decide(&want.goal(), &world.observe(&want), Timestamp::UNIX_EPOCH).plan;
+    assert_eq!(plan.names(), ["Claim", "PutClient", "Prove", "WriteSecret"]);
+    assert_eq!(world.settle(&want), None);
+    assert!(world.works(&want));
+    let gone = Want { deleted: Some((false, false)), ..want };
+    let plan = decide(&gone.goal(), &world.observe(&gone), Timestamp::UNIX_EPOCH).plan;
+    assert_eq!(plan.names(), ["Unregister", "Finish"]);
+}
+
+#[test]
+fn a_link_moves_by_registering_there_before_it_leaves_here() {
+    let (mut world, want) = (World::new(), Want::new());
+    world.settle(&want);
+    let moved = Want { provider: "p2".into(), ..want };
+    let plan = decide(&moved.goal(), &world.observe(&moved), Timestamp::UNIX_EPOCH).plan;
+    assert_eq!(plan.names(), ["Claim", "PutClient", "Prove", "WriteSecret", "Unregister", "Unclaim"]);
+    assert_eq!(world.settle(&moved), None);
+    assert_eq!((world.ours(), world.works(&moved)), (vec!["two"], true));
+    assert_eq!(world.claims, [claim("p2")]);
+}
+
+#[test]
+fn another_provider_object_of_the_same_service_keeps_the_client() {
+    let (mut world, want) = (World::new(), Want::new());
+    world.settle(&want);
+    let moved = Want { provider: "p1-again".into(), ..want };
+    let plan = decide(&moved.goal(), &world.observe(&moved), Timestamp::UNIX_EPOCH).plan;
+    assert!(!plan.names().contains(&"Unregister"), "{:?}", plan.names());
+    assert_eq!(world.settle(&moved), None);
+    assert_eq!((world.ours(), world.works(&moved)), (vec!["one"], true));
+    assert_eq!(world.claims, [claim("p1-again")]);
+}
+
+#[test]
+fn a_place_that_was_left_and_does_not_answer_is_remembered_and_written_once() {
+    let (mut world, want) = (World::new(), Want::new());
+    world.settle(&want);
+    world.providers.insert("p1".into(), ("one", false));
+    let moved = Want { provider: "p2".into(), ..want };
+    let problem = world.settle(&moved).expect("something is left to do");
+    assert_eq!((problem.reason, problem.mend), ("ProviderUnreachable", Mend::Wait));
+    // The place to stay at comes last.
+    assert_eq!((world.claims.clone(), world.works(&moved)), (vec![claim("p1"), claim("p2")], true));
+    world.providers.insert("p1".into(), ("one", true));
+    assert_eq!(world.settle(&moved), None);
+    assert_eq!((world.ours(), world.claims.clone()), (vec!["two"], vec![claim("p2")]));
+}
+
+#[test]
+fn a_claim_and_a_finalizer_that_somebody_took_off_come_back() {
+    let (mut world, want) = (World::new(), Want::new());
+    world.settle(&want);
+    (world.finalizer, world.claims) = (false, vec![]);
+    world.settle(&want);
+    assert_eq!((world.finalizer, world.claims.clone()), (true, vec![claim("p1")]));
+    world.finalizer = false;
+    world.settle(&want);
+    assert!(world.finalizer);
+}
+
+#[test]
+fn without_a_master_key_a_deletion_waits() {
+    let (mut world, want) = (World::new(), Want::new());
+    world.settle(&want);
+    world.keys = false;
+    let before = world.clone();
+    for retain in [false, true] {
+        let gone = Want { deleted: Some((retain, false)), ..want.clone() };
+        let problem = world.settle(&gone).expect("it waits");
+        assert_eq!((problem.reason, problem.mend), ("MasterKeyMissing", Mend::Wait));
+        assert!(problem.message.contains("force-delete=true"), "{}", problem.message);
+    }
+    assert_eq!((world.finished, world.ours()), (false, before.ours()));
+    // Forced, it lets go; what is to stay stays.
+    let forced = Want { deleted: Some((true, true)), ..want.clone() };
+    assert_eq!(world.settle(&forced), None);
+    assert!(world.finished && world.secrets.contains_key(want.secret));
+    world = before;
+    world.keys = true;
+    assert_eq!(world.settle(&Want { deleted: Some((false, false)), ..want }), None);
+    assert!(world.ours().is_empty());
+}
+
+#[test]
+fn a_provider_that_is_down_holds_a_deletion_until_it_is_forced() {
+    let (mut world, want) = (World::new(), Want::new());
+    world.settle(&want);
+    world.providers.insert("p1".into(), ("one", false));
+    let gone = Want { deleted: Some((false, false)), ..want.clone() };
+    assert_eq!(world.settle(&gone).map(|p| p.reason), Some("ProviderUnreachable"));
+    assert!(!world.finished);
+    assert_eq!(world.settle(&Want { deleted: Some((false, true)), ..want }), None);
+    assert!(world.finished);
+}
+
+#[test]
+fn a_foreign_client_and_a_foreign_secret_are_left_alone() {
+    let (mut world, want) = (World::new(), Want::new());
+    world.put_foreign("one");
+    let before = world.clients.clone();
+    assert_eq!(world.settle(&want).map(|p| (p.reason, p.mend)), Some(("ClientConflict", Mend::Edit)));
+    let taken = Want { provider: "p2".into(), secret: "taken", ..want.clone() };
+    assert_eq!(world.settle(&taken).map(|p| p.reason), Some("SecretConflict"));
+    // A forged claim takes nothing along either.
+    (world.finalizer, world.claims) = (true, vec![claim("p1"), claim("p2"), claim("nowhere")]);
+    world.settle(&Want { deleted: Some((false, true)), ..want });
+    assert_eq!(world.clients, before);
+    assert!(world.secrets.contains_key("taken"));
+}
+
+#[test]
+fn a_successor_of_the_same_name_gets_another_secret_under_a_higher_serial() {
+    let (mut world, want) = (World::new(), Want::new());
+    world.settle(&want);
+    let old = world.secrets[want.secret].data["client-secret"].clone();
+    // The link went without its finalizer's doing, and its Secret with it.
+    (world.uid, world.finalizer, world.claims, world.serial) = ("link-2".into(), false, vec![], 0);
+    world.secrets.remove(want.secret);
+    assert_eq!(world.settle(&want), None);
+    assert!(world.works(&want));
+    assert_ne!(world.secrets[want.secret].data["client-secret"], old);
+    assert_eq!(world.serials.last(), Some(&("one", "link-2".into(), 2)));
+}
+
+/// What may happen beside the operator.
+#[derive(Debug, Clone)]
+enum Event {
+    Provider(usize),
+    Scope,
+    Public,
+    Secret(usize),
+    Key,
+    Suspend,
+    Down(usize),
+    EditSecret,
+    DeleteSecret,
+    EditClient,
+    DeleteClient,
+    LoseClaims,
+    /// The link went without its finalizer's doing, and another of its name came.
+    Reborn,
+    LoseKeys,
+    ForeignClient,
+    ForeignKey,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        (0..3usize).prop_map(Event::Provider),
+        Just(Event::Scope),
+        Just(Event::Public),
+        (0..3usize).prop_map(Event::Secret),
+        Just(Event::Key),
+        Just(Event::Suspend),
+        (0..3usize).prop_map(Event::Down),
+        Just(Event::EditSecret),
+        Just(Event::DeleteSecret),
+        Just(Event::EditClient),
+        Just(Event::DeleteClient),
+        Just(Event::LoseClaims),
+        Just(Event::Reborn),
+        Just(Event::LoseKeys),
+        Just(Event::ForeignClient),
+        Just(Event::ForeignKey),
+    ]
+}
+
+fn happen(world: &mut World, want: &mut Want, event: &Event) {
+    const PROVIDERS: [&str; 3] = ["p1", "p1-again", "p2"];
+    let own: Option<String> =
+        world.secrets.iter().find(|(_, k)| k.owner.as_ref() == Some(&world.uid)).map(|(n, _)| n.clone());
+    let ours = world
+        .clients
+        .iter()
+        .find(|(_, h)| h.owner.as_ref().is_some_and(|o| o.uid == world.uid && o.installation == "ours"));
+    let client = ours.map(|(k, _)| k.clone());
+    let version = world.next();
+    match event {
+        Event::Provider(i) => want.provider = PROVIDERS[*i].into(),
+        Event::Scope => want.scope = !want.scope,
+        Event::Public => want.public = !want.public,
+        Event::Secret(i) => want.secret = SECRETS[*i],
+        Event::Key => want.renamed_key = !want.renamed_key,
+        Event::Suspend => want.suspend = !want.suspend,
+        // A service is up or down for all its provider objects.
+        Event::Down(i) => {
+            let service = world.providers[PROVIDERS[*i]].0;
+            world.providers.values_mut().filter(|p| p.0 == service).for_each(|p| p.1 = !p.1);
+        }
+        Event::EditSecret => {
+            if let Some(kept) = own.and_then(|n| world.secrets.get_mut(&n)) {
+                kept.data.insert("client-secret".into(), "edited".into());
+                // As managed fields have it: who wrote a key last owns it.
+                kept.own.remove("client-secret");
+                kept.labels.clear();
+            }
+        }
+        Event::DeleteSecret => drop(own.and_then(|n| world.secrets.remove(&n))),
+        Event::EditClient => {
+            if let Some(held) = client.and_then(|k| world.clients.get_mut(&k)) {
+                held.secret = Some("edited".into());
+                held.version = version;
+            }
+        }
+        Event::DeleteClient => drop(client.and_then(|k| world.clients.remove(&k))),
+        Event::LoseClaims => world.claims.clear(),
+        Event::Reborn => {
+            let old = std::mem::replace(&mut world.uid, format!("link-{version}"));
+            world.secrets.retain(|_, k| k.owner.as_ref() != Some(&old));
+            (world.finalizer, world.claims, world.serial) = (false, vec![], 0);
+        }
+        Event::LoseKeys => world.keys = !world.keys,
+        Event::ForeignClient if client.is_none() => world.put_foreign("two"),
+        Event::ForeignClient => {}
+        Event::ForeignKey => {
+            if let Some(kept) = own.and_then(|n| world.secrets.get_mut(&n)) {
+                kept.data.insert("foreign".into(), "theirs".into());
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever happens, and wherever passes are broken off: at the end there is one client, its
+    /// credentials are in the Secret, and a next pass has nothing to do; and after a deletion
+    /// nothing of ours is left.
+    #[test]
+    fn every_plan_reaches_a_fixpoint(
+        story in prop::collection::vec((event(), 0..6usize), 0..12),
+        retain in any::<bool>(),
+    ) {
+        let (mut world, mut want) = (World::new(), Want::new());
+        for (event, effects) in &story {
+            happen(&mut world, &mut want, event);
+            world.pass(&want, *effects);
+        }
+        // A serial falls only with all that knew it.
+        if !story.iter().any(|(e, _)| matches!(e, Event::DeleteClient)) {
+            for (i, a) in world.serials.iter().enumerate() {
+                let fell = world.serials[i..].iter().any(|b| (b.0, &b.1) == (a.0, &a.1) && b.2 < a.2);
+                prop_assert!(!fell, "{:?}", world.serials);
+            }
+        }
+        // All that stands in the way passes.
+        world.providers.values_mut().for_each(|p| p.1 = true);
+        world.keys = true;
+        want.suspend = false;
+        if want.secret == "taken" {
+            want.secret = SECRETS[0];
+        }
+        world.clients.retain(|_, h| h.owner.as_ref().is_none_or(|o| o.installation == "ours"));
+        let lost = story.iter().any(|(e, _)| matches!(e, Event::LoseClaims | Event::Reborn));
+        prop_assert_eq!(world.settle(&want), None);
+        prop_assert!(world.works(&want));
+        if !lost {
+            prop_assert_eq!(world.ours().len(), 1);
+        }
+        let (effects, _) = world.pass(&want, usize::MAX);
+        prop_assert_eq!(effects, 0);
+
+        want.deleted = Some((retain, false));
+        for most in [1, 0, 2] {
+            if !world.finished {
+                world.pass(&want, most);
+            }
+        }
+        if !world.finished {
+            prop_assert_eq!(world.settle(&want), None);
+        }
+        prop_assert!(world.finished);
+        prop_assert!(world.secrets.contains_key("taken"));
+        if !retain && !lost {
+            prop_assert!(world.ours().is_empty());
+        }
+        if retain {
+            let held = world.secrets.values().find(|k| k.data.contains_key("client-secret") || want.public);
+            prop_assert!(held.is_some());
+        }
+    }
+}

@@ -1,0 +1,516 @@
+//! For tests: a world in memory for the incoming part and the end of a link. What a plan says is
+//! done there, wholly or up to some effect, until there is nothing left to do.
+
+use super::*;
+use crate::api::link::{DeletionPolicy, ProviderKind};
+use crate::domain::{
+    AuthMethod, ClientId, ClientMetadata, ExposeSecret as _, GrantType, InstallationId, KeyRing, MasterKey,
+    Owner, OwnerMark, Scope, SecretString,
+};
+use crate::link::content::Slot;
+use crate::link::derive;
+use crate::link::facts::{IncomingFacts, Place, PlaceFacts, SecretId};
+use crate::link::validate::IncomingGoal;
+use crate::provider::{Proof, ProviderInfo, RegisteredClient};
+use std::sync::Arc;
+
+const NAMESPACE: &str = "team-a";
+const LINK: &str = "ci";
+pub(super) const SECRETS: [&str; 3] = ["ci-oauth", "other", "taken"];
+
+pub(super) fn keys(installation: &str) -> KeyRing {
+    KeyRing::new(InstallationId::parse(installation).expect("an ID"), "1", MasterKey::from_bytes([7; 32]))
+}
+
+/// A client as a provider service holds it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Held {
+    pub(super) metadata: ClientMetadata,
+    pub(super) secret: Option<String>,
+    pub(super) owner: Option<Owner>,
+    pub(super) version: u64,
+}
+
+/// A Secret in the link's namespace.
+#[derive(Debug, Clone)]
+pub(super) struct Kept {
+    pub(super) uid: String,
+    /// UID of the link that owns it; `None` is somebody else's.
+    pub(super) owner: Option<String>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) annotations: BTreeMap<String, String>,
+    pub(super) data: BTreeMap<String, String>,
+    /// What we wrote, as managed fields say it.
+    pub(super) own: BTreeSet<String>,
+}
+
+/// Everything outside of the operator.
+#[derive(Debug, Clone)]
+pub(super) struct World {
+    /// Provider objects by UID: the service behind each, and whether it answers.
+    pub(super) providers: BTreeMap<String, (&'static str, bool)>,
+    /// Clients by service and identifier.
+    pub(super) clients: BTreeMap<(&'static str, String), Held>,
+    pub(super) secrets: BTreeMap<String, Kept>,
+    pub(super) uid: String,
+    pub(super) finalizer: bool,
+    pub(super) claims: Vec<Claim>,
+    pub(super) serial: i64,
+    pub(super) counter: u64,
+    /// All that clients were registered with: service, UID of the link, serial; in order.
+    pub(super) serials: Vec<(&'static str, String, i64)>,
+    pub(super) finished: bool,
+    pub(super) keys: bool,
+}
+
+/// What the user wants.
+#[derive(Debug, Clone)]
+pub(super) struct Want {
+    pub(super) provider: String,
+    pub(super) scope: bool,
+    pub(super) public: bool,
+    pub(super) secret: &'static str,
+    pub(super) renamed_key: bool,
+    pub(super) suspend: bool,
+    /// `Some`: deleted, with these.
+    pub(super) deleted: Option<(bool, bool)>,
+}
+
+impl Want {
+    pub(super) fn new() -> Self {
+        Self {
+            provider: "p1".into(),
+            scope: false,
+            public: false,
+            secret: SECRETS[0],
+            renamed_key: false,
+            suspend: false,
+            deleted: None,
+        }
+    }
+
+    pub(super) fn goal(&self) -> Goal {
+        if let Some((retain, force)) = self.deleted {
+            return Goal::Absent { retain, force };
+        }
+        let (grant_types, auth_method) = if self.public {
+            (GrantType::RefreshToken, AuthMethod::None)
+        } else {
+            (GrantType::ClientCredentials, AuthMethod::ClientSecretBasic)
+        };
+        let id_key = if self.renamed_key { "CLIENT_ID" } else { "client-id" };
+        let slots = [
+            (Slot::ClientId, id_key),
+            (Slot::ClientSecret, "client-secret"),
+            (Slot::IssuerUri, "issuer-uri"),
+            (Slot::TokenEndpoint, "token-endpoint"),
+            (Slot::TokenEndpointAuthMethod, "token-endpoint-auth-method"),
+        ];
+        Goal::Present(Box::new(ValidatedLink {
+            provider_ref: None,
+            incoming: Some(IncomingGoal {
+                metadata: ClientMetadata {
+                    name: "CI".into(),
+                    uri: None,
+                    redirect_uris: BTreeSet::new(),
+                    grant_types: [grant_types].into(),
+                    scopes: self
+                        .scope
+                        .then(|| Scope::parse("REPO_READ").expect("a scope"))
+                        .into_iter()
+                        .collect(),
+                    auth_method,
+                },
+                secret: SecretGoal {
+                    name: self.secret.into(),
+                    type_: "Opaque".into(),
+                    labels: BTreeMap::new(),
+                    annotations: BTreeMap::new(),
+                    keys: slots.into_iter().map(|(s, k)| (s, k.to_owned())).collect(),
+                    templates: BTreeMap::new(),
+                },
+            }),
+            outgoing: None,
+            deletion_policy: DeletionPolicy::Delete,
+            suspend: self.suspend,
+        }))
+    }
+}
+
+pub(super) fn claim(uid: &str) -> Claim {
+    Claim { kind: ProviderKind::ClusterLinkProvider, name: format!("name-{uid}"), uid: uid.to_owned() }
+}
+
+impl World {
+    /// p1 and p1-again stand for the same service.
+    pub(super) fn new() -> Self {
+        let foreign = Kept {
+            uid: "foreign".into(),
+            owner: None,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            data: [("mine".to_owned(), "1".to_owned())].into(),
+            own: BTreeSet::new(),
+        };
+        Self {
+            providers: [("p1", "one"), ("p1-again", "one"), ("p2", "two")]
+                .map(|(uid, service)| (uid.to_owned(), (service, true)))
+                .into(),
+            clients: BTreeMap::new(),
+            secrets: [("taken".to_owned(), foreign)].into(),
+            uid: "link-1".into(),
+            finalizer: false,
+            claims: vec![],
+            serial: 0,
+            counter: 0,
+            serials: vec![],
+            finished: false,
+            keys: true,
+        }
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.counter += 1;
+        self.counter
+    }
+
+    pub(super) fn identity(service: &str) -> String {
+        derive::identity("bundled", &format!("https://{service}.example.com"))
+    }
+
+    pub(super) fn id(service: &str) -> ClientId {
+        derive::client_id(&keys("ours"), &Self::identity(service), NAMESPACE, LINK).expect("an identifier")
+    }
+
+    pub(super) fn registered(&self, service: &'static str) -> Option<RegisteredClient> {
+        let held = self.clients.get(&(service, Self::id(service).to_string()))?;
+        Some(RegisteredClient {
+            metadata: Some(held.metadata.clone()),
+            has_secret: held.secret.is_some(),
+            owner: held.owner.clone(),
+            version: Some(held.version.to_string()),
+        })
+    }
+
+    pub(super) fn authenticates(&self, service: &'static str, secret: &SecretString) -> Proof {
+        let held = self.clients.get(&(service, Self::id(service).to_string()));
+        let right = held.is_some_and(|h| h.secret.as_deref() == Some(secret.expose_secret()));
+        if right { Proof::Authenticated } else { Proof::Refused }
+    }
+
+    pub(super) fn look(&self, name: &str) -> SecretFact {
+        let Some(kept) = self.secrets.get(name) else { return SecretFact::Absent };
+        if kept.owner.as_deref() != Some(&self.uid) {
+            return SecretFact::Foreign(Problem::edit("SecretConflict", "not ours"));
+        }
+        let has = |k: &str| kept.labels.contains_key(k);
+        SecretFact::Own(Box::new(OwnSecret {
+            uid: kept.uid.clone(),
+            resource_version: "1".into(),
+            type_: "Opaque".into(),
+            labels: kept.labels.clone(),
+            annotations: kept.annotations.clone(),
+            data: kept.data.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect(),
+            marked: has(names::MANAGED_BY),
+            own_keys: kept.own.clone(),
+            own_labels: BTreeSet::new(),
+            own_annotations: BTreeSet::new(),
+        }))
+    }
+
+    pub(super) fn place(&self, uid: &str) -> Result<(Place, &'static str), Problem> {
+        match self.providers.get(uid) {
+            None => Err(Problem::wait("ProviderNotFound", "not there")),
+            Some((_, false)) => Err(Problem::wait("ProviderUnreachable", "down")),
+            Some((service, true)) => {
+                let issuer = format!("https://{service}.example.com");
+                let place = Place {
+                    claim: claim(uid),
+                    identity: Self::identity(service),
+                    type_: "bundled",
+                    info: ProviderInfo {
+                        instance: "i".into(),
+                        token_endpoint: format!("{issuer}/oauth2/token"),
+                        authorization_endpoint: None,
+                        revocation_endpoint: None,
+                        scopes: [Scope::parse("REPO_READ").expect("a scope")].into_iter().collect(),
+                        issuer,
+                    },
+                    rebind: false,
+                    allow: None,
+                };
+                Ok((place, service))
+            }
+        }
+    }
+
+    pub(super) fn observe(&self, want: &Want) -> Observed {
+        let goal = want.goal();
+        let mut seen = Observed {
+            namespace: NAMESPACE.into(),
+            namespace_uid: "ns".into(),
+            name: LINK.into(),
+            uid: self.uid.clone(),
+            finalizer: self.finalizer,
+            claims: self.claims.clone(),
+            serial: self.serial,
+            accepted_endpoint: None,
+            keys: Ok(Arc::new(keys("ours"))),
+            incoming: None,
+            outgoing: None,
+            elsewhere: vec![],
+            strays: vec![],
+            grant: None,
+        };
+        let owned = self.secrets.iter().filter(|(_, k)| k.owner.as_deref() == Some(&self.uid));
+        let strays: Vec<_> = owned.map(|(n, k)| SecretId { name: n.clone(), uid: k.uid.clone() }).collect();
+        if !self.keys {
+            seen.keys = Err(Problem::edit("MasterKeyMissing", "gone"));
+            return Observed { strays, ..seen };
+        }
+        let mut here = None;
+        if let Goal::Present(link) = &goal {
+            let incoming = link.incoming.as_ref().expect("an incoming part");
+            let mut facts = IncomingFacts {
+                place: Err(Problem::wait("", "")),
+                client: None,
+                proof: None,
+                secret: self.look(want.secret),
+            };
+            match self.place(&want.provider) {
+                Ok((place, service)) => {
+                    facts.client = self.registered(service);
+                    let same = facts
+                        .client
+                        .as_ref()
+                        .is_some_and(|c| c.metadata.as_ref() == Some(&incoming.metadata));
+                    if same && !want.public {
+                        let last =
+                            facts.client.as_ref().and_then(|c| c.owner.as_ref()).map_or(0, |o| o.serial);
+                        let serial = last.max(self.serial).max(1);
+                        let secret = derive::secret(
+                            &keys("ours"),
+                            &place.identity,
+                            &Self::id(service),
+                            &self.uid,
+                            serial,
+                        );
+                        facts.proof = Some(self.authenticates(service, &secret));
+                    }
+                    here = Some(place.claim.clone());
+                    facts.place = Ok(place);
+                }
+                Err(problem) => facts.place = Err(problem),
+            }
+            seen.incoming = Some(facts);
+        }
+        if here.is_some() || matches!(goal, Goal::Absent { .. }) {
+            for at in self.claims.iter().filter(|c| Some(*c) != here.as_ref()) {
+                let client = self.place(&at.uid).map(|(p, service)| (p.identity, self.registered(service)));
+                seen.elsewhere.push(PlaceFacts { claim: at.clone(), client });
+            }
+        }
+        seen.strays = strays;
+        if matches!(goal, Goal::Present(_)) {
+            seen.strays.retain(|s| s.name != want.secret);
+        }
+        seen
+    }
+
+    /// Does one effect; checks what must hold of every one.
+    pub(super) fn apply(&mut self, effect: &Effect) -> Result<(), Problem> {
+        assert!(!self.finished, "{effect:?} after Finish");
+        let service = |w: &Self, at: &Claim| w.place(&at.uid).map(|(_, s)| s);
+        match effect {
+            Effect::Claim(claims) => {
+                self.finalizer = true;
+                self.claims.clone_from(claims);
+            }
+            Effect::Unclaim(claims) => self.claims.clone_from(claims),
+            Effect::PutClient(at, put) => {
+                assert!(self.finalizer && self.claims.contains(at), "registered without a claim");
+                let service = service(self, at)?;
+                let key = (service, put.id.to_string());
+                if let Some(there) = self.clients.get(&key) {
+                    assert_eq!(
+                        put.version.as_deref(),
+                        Some(there.version.to_string().as_str()),
+                        "a stale write"
+                    );
+                    let of_us = there.owner.as_ref().is_some_and(|o| o.installation == "ours");
+                    assert!(of_us, "a client that isn't ours was written");
+                }
+                let version = self.next();
+                self.serials.push((service, put.owner.uid.clone(), put.owner.serial));
+                let secret = put.secret.as_ref().map(|s| s.expose_secret().to_owned());
+                let held =
+                    Held { metadata: put.metadata.clone(), secret, owner: Some(put.owner.clone()), version };
+                self.clients.insert(key, held);
+            }
+            Effect::Prove(at, _, secret, _) => {
+                let service = service(self, at)?;
+                if self.authenticates(service, secret) != Proof::Authenticated {
+                    return Err(Problem::wait("CredentialsRefused", "refused"));
+                }
+            }
+            Effect::WriteSecret(write) => {
+                let uid = format!("secret-{}", self.next());
+                let kept = match &write.over {
+                    None => {
+                        assert!(!self.secrets.contains_key(&write.name), "created over one that is there");
+                        self.secrets.entry(write.name.clone()).or_insert(Kept {
+                            uid,
+                            owner: None,
+                            labels: BTreeMap::new(),
+                            annotations: BTreeMap::new(),
+                            data: BTreeMap::new(),
+                            own: BTreeSet::new(),
+                        })
+                    }
+                    Some(over) => {
+                        let kept = self.secrets.get_mut(&write.name).expect("it is there");
+                        assert_eq!(kept.uid, over.uid);
+                        assert_eq!(kept.owner.as_deref(), Some(self.uid.as_str()), "not ours");
+                        for key in &over.drop_keys {
+                            assert!(kept.own.contains(key), "a foreign key was dropped");
+                            kept.data.remove(key);
+                        }
+                        kept
+                    }
+                };
+                kept.owner = Some(self.uid.clone());
+                kept.labels.extend(write.labels.clone());
+                kept.annotations.extend(write.annotations.clone());
+                kept.own = write.data.iter().map(|(k, _)| k.clone()).collect();
+                kept.data.extend(write.data.iter().map(|(k, v)| (k.clone(), v.to_owned())));
+            }
+            Effect::Unregister(at, id, version) => {
+                let service = service(self, at)?;
+                let key = (service, id.to_string());
+                if let Some(held) = self.clients.get(&key) {
+                    let owner = held.owner.as_ref().expect("only what has an owner is unregistered");
+                    assert_eq!(owner.uid, self.uid, "somebody else's client was unregistered");
+                    if version.as_deref() == Some(held.version.to_string().as_str()) {
+                        self.clients.remove(&key);
+                    }
+                }
+            }
+            Effect::DeleteSecret(id) => {
+                let kept = self.secrets.remove(&id.name).expect("it is there");
+                assert_eq!(
+                    (kept.uid.as_str(), kept.owner.as_deref()),
+                    (id.uid.as_str(), Some(self.uid.as_str()))
+                );
+            }
+            Effect::ReleaseSecret(id) => {
+                let kept = self.secrets.get_mut(&id.name).expect("it is there");
+                assert_eq!(kept.owner.take().as_deref(), Some(self.uid.as_str()));
+            }
+            Effect::Finish => {
+                self.finalizer = false;
+                self.finished = true;
+                // The garbage collector's part.
+                let uid = self.uid.clone();
+                self.secrets.retain(|_, k| k.owner.as_ref() != Some(&uid));
+            }
+            other => panic!("{other:?} isn't an effect of an incoming link"),
+        }
+        Ok(())
+    }
+
+    /// One pass, which ends after `most` effects as if the operator was killed there. Says whether
+    /// there was anything to do, and what stands in the way.
+    pub(super) fn pass(&mut self, want: &Want, most: usize) -> (usize, Option<Problem>) {
+        let seen = self.observe(want);
+        let decision = decide(&want.goal(), &seen, Timestamp::UNIX_EPOCH);
+        let plan = decision.plan;
+        let names = plan.names();
+        if let Some(at) = names.iter().position(|n| *n == "Finish") {
+            assert_eq!(at, names.len() - 1, "Finish comes last: {names:?}");
+        }
+        if matches!(want.goal(), Goal::Present(_)) {
+            assert!(!names.contains(&"Finish") && !names.contains(&"ReleaseSecret"), "{names:?}");
+        }
+        let mut left = most;
+        let mut verdict = plan.incoming.as_ref().map_or(Ok(()), |p| p.verdict.clone());
+        let part = plan.incoming.iter().flat_map(|p| &p.effects);
+        for (closing, effect) in
+            plan.opening.iter().chain(part).map(|e| (false, e)).chain(plan.closing.iter().map(|e| (true, e)))
+        {
+            if closing && verdict.is_err() {
+                break;
+            }
+            if left == 0 {
+                return (names.len(), None);
+            }
+            left -= 1;
+            if let Err(problem) = self.apply(effect) {
+                verdict = Err(problem);
+                if closing {
+                    break;
+                }
+            }
+        }
+        // A pass that came to its end writes the status.
+        if let Some(view) = &decision.incoming {
+            self.serial = self.serial.max(view.serial);
+        }
+        (names.len(), verdict.err().or(plan.pending))
+    }
+
+    /// Passes until one has nothing to do.
+    pub(super) fn settle(&mut self, want: &Want) -> Option<Problem> {
+        for _ in 0..8 {
+            let (effects, problem) = self.pass(want, usize::MAX);
+            if effects == 0 || self.finished {
+                return problem;
+            }
+        }
+        panic!(
+            "no fixpoint: {:?}",
+            decide(&want.goal(), &self.observe(want), Timestamp::UNIX_EPOCH).plan.names()
+        );
+    }
+
+    pub(super) fn ours(&self) -> Vec<&'static str> {
+        let ours = |h: &Held| h.owner.as_ref().is_some_and(|o| o.uid == self.uid);
+        self.clients.iter().filter(|(_, h)| ours(h)).map(|((s, _), _)| *s).collect()
+    }
+
+    /// Whether the Secret's own values open the provider.
+    pub(super) fn works(&self, want: &Want) -> bool {
+        let Some(kept) = self.secrets.get(want.secret) else { return false };
+        let Ok((_, service)) = self.place(&want.provider) else { return false };
+        let id = if want.renamed_key { "CLIENT_ID" } else { "client-id" };
+        let Some(held) = kept.data.get(id).and_then(|id| self.clients.get(&(service, id.clone()))) else {
+            return false;
+        };
+        // A public client has no secret; what somebody else put there is theirs.
+        if want.public {
+            held.secret.is_none()
+        } else {
+            held.secret == kept.data.get("client-secret").cloned()
+        }
+    }
+
+    /// Somebody else's client stands under our identifier.
+    pub(super) fn put_foreign(&mut self, service: &'static str) {
+        let id = Self::id(service);
+        let identity = Self::identity(service);
+        let owner = Owner {
+            installation: "theirs".into(),
+            namespace: NAMESPACE.into(),
+            namespace_uid: "ns".into(),
+            name: LINK.into(),
+            uid: self.uid.clone(),
+            serial: 1,
+            mark: String::new(),
+        }
+        .signed(&keys("theirs"), OwnerMark { provider: &identity, client_id: id.as_str() });
+        let Goal::Present(link) = Want::new().goal() else { return };
+        let metadata = link.incoming.expect("incoming").metadata;
+        let version = self.next();
+        self.clients
+            .insert((service, id.to_string()), Held { metadata, secret: None, owner: Some(owner), version });
+    }
+}

@@ -1,0 +1,261 @@
+//! An HTTP proxy for tests that stands between the operator and what it calls. It keeps a journal of the writes, in one
+//! order over all proxies that share a [`Journal`], and can kill the operator at one of them: before it is sent on, or
+//! when it was done and the answer is on its way.
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode, header};
+use axum::response::Response;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::task::JoinHandle;
+
+/// When the operator dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// The write never reaches anybody.
+    Before,
+    /// The write is done, and nobody hears of it.
+    After,
+}
+
+/// A request that may change something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// The proxy that it came by.
+    pub by: String,
+    pub method: Method,
+    pub path: String,
+}
+
+impl std::fmt::Display for Write {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {} {}", self.by, self.method, self.path)
+    }
+}
+
+#[derive(Debug)]
+struct Trap {
+    victim: u32,
+    /// Writes that are still let through.
+    left: usize,
+    death: Death,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    writes: Vec<Write>,
+    trap: Option<Trap>,
+    /// The operator is dead or dying: nothing of it passes any more.
+    shut: bool,
+}
+
+/// What went through, and the trap. Leases, events and a proof of credentials (a token revoked that can't exist) aren't
+/// writes of a link.
+#[derive(Clone, Debug, Default)]
+pub struct Journal(Arc<Mutex<Inner>>);
+
+enum Verdict {
+    Pass,
+    Drop,
+    /// To be sent on; the answer is dropped, and this process killed.
+    KillAfter(u32),
+}
+
+impl Journal {
+    fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.0.lock().expect("no panic while the journal was written")
+    }
+
+    /// The writes since the last [`Self::open`] or [`Self::arm`].
+    pub fn writes(&self) -> Vec<Write> {
+        self.inner().writes.clone()
+    }
+
+    /// Lets everything pass, and forgets the writes so far.
+    pub fn open(&self) {
+        *self.inner() = Inner::default();
+    }
+
+    /// Kills a process at a write, counted from 1 and from now.
+    pub fn arm(&self, victim: u32, at: usize, death: Death) {
+        let trap = Trap { victim, left: at - 1, death };
+        *self.inner() = Inner { trap: Some(trap), ..Inner::default() };
+    }
+
+    /// Whether the trap has closed.
+    pub fn has_struck(&self) -> bool {
+        self.inner().shut
+    }
+
+    fn judge(&self, write: Option<Write>) -> Verdict {
+        let mut inner = self.inner();
+        if inner.shut {
+            return Verdict::Drop;
+        }
+        let Some(write) = write else { return Verdict::Pass };
+        inner.writes.push(write);
+        match &mut inner.trap {
+            None => Verdict::Pass,
+            Some(trap) if trap.left > 0 => {
+                trap.left -= 1;
+                Verdict::Pass
+            }
+            Some(trap) => {
+                let (victim, death) = (trap.victim, trap.death);
+                inner.shut = true;
+                if death == Death::After {
+                    return Verdict::KillAfter(victim);
+                }
+                end(victim);
+                Verdict::Drop
+            }
+        }
+    }
+}
+
+/// The process is a child of this one and not reaped while it runs, so its number is still its own.
+fn end(pid: u32) {
+    kill(Pid::from_raw(i32::try_from(pid).expect("a PID fits")), Signal::SIGKILL).expect("the operator runs");
+}
+
+fn is_write(method: &Method, path: &str) -> bool {
+    !method.is_safe()
+        && !["/leases", "/events", "/oauth2/revoke", "/oauth2/introspect"].iter().any(|p| path.contains(p))
+}
+
+struct Way {
+    name: String,
+    journal: Journal,
+    upstream: Mutex<String>,
+    client: reqwest::Client,
+}
+
+/// One proxy, at a free port of the loopback address, in plain HTTP.
+pub struct Proxy {
+    way: Arc<Way>,
+    address: SocketAddr,
+    serving: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// Starts one. `ca` is trusted beyond it, where that is HTTPS.
+    ///
+    /// # Panics
+    /// When it can't listen, or the CA isn't one.
+    pub async fn start(name: &str, journal: &Journal, ca: Option<&Path>) -> Self {
+        let listener =
+            tokio::net::TcpListener::bind(("127.0.0.1", super::ports::free())).await.expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let way = Arc::new(Way {
+            name: name.to_owned(),
+            journal: journal.clone(),
+            upstream: Mutex::default(),
+            client: client(ca),
+        });
+        let router = Router::new().fallback(forward).with_state(way.clone());
+        let serving = tokio::spawn(async move {
+            // It is aborted in the end; a request that fails is the operator's to tell.
+            let _ = axum::serve(listener, router).await;
+        });
+        Self { way, address, serving }
+    }
+
+    /// Where it sends what it gets, such as `http://127.0.0.1:8080`.
+    pub fn forward_to(&self, upstream: &str) {
+        upstream.clone_into(&mut self.way.upstream.lock().expect("no panic while it was set"));
+    }
+
+    /// Its own address.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+fn client(ca: Option<&Path>) -> reqwest::Client {
+    let mut roots = rustls::RootCertStore::empty();
+    if let Some(ca) = ca {
+        let pem = std::fs::read(ca).expect("the CA");
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
+            roots.add(certificate.expect("a certificate")).expect("a CA");
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(config)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        // Its peer may be killed and started again between two requests.
+        .pool_max_idle_per_host(0)
+        .build()
+        .expect("a client")
+}
+
+/// What belongs to one connection, and isn't passed on.
+const HOP: [header::HeaderName; 4] =
+    [header::HOST, header::CONNECTION, header::TRANSFER_ENCODING, header::CONTENT_LENGTH];
+
+async fn forward(State(way): State<Arc<Way>>, request: Request) -> Response {
+    let failed =
+        |status: StatusCode| Response::builder().status(status).body(Body::empty()).expect("a response");
+    let (parts, body) = request.into_parts();
+    let Ok(body) = axum::body::to_bytes(body, 16 << 20).await else {
+        return failed(StatusCode::BAD_REQUEST);
+    };
+    let path = parts.uri.path().to_owned();
+    let write = is_write(&parts.method, &path).then(|| Write {
+        by: way.name.clone(),
+        method: parts.method.clone(),
+        path: path.clone(),
+    });
+    let victim = match way.journal.judge(write) {
+        Verdict::Pass => None,
+        Verdict::Drop => return failed(StatusCode::BAD_GATEWAY),
+        Verdict::KillAfter(victim) => Some(victim),
+    };
+    let target = parts.uri.path_and_query().map_or("/", |p| p.as_str());
+    let upstream = way.upstream.lock().expect("no panic while it was set").clone();
+    let mut sent = way.client.request(parts.method, format!("{upstream}{target}")).body(body);
+    for (name, value) in parts.headers.iter().filter(|(name, _)| !HOP.contains(name)) {
+        sent = sent.header(name, value);
+    }
+    let answer = sent.send().await;
+    if let Some(victim) = victim {
+        if let Ok(answer) = answer {
+            // Whoever answers has done it only when the whole answer is there.
+            let _ = answer.bytes().await;
+        }
+        end(victim);
+        return failed(StatusCode::BAD_GATEWAY);
+    }
+    let Ok(answer) = answer else { return failed(StatusCode::BAD_GATEWAY) };
+    let mut response = Response::builder().status(answer.status());
+    for (name, value) in answer.headers().iter().filter(|(name, _)| !HOP.contains(name)) {
+        response = response.header(name, value);
+    }
+    // As it comes: a watch goes on for as long as both ends want it.
+    let stream = futures::stream::unfold(answer, async |mut answer| match answer.chunk().await {
+        Ok(Some(chunk)) => Some((Ok::<Bytes, reqwest::Error>(chunk), answer)),
+        Ok(None) => None,
+        Err(error) => Some((Err(error), answer)),
+    });
+    response.body(Body::from_stream(stream)).expect("a response")
+}
