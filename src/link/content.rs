@@ -174,7 +174,10 @@ mod tests {
             type_: "Opaque".into(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
-            keys: BTreeMap::from([(Slot::AccessToken, "TOKEN".to_owned()), (Slot::Scope, "scope".to_owned())]),
+            keys: BTreeMap::from([
+                (Slot::AccessToken, "TOKEN".to_owned()),
+                (Slot::Scope, "scope".to_owned()),
+            ]),
             templates: BTreeMap::from([(".env".to_owned(), "T={{ accessToken }}\n".to_owned())]),
         }
     }

@@ -42,10 +42,18 @@ fn outcome(incoming: Part, outgoing: Part, pending: Option<Problem>) -> Outcome 
     Outcome { incoming, outgoing, pending, published: None, done: vec![], refused: None }
 }
 
-fn status(link: &ApplicationLink, outcome: &Outcome, token: Option<Token>, at: Timestamp) -> ApplicationLinkStatus {
+fn status(
+    link: &ApplicationLink,
+    outcome: &Outcome,
+    token: Option<Token>,
+    at: Timestamp,
+) -> ApplicationLinkStatus {
     let valid = validate(link).map_err(|e| Problem::edit("InvalidSpec", e.to_string()));
-    let view =
-        IncomingView { client_id: ClientId::parse("id").expect("id"), serial: 1, secret_name: "l-oauth".into() };
+    let view = IncomingView {
+        client_id: ClientId::parse("id").expect("id"),
+        serial: 1,
+        secret_name: "l-oauth".into(),
+    };
     project(&Input {
         link,
         spec: valid.as_ref().map_err(Clone::clone),
@@ -77,15 +85,45 @@ fn ready_is_all_that_it_rests_on() {
     let good = ["Registered=True Registered", "Authorized=True Authorized", "TokenFresh=True TokenFresh"];
     let table: [(Outcome, Option<Token>, &str, Option<&str>); 8] = [
         (outcome(ok(), ok(), None), token(600), "Ready=True Connected", None),
-        (outcome(Some(Err(edit())), ok(), None), token(600), "Ready=False InvalidClient", Some("Stalled=True InvalidClient")),
-        (outcome(ok(), Some(Err(wait())), None), token(600), "Ready=False ServerError", Some("Reconciling=True ServerError")),
+        (
+            outcome(Some(Err(edit())), ok(), None),
+            token(600),
+            "Ready=False InvalidClient",
+            Some("Stalled=True InvalidClient"),
+        ),
+        (
+            outcome(ok(), Some(Err(wait())), None),
+            token(600),
+            "Ready=False ServerError",
+            Some("Reconciling=True ServerError"),
+        ),
         // What a person must mend comes first.
-        (outcome(Some(Err(wait())), Some(Err(edit())), None), token(600), "Ready=False InvalidClient", Some("Stalled=True InvalidClient")),
-        (outcome(ok(), ok(), None), token(-1), "Ready=False TokenExpired", Some("Reconciling=True TokenExpired")),
-        (outcome(ok(), ok(), None), token(0), "Ready=False TokenExpired", Some("Reconciling=True TokenExpired")),
+        (
+            outcome(Some(Err(wait())), Some(Err(edit())), None),
+            token(600),
+            "Ready=False InvalidClient",
+            Some("Stalled=True InvalidClient"),
+        ),
+        (
+            outcome(ok(), ok(), None),
+            token(-1),
+            "Ready=False TokenExpired",
+            Some("Reconciling=True TokenExpired"),
+        ),
+        (
+            outcome(ok(), ok(), None),
+            token(0),
+            "Ready=False TokenExpired",
+            Some("Reconciling=True TokenExpired"),
+        ),
         (outcome(ok(), ok(), None), None, "Ready=False TokenMissing", Some("Reconciling=True TokenMissing")),
         // Something is left to do elsewhere; the link itself is as it should be.
-        (outcome(ok(), ok(), Some(wait())), token(600), "Ready=True Connected", Some("Reconciling=True ServerError")),
+        (
+            outcome(ok(), ok(), Some(wait())),
+            token(600),
+            "Ready=True Connected",
+            Some("Reconciling=True ServerError"),
+        ),
     ];
     for (outcome, token, ready, extra) in table {
         let status = status(&link, &outcome, token, now());
@@ -108,7 +146,10 @@ fn a_suspended_link() {
     let fine = outcome(Some(Ok(())), Some(Ok(())), None);
     assert_eq!(said(&status(&link, &fine, token(600), now()))[0], "Ready=True Suspended");
     let ended = said(&status(&link, &fine, token(-1), now()));
-    assert_eq!((ended[0].as_str(), ended[4].as_str()), ("Ready=False TokenExpired", "Stalled=True TokenExpired"));
+    assert_eq!(
+        (ended[0].as_str(), ended[4].as_str()),
+        ("Ready=False TokenExpired", "Stalled=True TokenExpired")
+    );
 }
 
 #[test]
@@ -146,10 +187,21 @@ fn what_a_pass_could_not_find_out_stays() {
     assert_eq!(status(&link, &fine, token(600), now()).incoming.expect("incoming").serial, 9);
     link.spec.application.name = String::new();
     let problem = Problem::edit("InvalidSpec", "no name");
-    let input = Input { link: &link, spec: Err(problem), incoming: None, provider: None, token: None, outcome: None, now: now() };
+    let input = Input {
+        link: &link,
+        spec: Err(problem),
+        incoming: None,
+        provider: None,
+        token: None,
+        outcome: None,
+        now: now(),
+    };
     let status = project(&input);
     assert_eq!(said(&status), ["Ready=False InvalidSpec", "Stalled=True InvalidSpec"]);
-    assert_eq!((status.incoming, status.outgoing, status.binding), (first.incoming, first.outgoing, first.binding));
+    assert_eq!(
+        (status.incoming, status.outgoing, status.binding),
+        (first.incoming, first.outgoing, first.binding)
+    );
 }
 
 #[test]

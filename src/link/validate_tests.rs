@@ -73,7 +73,10 @@ fn each_fault_names_its_field() {
         (secret(json!({"keys": {"accessToken": "type"}})), "spec.outgoing.secret.keys.accessToken".into()),
         (secret(json!({"keys": {"scope": "access-token"}})), "spec.outgoing.secret.keys.scope".into()),
         (secret(json!({"template": {"scope": "x"}})), "spec.outgoing.secret.template[\"scope\"]".into()),
-        (secret(json!({"template": {"t": "{{ clientSecret }}"}})), "spec.outgoing.secret.template[\"t\"]".into()),
+        (
+            secret(json!({"template": {"t": "{{ clientSecret }}"}})),
+            "spec.outgoing.secret.template[\"t\"]".into(),
+        ),
         (secret(json!({"template": {"t": "{{ accessToken"}})), "spec.outgoing.secret.template[\"t\"]".into()),
     ];
     for (change, field) in cases {

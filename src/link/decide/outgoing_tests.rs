@@ -307,7 +307,8 @@ fn happen(world: &mut World, event: Event) {
         Event::Edited | Event::Relabelled => {
             if let SecretFact::Own(own) = &mut world.facts().secret {
                 if matches!(event, Event::Edited) {
-                    own.data = [("access-token".to_owned(), "forged".to_owned().into())].into_iter().collect();
+                    own.data =
+                        [("access-token".to_owned(), "forged".to_owned().into())].into_iter().collect();
                 } else {
                     own.labels.clear();
                 }
