@@ -163,3 +163,62 @@ pub fn render(goal: &SecretGoal, values: &Values) -> Result<Data, (String, Templ
     }
     Ok(Data(data))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn goal() -> SecretGoal {
+        SecretGoal {
+            name: "s".into(),
+            type_: "Opaque".into(),
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            keys: BTreeMap::from([
+                (Slot::AccessToken, "TOKEN".to_owned()),
+                (Slot::Scope, "scope".to_owned()),
+            ]),
+            templates: BTreeMap::from([(".env".to_owned(), "T={{ accessToken }}\n".to_owned())]),
+        }
+    }
+
+    fn values(token: &str) -> Values {
+        let pairs = [(Slot::Type, "oauth2"), (Slot::Provider, "custom"), (Slot::AccessToken, token)];
+        pairs.into_iter().map(|(s, v)| (s, v.to_owned().into())).collect()
+    }
+
+    #[test]
+    fn a_secret_has_the_binding_keys_the_named_keys_and_the_templates() {
+        let data = render(&goal(), &values("t")).expect("rendered");
+        let all: Vec<_> = data.iter().map(|(k, v)| (k.as_str(), v)).collect();
+        // A value that there isn't has no key, not an empty one.
+        assert_eq!(all, [(".env", "T=t\n"), ("TOKEN", "t"), ("provider", "custom"), ("type", "oauth2")]);
+    }
+
+    #[test]
+    fn a_value_that_would_break_a_template_names_its_key_and_shows_nothing() {
+        let (key, e) = render(&goal(), &values("canary\nEVIL=1")).expect_err("refused");
+        assert_eq!(key, ".env");
+        assert!(!format!("{e} {e:?}").contains("canary"));
+    }
+
+    #[test]
+    fn more_than_ours_is_fine_less_is_not() {
+        let data = |pairs: &[(&str, &str)]| -> Data {
+            pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned().into())).collect()
+        };
+        let ours = data(&[("a", "1")]);
+        assert!(ours.is_in(&data(&[("a", "1"), ("theirs", "2")])));
+        assert!(!ours.is_in(&data(&[("a", "2")])) && !ours.is_in(&Data::default()));
+        assert_eq!(format!("{:?}", data(&[("key", "canary")])), "{\"key\"}");
+    }
+
+    #[test]
+    fn every_value_has_a_key_and_a_name_of_its_own() {
+        for slots in [INCOMING, OUTGOING] {
+            let keys: std::collections::BTreeSet<_> = slots.iter().map(|s| s.default_key()).collect();
+            let names: std::collections::BTreeSet<_> = slots.iter().map(|s| s.variable()).collect();
+            assert_eq!((keys.len(), names.len()), (slots.len(), slots.len()));
+        }
+    }
+}

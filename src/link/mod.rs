@@ -52,3 +52,8 @@ pub mod store;
 pub mod sweep;
 pub mod template;
 pub mod validate;
+
+#[cfg(test)]
+mod status_tests;
+#[cfg(test)]
+mod validate_tests;

@@ -292,4 +292,28 @@ mod tests {
         let e = fill("{{ clientSecret + 1 }}", "s3cr3t-canary").expect_err("fails");
         assert!(!format!("{e} {e:?}").contains("canary"));
     }
+
+    proptest::proptest! {
+        /// No value adds a line to a file, or a word to a line, unless a filter says how.
+        #[test]
+        fn no_value_breaks_out(value in "\\PC{0,40}|[ -~\n\r\t\0]{0,40}") {
+            let bare = fill("A={{ clientSecret }}\nB=x\n", &value);
+            if let Ok(text) = bare {
+                proptest::prop_assert_eq!(text.lines().count(), 2);
+                let line = format!("A={value}\n");
+                proptest::prop_assert!(is_plain(&value));
+                proptest::prop_assert!(text.starts_with(&line));
+            }
+            let json = fill("{{ clientSecret | json }}", &value).expect("any text is JSON");
+            proptest::prop_assert!(!json.contains('\n'));
+            proptest::prop_assert_eq!(serde_json::from_str::<String>(&json).ok(), Some(value.clone()));
+            let b64 = fill("{{ clientSecret | b64encode }}", &value).expect("any text is base64");
+            let decoded = base64::engine::general_purpose::STANDARD.decode(b64).expect("base64");
+            proptest::prop_assert_eq!(decoded, value.clone().into_bytes());
+            if let Ok(word) = fill("{{ clientSecret | sh }}", &value) {
+                proptest::prop_assert_eq!(word.replace("'\\''", "").matches('\'').count(), 2);
+                proptest::prop_assert!(!value.contains('\0'));
+            }
+        }
+    }
 }

@@ -111,7 +111,10 @@ impl BundledProvider {
     }
 
     fn unreachable(&self, e: &SendError) -> ProviderError {
-        ProviderError::Unreachable { url: self.shown(), why: e.to_string() }
+        match e {
+            SendError::Refused(why) => ProviderError::Refused { url: self.shown(), why: *why },
+            e => ProviderError::Unreachable { url: self.shown(), why: e.to_string() },
+        }
     }
 
     /// What an answer other than the ones hoped for means.

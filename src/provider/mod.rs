@@ -7,6 +7,7 @@
 pub mod bundled;
 
 use crate::domain::{AuthMethod, ClientId, ClientMetadata, Owner, ScopeSet, SecretString};
+use crate::http::RefusedReason;
 use futures::future::BoxFuture;
 use std::fmt;
 use std::time::Duration;
@@ -123,6 +124,14 @@ pub enum ProviderError {
         /// What went wrong, from our side of the wire.
         why: String,
     },
+    /// The policy forbids the call; nothing was sent.
+    #[error("{url} isn't called: {why}")]
+    Refused {
+        /// The address, without query.
+        url: String,
+        /// Which rule forbids it.
+        why: RefusedReason,
+    },
     /// 401 or 403: our own credential isn't taken.
     #[error(
         "{url} refuses the operator's credential (HTTP {status}); check the provider's credential Secret"
@@ -172,6 +181,7 @@ impl ProviderError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "ProviderUnreachable",
+            Self::Refused { .. } => "AddressRefused",
             Self::Unauthorized { .. } => "ProviderUnauthorized",
             Self::Rejected { .. } => "ClientRejected",
             Self::ForeignOwner => "ClientConflict",
@@ -181,9 +191,9 @@ impl ProviderError {
         }
     }
 
-    /// Whether only a person can mend it, by an edit of the link.
+    /// Whether only a person can mend it, by an edit of the link or of the provider.
     pub fn is_terminal(&self) -> bool {
-        matches!(self, Self::Rejected { .. } | Self::ForeignOwner)
+        matches!(self, Self::Rejected { .. } | Self::ForeignOwner | Self::Refused { .. })
     }
 
     /// How long the provider asks us to wait.

@@ -10,6 +10,8 @@ mod incoming_tests;
 #[cfg(test)]
 mod model;
 mod outgoing;
+#[cfg(test)]
+mod outgoing_tests;
 
 use super::claim::Claim;
 use super::content::{Data, SecretGoal};

@@ -1,0 +1,471 @@
+//! The outgoing part against a model of the world: whatever happens and wherever a pass stops,
+//! plans come to rest, no plan asks twice, and nothing is sent that must not be.
+
+use super::{Goal, decide, token_secret};
+use crate::api::link::DeletionPolicy;
+use crate::domain::keyring::{InstallationId, MasterKey};
+use crate::domain::{AuthMethod, ClientId, ExposeSecret as _, KeyRing, ScopeSet, TokenReply};
+use crate::link::content::{OUTGOING, SecretGoal};
+use crate::link::facts::{Observed, OutgoingFacts, OwnSecret, Refused, SecretFact};
+use crate::link::grant::{Access, Grant, Intent, Kept};
+use crate::link::plan::{Effect, Part, Publication, TokenPlan};
+use crate::link::problem::Problem;
+use crate::link::validate::{GrantGoal, OutgoingGoal, ServerGoal, ValidatedLink};
+use crate::outgoing::{ClientCredentials, Issuer, RefreshPolicy, ServerEndpoints};
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use url::Url;
+
+const LIFETIME: i64 = 3600;
+
+/// The world of one link: what is observed, and a server that rotates or doesn't.
+struct World {
+    link: ValidatedLink,
+    seen: Observed,
+    now: Timestamp,
+    version: u64,
+    rotates: bool,
+    /// What the server takes: the token in force, and within its grace the one before.
+    valid: String,
+    spent: String,
+    tokens: u64,
+    requests: u64,
+}
+
+/// What a reply leaves in the pass that got it; lost when the pass stops.
+type Carry = Option<(TokenReply, Access)>;
+
+fn goal(refresh: bool) -> OutgoingGoal {
+    OutgoingGoal {
+        server: ServerGoal::Issuer(Issuer::parse("https://as.example").expect("issuer")),
+        grant: if refresh {
+            GrantGoal::RefreshToken { secret: "seed".into(), key: "token".into() }
+        } else {
+            GrantGoal::ClientCredentials
+        },
+        client_secret: "client".into(),
+        id_key: "client-id".into(),
+        secret_key: "client-secret".into(),
+        auth_method: AuthMethod::ClientSecretBasic,
+        scopes: ScopeSet::parse("a").expect("scopes"),
+        refresh: RefreshPolicy::Default,
+        secret: SecretGoal {
+            name: "token".into(),
+            type_: "Opaque".into(),
+            labels: BTreeMap::from([("team".into(), "a".into())]),
+            annotations: BTreeMap::new(),
+            keys: OUTGOING[..4].iter().map(|s| (*s, s.default_key().to_owned())).collect(),
+            templates: BTreeMap::from([(".env".into(), "T={{ accessToken }}\n".into())]),
+        },
+    }
+}
+
+fn endpoints(path: &str) -> ServerEndpoints {
+    let token = Url::parse(&format!("https://as.example/{path}")).expect("url");
+    ServerEndpoints { issuer: Some("https://as.example".into()), ..ServerEndpoints::new(token) }
+}
+
+impl World {
+    fn new(refresh: bool, rotates: bool) -> Self {
+        let installation = InstallationId::parse("i").expect("id");
+        let keys = KeyRing::new(installation, "k", MasterKey::from_bytes([1; 32]));
+        let client = ClientCredentials {
+            id: ClientId::parse("us").expect("id"),
+            secret: Some("client-secret".to_owned().into()),
+            auth_method: AuthMethod::ClientSecretBasic,
+        };
+        Self {
+            link: ValidatedLink {
+                provider_ref: None,
+                incoming: None,
+                outgoing: Some(goal(refresh)),
+                deletion_policy: DeletionPolicy::Delete,
+                suspend: false,
+            },
+            seen: Observed {
+                namespace: "team".into(),
+                namespace_uid: "n".into(),
+                name: "link".into(),
+                uid: "u".into(),
+                finalizer: false,
+                claims: vec![],
+                serial: 0,
+                accepted_endpoint: None,
+                keys: Ok(Arc::new(keys)),
+                incoming: None,
+                outgoing: Some(OutgoingFacts {
+                    endpoints: Ok(endpoints("token")),
+                    client: Ok(client),
+                    seed: refresh.then(|| Ok("seed-0".to_owned().into())),
+                    secret: SecretFact::Absent,
+                    refused: None,
+                    holder: "one".into(),
+                }),
+                elsewhere: vec![],
+                strays: vec![],
+                grant: None,
+            },
+            now: "2026-11-22T00:00:00Z".parse().expect("time"),
+            version: 0,
+            rotates,
+            valid: "seed-0".into(),
+            spent: String::new(),
+            tokens: 0,
+            requests: 0,
+        }
+    }
+
+    fn facts(&mut self) -> &mut OutgoingFacts {
+        self.seen.outgoing.as_mut().expect("an outgoing part")
+    }
+
+    fn goal(&mut self) -> &mut OutgoingGoal {
+        self.link.outgoing.as_mut().expect("an outgoing part")
+    }
+
+    fn decide(&self) -> (Vec<Effect>, Part) {
+        let plan = decide(&Goal::Present(Box::new(self.link.clone())), &self.seen, self.now).plan;
+        let effects: Vec<_> = plan.effects().cloned().collect();
+        let asks = plan.names().iter().filter(|n| **n == "RequestToken").count();
+        assert!(asks <= 1, "{:?}", plan.names());
+        (effects, plan.outgoing.expect("an outgoing part"))
+    }
+
+    fn save(&mut self, grant: Grant) {
+        self.version += 1;
+        self.seen.grant = Some((grant, self.version.to_string()));
+    }
+
+    /// Does one effect; `false` ends the part.
+    fn apply(&mut self, effect: &Effect, carry: &mut Carry) -> bool {
+        match effect {
+            Effect::Claim(_) => self.seen.finalizer = true,
+            Effect::SaveGrant(grant, version) => {
+                assert_eq!(*version, self.seen.grant.as_ref().map(|(_, v)| v.clone()), "conditional");
+                self.save((**grant).clone());
+            }
+            Effect::BeginRefresh(holder) => {
+                let (mut grant, _) = self.seen.grant.clone().expect("a grant");
+                grant.intent = Some(Intent { holder: holder.clone(), at: self.now });
+                self.save(grant);
+            }
+            Effect::RequestToken(plan) => return self.request(plan, carry),
+            Effect::KeepReply => {
+                let (mut grant, _) = self.seen.grant.clone().expect("a grant");
+                let (reply, access) = carry.clone().expect("a reply");
+                grant.take(&reply, access);
+                self.save(grant);
+            }
+            Effect::PublishToken(publication) => {
+                let token = publication.token.clone();
+                let token = token.or_else(|| carry.as_ref().map(|(_, a)| a.clone())).expect("a token");
+                self.publish(publication, &token);
+            }
+            other => panic!("{other:?} has no place here"),
+        }
+        true
+    }
+
+    fn request(&mut self, plan: &TokenPlan, carry: &mut Carry) -> bool {
+        self.requests += 1;
+        let (grant, _) = self.seen.grant.clone().expect("a request without a record could not be bound");
+        assert_eq!(grant.binding.token_endpoint, plan.endpoint.as_str(), "sent where it is bound to");
+        assert!(grant.dead.is_none() && !self.link.suspend);
+        assert_eq!(plan.refresh, grant.refresh_token.is_some());
+        let mut refresh_token = None;
+        if let Some(Kept(token)) = &grant.refresh_token {
+            if self.rotates {
+                assert!(grant.intent.is_some(), "announced before it is spent");
+            }
+            let token = token.expose_secret();
+            if *token == *self.valid && self.rotates {
+                self.tokens += 1;
+                self.spent = std::mem::replace(&mut self.valid, format!("refresh-{}", self.tokens));
+            } else if *token != *self.valid && *token != *self.spent {
+                let mut dead = grant;
+                dead.dead = Some("invalid_grant".into());
+                self.save(dead);
+                return false;
+            }
+            refresh_token = self.rotates.then(|| self.valid.clone().into());
+        }
+        self.tokens += 1;
+        let access = Access {
+            token: Kept(format!("access-{}", self.tokens).into()),
+            token_type: "Bearer".into(),
+            issued_at: self.now,
+            expires_at: self.now + SignedDuration::from_secs(LIFETIME),
+            scope: plan.scopes.to_string(),
+            fingerprint: plan.fingerprint.clone(),
+        };
+        let reply = TokenReply {
+            access_token: access.token.0.clone(),
+            token_type: "Bearer".into(),
+            lifetime: None,
+            refresh_token,
+            scopes: None,
+        };
+        *carry = Some((reply, access));
+        true
+    }
+
+    fn publish(&mut self, publication: &Publication, token: &Access) {
+        let keys = self.seen.keys.clone().expect("keys");
+        let (data, annotations) = token_secret(&publication.goal, token, &keys).expect("rendered");
+        let old = match &self.facts().secret {
+            SecretFact::Own(own) => Some(own.clone()),
+            _ => None,
+        };
+        assert_eq!(
+            publication.over.as_ref().map(|o| o.resource_version.clone()),
+            old.as_ref().map(|o| o.resource_version.clone()),
+            "conditional"
+        );
+        self.version += 1;
+        let own_keys = data.iter().map(|(k, _)| k.clone()).collect();
+        let mut all = old.as_ref().map(|o| o.data.clone()).unwrap_or_default();
+        all = all.iter().chain(data.iter()).map(|(k, v)| (k.clone(), v.to_owned().into())).collect();
+        self.facts().secret = SecretFact::Own(Box::new(OwnSecret {
+            uid: "s".into(),
+            resource_version: self.version.to_string(),
+            type_: "Opaque".into(),
+            own_labels: publication.labels.keys().cloned().collect(),
+            own_annotations: annotations.keys().cloned().collect(),
+            own_keys,
+            labels: publication.labels.clone(),
+            annotations,
+            data: all,
+            marked: true,
+        }));
+    }
+
+    /// One pass that stops after `stop` effects. Says whether there was nothing to do, and how it is.
+    fn pass(&mut self, stop: usize) -> (bool, Result<(), Problem>) {
+        let (effects, part) = self.decide();
+        let mut carry = None;
+        for effect in effects.iter().take(stop) {
+            if !self.apply(effect, &mut carry) {
+                break;
+            }
+        }
+        (effects.is_empty(), part.verdict)
+    }
+
+    /// Passes until there is nothing to do.
+    fn settle(&mut self) -> Result<(), Problem> {
+        for _ in 0..6 {
+            if let (true, verdict) = self.pass(usize::MAX) {
+                return verdict;
+            }
+        }
+        panic!("no rest: {:?}", self.decide().0);
+    }
+
+    fn published(&mut self) -> Option<Access> {
+        let (keys, goal) = (self.seen.keys.clone().expect("keys"), self.goal().clone());
+        match &self.facts().secret {
+            SecretFact::Own(own) => super::published(own, &goal, &keys),
+            _ => None,
+        }
+    }
+}
+
+/// Something that happens to a link.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Later(i64),
+    Deleted,
+    Edited,
+    Relabelled,
+    NewSeed,
+    OtherScopes,
+    OtherClientSecret,
+    OtherInstance,
+    ClockSetBack,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    use Event as E;
+    let plain = [E::Deleted, E::Edited, E::Relabelled, E::NewSeed, E::OtherScopes, E::OtherClientSecret];
+    prop_oneof![
+        (0..3 * LIFETIME).prop_map(E::Later),
+        prop::sample::select(plain.to_vec()),
+        Just(E::OtherInstance),
+        Just(E::ClockSetBack),
+    ]
+}
+
+fn happen(world: &mut World, event: Event) {
+    let n = world.version;
+    let refresh = world.facts().seed.is_some();
+    match event {
+        Event::Later(secs) => world.now += SignedDuration::from_secs(secs),
+        Event::ClockSetBack => world.now -= SignedDuration::from_hours(48),
+        Event::Deleted => world.facts().secret = SecretFact::Absent,
+        Event::Edited | Event::Relabelled => {
+            if let SecretFact::Own(own) = &mut world.facts().secret {
+                if matches!(event, Event::Edited) {
+                    own.data =
+                        [("access-token".to_owned(), "forged".to_owned().into())].into_iter().collect();
+                } else {
+                    own.labels.clear();
+                }
+            }
+        }
+        Event::NewSeed if refresh => {
+            let seed = format!("seed-{}", n + 1);
+            world.facts().seed = Some(Ok(seed.clone().into()));
+            (world.valid, world.spent) = (seed, String::new());
+        }
+        Event::NewSeed => {}
+        Event::OtherScopes => world.goal().scopes = ScopeSet::parse(&format!("a b{n}")).expect("scopes"),
+        Event::OtherClientSecret => {
+            if let Ok(client) = &mut world.facts().client {
+                client.secret = Some(format!("client-secret-{n}").into());
+            }
+        }
+        Event::OtherInstance => world.facts().holder = format!("instance-{n}"),
+    }
+}
+
+proptest! {
+    /// Whatever happens, and wherever passes stop, the link comes to rest with a good token.
+    #[test]
+    fn every_plan_comes_to_rest(
+        refresh: bool,
+        rotates: bool,
+        story in prop::collection::vec((event(), prop::collection::vec(0usize..7, 0..4)), 1..8),
+    ) {
+        let mut world = World::new(refresh, rotates);
+        for (event, stops) in story {
+            for stop in stops {
+                let _ = world.pass(stop);
+            }
+            prop_assert_eq!(world.settle(), Ok(()));
+            let before = world.requests;
+            let token = world.published().expect("a token");
+            prop_assert!(token.expires_at > world.now);
+            prop_assert_eq!(world.settle(), Ok(()));
+            prop_assert_eq!(world.requests, before, "rest is rest");
+            happen(&mut world, event);
+        }
+    }
+
+    /// Stopped after each effect in turn, from nothing: one more request at most, and the same end.
+    #[test]
+    fn a_stop_after_any_effect_costs_one_request_at_most(refresh: bool, rotates: bool, stop in 0usize..8) {
+        let mut world = World::new(refresh, rotates);
+        let _ = world.pass(stop);
+        prop_assert_eq!(world.settle(), Ok(()));
+        prop_assert!(world.requests <= 2);
+        let kept = world.seen.grant.as_ref().and_then(|(g, _)| g.refresh_token.clone());
+        if refresh {
+            prop_assert_eq!(kept.map(|k| k.0.expose_secret().to_owned()), Some(world.valid.clone()));
+        }
+    }
+
+    /// Dead, refused, held off, suspended or bound elsewhere: nothing is sent at any time.
+    #[test]
+    fn nothing_is_sent_that_must_not_be(refresh: bool, why in 0u8..6, later in 0i64..10 * LIFETIME) {
+        let mut world = World::new(refresh, true);
+        prop_assert_eq!(world.settle(), Ok(()));
+        let fingerprint = world.published().expect("a token").fingerprint;
+        let until = world.now + SignedDuration::from_secs(20 * LIFETIME);
+        let problem = Problem::edit("Test", "turned down");
+        let expected = match why {
+            0 if refresh => {
+                let (mut grant, _) = world.seen.grant.clone().expect("a grant");
+                grant.dead = Some("invalid_grant".into());
+                world.save(grant);
+                "ReauthorizationRequired"
+            }
+            1 => {
+                world.facts().refused = Some(Refused { fingerprint, problem, until: None });
+                "Test"
+            }
+            2 => {
+                world.facts().refused = Some(Refused { fingerprint, problem, until: Some(until) });
+                "Test"
+            }
+            3 => {
+                world.link.suspend = true;
+                ""
+            }
+            _ => {
+                world.facts().endpoints = Ok(endpoints("moved"));
+                if refresh { "GrantBindingChanged" } else { "EndpointChanged" }
+            }
+        };
+        world.now += SignedDuration::from_secs(later);
+        let before = world.requests;
+        let verdict = world.settle();
+        prop_assert_eq!(world.requests, before);
+        if let Err(problem) = verdict {
+            prop_assert_eq!(problem.reason, expected);
+            prop_assert!(later * 3 > LIFETIME, "said only once a request is due");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_asked_for_time_gets_it_and_no_more() {
+    let mut world = World::new(true, true);
+    world.settle().expect("settled");
+    let fingerprint = world.published().expect("a token").fingerprint;
+    world.now += SignedDuration::from_secs(LIFETIME);
+    let until = world.now + SignedDuration::from_secs(60);
+    let problem = Problem::wait("RateLimited", "slowly");
+    world.facts().refused = Some(Refused { fingerprint, problem, until: Some(until) });
+    world.now += SignedDuration::from_secs(20);
+    let problem = world.settle().expect_err("held off");
+    assert_eq!(problem.retry_after, Some(std::time::Duration::from_secs(40)), "what is left of it");
+    world.now = until;
+    assert_eq!(world.settle(), Ok(()));
+}
+
+#[test]
+fn consent_to_a_moved_endpoint() {
+    let mut world = World::new(false, false);
+    world.settle().expect("settled");
+    world.facts().endpoints = Ok(endpoints("moved"));
+    world.now += SignedDuration::from_secs(LIFETIME);
+    for accepted in [None, Some("https://as.example/other"), Some("https://as.example/token")] {
+        world.seen.accepted_endpoint = accepted.map(str::to_owned);
+        assert_eq!(world.settle().expect_err("not accepted").reason, "EndpointChanged");
+    }
+    world.seen.accepted_endpoint = Some("https://as.example/moved".into());
+    assert_eq!(world.settle(), Ok(()));
+}
+
+#[test]
+fn a_suspended_link_says_that_its_token_ended() {
+    let mut world = World::new(true, true);
+    world.settle().expect("settled");
+    world.link.suspend = true;
+    assert_eq!(world.settle(), Ok(()), "a good token is all that is asked");
+    world.now += SignedDuration::from_secs(2 * LIFETIME);
+    assert_eq!(world.settle(), Ok(()), "the status says TokenExpired, by the token's end");
+    world.facts().secret = SecretFact::Absent;
+    assert_eq!(world.settle().expect_err("not as it should be").reason, "Suspended");
+}
+
+#[test]
+fn what_is_missing_is_said_and_nothing_is_sent() {
+    let missing = |reason| Problem::wait(reason, "missing");
+    let mut world = World::new(true, true);
+    world.facts().seed = Some(Err(missing("SeedMissing")));
+    assert_eq!(world.settle().expect_err("no seed").reason, "SeedMissing");
+    world.facts().client = Err(missing("ClientSecretMissing"));
+    assert_eq!(world.settle().expect_err("no client").reason, "ClientSecretMissing");
+    world.facts().secret = SecretFact::Foreign(missing("SecretConflict"));
+    assert_eq!(world.settle().expect_err("foreign").reason, "SecretConflict");
+    assert_eq!(world.requests, 0);
+    // A grant in hand needs no seed any more.
+    let mut world = World::new(true, true);
+    world.settle().expect("settled");
+    world.facts().seed = Some(Err(missing("SeedMissing")));
+    world.now += SignedDuration::from_secs(LIFETIME);
+    assert_eq!(world.settle(), Ok(()));
+}

@@ -1,0 +1,223 @@
+//! What the status says of what was found and done.
+
+use super::decide::{IncomingView, Token};
+use super::execute::Outcome;
+use super::problem::Problem;
+use super::status::{Input, project};
+use super::validate::validate;
+use crate::api::link::ApplicationLinkStatus;
+use crate::api::{ApplicationLink, ConditionStatus};
+use crate::domain::ClientId;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+type Part = Option<Result<(), Problem>>;
+
+fn now() -> Timestamp {
+    "2026-11-22T00:00:00Z".parse().expect("time")
+}
+
+fn link() -> ApplicationLink {
+    serde_json::from_value(json!({
+        "apiVersion": "applink-operator.io/v1alpha1", "kind": "ApplicationLink",
+        "metadata": {"namespace": "team", "name": "l", "uid": "u", "generation": 7},
+        "spec": {
+            "application": {"name": "App"},
+            "incoming": {"oauth2": {"grantTypes": ["client_credentials"]}},
+            "outgoing": {"oauth2": {
+                "server": {"custom": {"tokenEndpoint": "https://as.example/token"}},
+                "grant": {"clientCredentials": {}}, "client": {"secretRef": {"name": "c"}},
+            }},
+        },
+    }))
+    .expect("a link")
+}
+
+fn token(left: i64) -> Option<Token> {
+    let at = |secs| now() + SignedDuration::from_secs(secs);
+    Some(Token { issued_at: at(-60), expires_at: at(left), next_refresh: at(left - 30) })
+}
+
+fn outcome(incoming: Part, outgoing: Part, pending: Option<Problem>) -> Outcome {
+    Outcome { incoming, outgoing, pending, published: None, done: vec![], refused: None }
+}
+
+fn status(
+    link: &ApplicationLink,
+    outcome: &Outcome,
+    token: Option<Token>,
+    at: Timestamp,
+) -> ApplicationLinkStatus {
+    let valid = validate(link).map_err(|e| Problem::edit("InvalidSpec", e.to_string()));
+    let view = IncomingView {
+        client_id: ClientId::parse("id").expect("id"),
+        serial: 1,
+        secret_name: "l-oauth".into(),
+    };
+    project(&Input {
+        link,
+        spec: valid.as_ref().map_err(Clone::clone),
+        incoming: Some(&view),
+        provider: None,
+        token,
+        outcome: Some(outcome),
+        now: at,
+    })
+}
+
+/// `TYPE=STATUS REASON` of every condition, in order.
+fn said(status: &ApplicationLinkStatus) -> Vec<String> {
+    status.conditions.iter().map(|c| format!("{}={:?} {}", c.type_, c.status, c.reason)).collect()
+}
+
+fn edit() -> Problem {
+    Problem::edit("InvalidClient", "wrong")
+}
+
+fn wait() -> Problem {
+    Problem::wait("ServerError", "trouble")
+}
+
+#[test]
+fn ready_is_all_that_it_rests_on() {
+    let ok = || Some(Ok(()));
+    let link = link();
+    let good = ["Registered=True Registered", "Authorized=True Authorized", "TokenFresh=True TokenFresh"];
+    let table: [(Outcome, Option<Token>, &str, Option<&str>); 8] = [
+        (outcome(ok(), ok(), None), token(600), "Ready=True Connected", None),
+        (
+            outcome(Some(Err(edit())), ok(), None),
+            token(600),
+            "Ready=False InvalidClient",
+            Some("Stalled=True InvalidClient"),
+        ),
+        (
+            outcome(ok(), Some(Err(wait())), None),
+            token(600),
+            "Ready=False ServerError",
+            Some("Reconciling=True ServerError"),
+        ),
+        // What a person must mend comes first.
+        (
+            outcome(Some(Err(wait())), Some(Err(edit())), None),
+            token(600),
+            "Ready=False InvalidClient",
+            Some("Stalled=True InvalidClient"),
+        ),
+        (
+            outcome(ok(), ok(), None),
+            token(-1),
+            "Ready=False TokenExpired",
+            Some("Reconciling=True TokenExpired"),
+        ),
+        (
+            outcome(ok(), ok(), None),
+            token(0),
+            "Ready=False TokenExpired",
+            Some("Reconciling=True TokenExpired"),
+        ),
+        (outcome(ok(), ok(), None), None, "Ready=False TokenMissing", Some("Reconciling=True TokenMissing")),
+        // Something is left to do elsewhere; the link itself is as it should be.
+        (
+            outcome(ok(), ok(), Some(wait())),
+            token(600),
+            "Ready=True Connected",
+            Some("Reconciling=True ServerError"),
+        ),
+    ];
+    for (outcome, token, ready, extra) in table {
+        let status = status(&link, &outcome, token, now());
+        let said = said(&status);
+        assert_eq!(said[0], ready);
+        assert_eq!(said.get(4).map(String::as_str), extra, "{said:?}");
+        assert!(said.len() <= 5, "never both: {said:?}");
+        if ready == "Ready=True Connected" {
+            assert_eq!(said[1..4], good);
+        }
+        assert!(status.conditions.iter().all(|c| c.observed_generation == 7 && !c.message.is_empty()));
+        assert_eq!(status.observed_generation, 7);
+    }
+}
+
+#[test]
+fn a_suspended_link() {
+    let mut link = link();
+    link.spec.suspend = true;
+    let fine = outcome(Some(Ok(())), Some(Ok(())), None);
+    assert_eq!(said(&status(&link, &fine, token(600), now()))[0], "Ready=True Suspended");
+    let ended = said(&status(&link, &fine, token(-1), now()));
+    assert_eq!(
+        (ended[0].as_str(), ended[4].as_str()),
+        ("Ready=False TokenExpired", "Stalled=True TokenExpired")
+    );
+}
+
+#[test]
+fn times_are_kept_while_the_status_is() {
+    let mut link = link();
+    let time = |s: &ApplicationLinkStatus, type_: &str| {
+        let found = s.conditions.iter().find(|c| c.type_ == type_).expect(type_);
+        (found.last_transition_time.clone(), found.status)
+    };
+    let fine = outcome(Some(Ok(())), Some(Ok(())), None);
+    let first = status(&link, &fine, token(600), now());
+    link.status = Some(first.clone());
+    let later = now() + SignedDuration::from_secs(100);
+    // Nothing has changed: the very same status, so nothing is written.
+    assert_eq!(status(&link, &fine, token(600), later), first);
+    let failed = outcome(Some(Ok(())), Some(Err(wait())), None);
+    let second = status(&link, &failed, token(600), later);
+    assert_eq!(time(&second, "Ready"), (later.to_string(), ConditionStatus::False));
+    assert_eq!(time(&second, "Registered"), time(&first, "Registered"));
+    link.status = Some(second.clone());
+    // Another reason, the same status: still not ready since then.
+    let third = outcome(Some(Ok(())), Some(Err(edit())), None);
+    let third = status(&link, &third, token(600), later + SignedDuration::from_secs(100));
+    assert_eq!(time(&third, "Ready"), time(&second, "Ready"));
+}
+
+#[test]
+fn what_a_pass_could_not_find_out_stays() {
+    let mut link = link();
+    let fine = outcome(Some(Ok(())), Some(Ok(())), None);
+    let mut first = status(&link, &fine, token(600), now());
+    first.incoming.as_mut().expect("incoming").serial = 9;
+    link.status = Some(first.clone());
+    // The serial never falls, and a spec that can't be read hides nothing that was known.
+    assert_eq!(status(&link, &fine, token(600), now()).incoming.expect("incoming").serial, 9);
+    link.spec.application.name = String::new();
+    let problem = Problem::edit("InvalidSpec", "no name");
+    let input = Input {
+        link: &link,
+        spec: Err(problem),
+        incoming: None,
+        provider: None,
+        token: None,
+        outcome: None,
+        now: now(),
+    };
+    let status = project(&input);
+    assert_eq!(said(&status), ["Ready=False InvalidSpec", "Stalled=True InvalidSpec"]);
+    assert_eq!(
+        (status.incoming, status.outgoing, status.binding),
+        (first.incoming, first.outgoing, first.binding)
+    );
+}
+
+#[test]
+fn a_deletion_says_why_it_waits() {
+    let mut link = link();
+    link.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-22T00:00:00Z")).expect("time");
+    // The spec may be as wrong as it likes.
+    link.spec.application.name = String::new();
+    let waits = outcome(None, None, Some(Problem::wait("ProviderUnreachable", "deletion waits")));
+    let said = said(&status(&link, &waits, None, now()));
+    assert_eq!(said, ["Ready=False ProviderUnreachable", "Reconciling=True ProviderUnreachable"]);
+}
+
+#[test]
+fn a_message_has_a_bound() {
+    let long = outcome(Some(Err(Problem::edit("X", "ü".repeat(5000)))), Some(Ok(())), None);
+    let status = status(&link(), &long, token(600), now());
+    assert!(status.conditions.iter().all(|c| c.message.chars().count() <= 1024));
+}

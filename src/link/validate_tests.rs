@@ -1,0 +1,117 @@
+//! What a spec may say: each fault names its field, in words for the one who wrote it.
+
+use super::content::Slot;
+use super::validate::{GrantGoal, ServerGoal, validate};
+use crate::api::ApplicationLink;
+use crate::outgoing::RefreshPolicy;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+fn link(outgoing: Value) -> ApplicationLink {
+    let mut all = json!({
+        "oauth2": {
+            "server": {"custom": {"tokenEndpoint": "https://as.example/token"}},
+            "grant": {"clientCredentials": {}}, "client": {"secretRef": {"name": "c"}},
+        },
+    });
+    merge(&mut all, outgoing);
+    serde_json::from_value(json!({
+        "apiVersion": "applink-operator.io/v1alpha1", "kind": "ApplicationLink",
+        "metadata": {"namespace": "team", "name": "l"},
+        "spec": {"application": {"name": "App"}, "outgoing": all},
+    }))
+    .expect("a link")
+}
+
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(a), Value::Object(b)) => {
+            b.into_iter().for_each(|(k, v)| merge(a.entry(k).or_insert(Value::Null), v));
+        }
+        (a, b) => *a = b,
+    }
+}
+
+#[test]
+fn what_is_left_out() {
+    let valid = validate(&link(json!({}))).expect("valid");
+    let goal = valid.outgoing.expect("outgoing");
+    assert_eq!((goal.secret.name.as_str(), goal.secret.type_.as_str()), ("l-token", "Opaque"));
+    assert_eq!((goal.id_key.as_str(), goal.secret_key.as_str()), ("client-id", "client-secret"));
+    assert_eq!((goal.refresh, goal.grant), (RefreshPolicy::Default, GrantGoal::ClientCredentials));
+    assert!(matches!(goal.server, ServerGoal::Endpoints { revocation: None, .. }));
+    assert_eq!(goal.secret.keys[&Slot::AccessToken], "access-token");
+    let every = validate(&link(json!({"refresh": {"every": "1h"}}))).expect("valid");
+    assert_eq!(every.outgoing.expect("outgoing").refresh, RefreshPolicy::Every(Duration::from_secs(3600)));
+}
+
+#[test]
+fn each_fault_names_its_field() {
+    let at = |f: &str| format!("spec.outgoing.oauth2.{f}");
+    let custom = |v: Value| json!({"oauth2": {"server": {"custom": v}}});
+    let endpoint = |url: &str| custom(json!({ "tokenEndpoint": url }));
+    let secret = |v: Value| json!({ "secret": v });
+    let cases: Vec<(Value, String)> = vec![
+        (custom(json!({"issuer": "https://as.example"})), at("server.custom.issuer")),
+        (custom(json!({"tokenEndpoint": null})), at("server.custom.issuer")),
+        (custom(json!({"tokenEndpoint": null, "issuer": "as.example"})), at("server.custom.issuer")),
+        (endpoint("/token"), at("server.custom.tokenEndpoint")),
+        (endpoint("ftp://as.example/token"), at("server.custom.tokenEndpoint")),
+        (endpoint("https://me:pw@as.example/token"), at("server.custom.tokenEndpoint")),
+        (endpoint("https://as.example/token#x"), at("server.custom.tokenEndpoint")),
+        (custom(json!({"revocationEndpoint": "nowhere"})), at("server.custom.revocationEndpoint")),
+        (json!({"oauth2": {"grant": {"clientCredentials": null}}}), at("grant")),
+        (json!({"oauth2": {"client": {"authMethod": "none"}}}), at("client.authMethod")),
+        (json!({"oauth2": {"scopes": ["a", "b c"]}}), at("scopes[1]")),
+        (json!({"oauth2": {"scopes": [""]}}), at("scopes[0]")),
+        (json!({"refresh": {"before": "soon"}}), "spec.outgoing.refresh.before".into()),
+        (json!({"refresh": {"before": "1m", "every": "1h"}}), "spec.outgoing.refresh".into()),
+        (json!({"refresh": {}}), "spec.outgoing.refresh".into()),
+        (secret(json!({"name": "c"})), "spec.outgoing.secret.name".into()),
+        (secret(json!({"name": "x".repeat(254)})), "spec.outgoing.secret.name".into()),
+        (secret(json!({"type": "kubernetes.io/service-account-token"})), "spec.outgoing.secret.type".into()),
+        (secret(json!({"keys": {"accessToken": "type"}})), "spec.outgoing.secret.keys.accessToken".into()),
+        (secret(json!({"keys": {"scope": "access-token"}})), "spec.outgoing.secret.keys.scope".into()),
+        (secret(json!({"template": {"scope": "x"}})), "spec.outgoing.secret.template[\"scope\"]".into()),
+        (
+            secret(json!({"template": {"t": "{{ clientSecret }}"}})),
+            "spec.outgoing.secret.template[\"t\"]".into(),
+        ),
+        (secret(json!({"template": {"t": "{{ accessToken"}})), "spec.outgoing.secret.template[\"t\"]".into()),
+    ];
+    for (change, field) in cases {
+        let fault = validate(&link(change.clone())).err().unwrap_or_else(|| panic!("{change} is taken"));
+        assert_eq!(fault.field, field, "{change}: {fault}");
+        assert!(!fault.message.is_empty() && !fault.to_string().contains('\n'), "{fault}");
+    }
+}
+
+#[test]
+fn the_two_directions_have_two_secrets() {
+    let mut both = link(json!({"secret": {"name": "l-oauth"}}));
+    both.spec.incoming = serde_json::from_value(json!({"oauth2": {}})).expect("incoming");
+    assert_eq!(validate(&both).expect_err("one name").field, "spec.outgoing.secret.name");
+    both.spec.outgoing = None;
+    assert!(validate(&both).is_ok());
+    both.spec.incoming = None;
+    assert_eq!(validate(&both).expect_err("nothing to do").field, "spec");
+}
+
+#[test]
+fn incoming_faults_name_their_field() {
+    let cases = [
+        (json!({"redirectUris": ["https://a.example/cb", "http://a.example/cb"]}), "redirectUris[1]"),
+        (json!({"redirectUris": ["https://a.example/*#x"]}), "redirectUris[0]"),
+        (json!({"grantTypes": []}), "grantTypes"),
+        (json!({"grantTypes": ["authorization_code"]}), "redirectUris"),
+        (json!({"tokenEndpointAuthMethod": "none"}), "tokenEndpointAuthMethod"),
+        (json!({"scopes": ["a\"b"]}), "scopes[0]"),
+    ];
+    for (oauth2, field) in cases {
+        let mut one = link(json!({}));
+        one.spec.outgoing = None;
+        one.spec.incoming = serde_json::from_value(json!({ "oauth2": oauth2 })).expect("incoming");
+        let fault = validate(&one).expect_err("refused");
+        assert_eq!(fault.field, format!("spec.incoming.oauth2.{field}"), "{fault}");
+    }
+}
