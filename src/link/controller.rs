@@ -506,7 +506,8 @@ async fn follow_secrets(
                 tracing::warn!(error = %super::cache::Brief(&e), "the watch of Secrets was interrupted");
                 // A watched namespace that was deleted has taken the operator's Role along: that is
                 // no reason not to begin in the others.
-                if scope.is_some_and(|n| n != wires.ctx.namespace) && is_forbidden(&e) && *done.borrow() == 0 {
+                if scope.is_some_and(|n| n != wires.ctx.namespace) && is_forbidden(&e) && *done.borrow() == 0
+                {
                     done.send_modify(|n| *n += 1);
                 }
             }

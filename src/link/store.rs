@@ -8,7 +8,7 @@ use crate::api::names;
 use crate::api::provider::Bundled;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::core::ObjectMeta;
 use kube::{Api, Client, ResourceExt as _};
 use serde::de::DeserializeOwned;
@@ -160,10 +160,17 @@ impl Store {
             data: Some(BTreeMap::from([(KEY.to_owned(), ByteString(bytes))])),
             ..Secret::default()
         };
-        let params = PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() };
+        let manager = Some(names::FIELD_MANAGER.to_owned());
         let saved = match version {
-            None => self.api.create(&params, &secret).await,
-            Some(_) => self.api.replace(&name, &params, &secret).await,
+            None => {
+                let params = PostParams { field_manager: manager, ..PostParams::default() };
+                self.api.create(&params, &secret).await
+            }
+            // The version in it makes it conditional; the whole record is one value.
+            Some(_) => {
+                let params = PatchParams { field_manager: manager, ..PatchParams::default() };
+                self.api.patch(&name, &params, &Patch::Merge(&secret)).await
+            }
         };
         match saved {
             Ok(secret) => Ok(secret.resource_version().unwrap_or_default()),

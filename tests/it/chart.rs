@@ -349,7 +349,14 @@ async fn with_watched_namespaces_no_cluster_role_reaches_a_secret() {
         .flat_map(|rule| rule["resources"].as_array().expect("resources").clone())
         .collect();
     // Our own kinds, and which labels a namespace has; nothing else.
-    let own = |r: &Value| r.as_str().is_some_and(|r| r.starts_with("clusterlink") || r.starts_with("link") || r.starts_with("applicationlink") || r == "namespaces");
+    let own = |r: &Value| {
+        r.as_str().is_some_and(|r| {
+            r.starts_with("clusterlink")
+                || r.starts_with("link")
+                || r.starts_with("applicationlink")
+                || r == "namespaces"
+        })
+    };
     assert!(resources.iter().all(own), "{resources:?}");
     for role in of_kind(&objects, "ClusterRole") {
         assert!(

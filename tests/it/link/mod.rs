@@ -8,14 +8,14 @@ mod incoming;
 mod incoming_client;
 mod incoming_life;
 mod input;
-mod provider_faults;
-mod status;
 mod leader;
 mod outbound;
 mod outgoing;
+mod provider_faults;
 mod rbac;
 mod refresh_rule;
 mod rotation;
+mod status;
 mod writes;
 
 /// The binary under test.
