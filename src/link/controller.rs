@@ -254,10 +254,9 @@ fn slim<K: kube::ResourceExt>(event: watcher::Result<Event<K>>) -> watcher::Resu
 
 /// Runs the controllers until `stop` resolves and what was begun is done.
 pub async fn run(ctx: Arc<Context>, settings: Settings, stop: impl Future<Output = ()> + Send + 'static) {
-    let lane = (settings.concurrency / 4).max(4);
     let wires = Arc::new(Wires {
-        links: Arc::new(Scheduler::new("applicationlink", settings.concurrency, lane, ctx.metrics.clone())),
-        providers: Arc::new(Scheduler::new("linkprovider", 16, 2, ctx.metrics.clone())),
+        links: Arc::new(Scheduler::new("applicationlink", settings.concurrency, ctx.metrics.clone())),
+        providers: Arc::new(Scheduler::new("linkprovider", 16, ctx.metrics.clone())),
         index: Mutex::default(),
         master_key: flag::Sender::new(0),
         sweep: flag::Sender::new(0),

@@ -36,21 +36,24 @@ pub struct Queue<K> {
     busy: (HashMap<String, usize>, HashMap<String, usize>),
     running: usize,
     most: usize,
-    most_in_lane: usize,
+    most_waiting: usize,
+    most_owned: usize,
     counter: u64,
 }
 
 impl<K: Clone + Eq + Hash> Queue<K> {
-    /// A queue that hands out at most `most` keys at once, and `most_in_lane` that wait for the same
-    /// or are of the same owner.
-    pub fn new(most: usize, most_in_lane: usize) -> Self {
+    /// A queue that hands out at most `most` keys at once, a quarter of that of those that wait for
+    /// the same, and half of it of one owner: whoever has one slow server isn't held up by it
+    /// elsewhere.
+    pub fn new(most: usize) -> Self {
         Self {
             entries: HashMap::new(),
             waiting: HashMap::new(),
             busy: (HashMap::new(), HashMap::new()),
             running: 0,
             most: most.max(1),
-            most_in_lane: most_in_lane.max(1),
+            most_waiting: most.div_ceil(4),
+            most_owned: most.div_ceil(2),
             counter: 0,
         }
     }
@@ -95,9 +98,9 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     }
 
     fn has_room(&self, lane: &Lane) -> bool {
-        let room =
-            |busy: &HashMap<String, usize>, name| busy.get(name).is_none_or(|n| *n < self.most_in_lane);
-        room(&self.busy.0, &lane.waits_for) && room(&self.busy.1, &lane.owner)
+        let room = |busy: &HashMap<String, usize>, name, most| busy.get(name).is_none_or(|n| *n < most);
+        room(&self.busy.0, &lane.waits_for, self.most_waiting)
+            && room(&self.busy.1, &lane.owner, self.most_owned)
     }
 
     /// Hands out the key that has been due longest and may run now.
@@ -182,19 +185,19 @@ mod tests {
     #[test]
     fn one_owner_doesn_t_take_all_places() {
         let now = Instant::now();
-        let mut q = Queue::new(8, 2);
+        let mut q = Queue::new(8);
         for i in 0..10 {
             q.add(i, Lane { waits_for: format!("host-{i}"), owner: "greedy".into() }, now);
         }
         q.add(10, Lane { waits_for: "host-1".into(), owner: "other".into() }, now);
         let taken: Vec<_> = std::iter::from_fn(|| q.take(now)).collect();
-        assert_eq!(taken, [0, 1, 10]);
+        assert_eq!(taken, [0, 1, 2, 3, 10]);
     }
 
     #[test]
     fn a_slow_lane_holds_up_nobody_else() {
         let now = Instant::now();
-        let mut q = Queue::new(8, 2);
+        let mut q = Queue::new(8);
         for i in 0..100 {
             q.add(i, lane("slow"), now);
         }
@@ -206,7 +209,7 @@ mod tests {
     #[test]
     fn a_key_that_is_added_while_it_runs_runs_once_more() {
         let now = Instant::now();
-        let mut q = Queue::new(8, 8);
+        let mut q = Queue::new(8);
         q.add(1, lane("l"), now);
         assert_eq!(q.take(now), Some(1));
         q.add(1, lane("l"), now);
@@ -222,7 +225,7 @@ mod tests {
     fn the_earlier_time_counts() {
         let now = Instant::now();
         let later = now + Duration::from_secs(60);
-        let mut q = Queue::new(8, 8);
+        let mut q = Queue::new(8);
         q.add(1, lane("l"), later);
         assert_eq!(q.take(now), None);
         q.add(1, lane("l"), now);
@@ -235,7 +238,7 @@ mod tests {
         #[test]
         fn nothing_is_lost_or_doubled(ops in prop::collection::vec((0u8..3, 0u8..6, 0u8..3), 0..200)) {
             let start = Instant::now();
-            let mut q = Queue::new(3, 2);
+            let mut q = Queue::new(3);
             let mut running: Vec<u8> = Vec::new();
             let mut wanted: std::collections::HashSet<u8> = std::collections::HashSet::new();
             for (op, key, lane_no) in ops {

@@ -18,9 +18,9 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    /// A scheduler that works on at most `most` keys at once, and `most_in_lane` of one lane.
-    pub fn new(name: &'static str, most: usize, most_in_lane: usize, metrics: Metrics) -> Self {
-        Self { queue: Mutex::new(Queue::new(most, most_in_lane)), wake: Notify::new(), name, metrics }
+    /// A scheduler that works on at most `most` keys at once.
+    pub fn new(name: &'static str, most: usize, metrics: Metrics) -> Self {
+        Self { queue: Mutex::new(Queue::new(most)), wake: Notify::new(), name, metrics }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<Key>> {
