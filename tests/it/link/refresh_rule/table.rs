@@ -21,9 +21,11 @@ enum Then {
     Hold,
     /// The same again.
     Again,
+    /// Said to be for a person, and asked again all the same: what is on the way may have answered.
+    Later,
 }
 
-use Then::{Again, Hold, Stop};
+use Then::{Again, Hold, Later, Stop};
 
 struct Row {
     name: &'static str,
@@ -64,19 +66,19 @@ fn table() -> Vec<Row> {
         row("client-401", error(401, "invalid_client"), "InvalidClient", Stop),
         row("client-400", error(400, "invalid_client"), "InvalidClient", Stop),
         machine("client-cc", error(401, "invalid_client"), "InvalidClient", Stop),
-        row("bare-401", with(401, ""), "InvalidClient", Stop),
+        row("bare-401", with(401, ""), "InvalidClient", Later),
         row("unauthorized", error(400, "unauthorized_client"), "UnauthorizedClient", Stop),
         row("scope", error(400, "invalid_scope"), "InvalidScope", Stop),
         machine("grant-cc", error(400, "invalid_grant"), "RequestRejected", Stop),
-        row("echo-code", error(400, &format!("{CANARY}_as_a_code")), "RequestRejected", Stop),
+        row("echo-code", error(400, &format!("{CANARY}_as_a_code")), "RequestRejected", Later),
         row(
             "ok-false",
             Reply::json(200, &json!({"ok": false, "error": format!("{CANARY}_error")})),
             "RequestRejected",
-            Stop,
+            Later,
         ),
-        row("gone-404", with(404, ""), "RequestRejected", Stop),
-        row("redirect", with(302, "Location: /elsewhere\r\n"), "Redirected", Stop),
+        row("gone-404", with(404, ""), "RequestRejected", Later),
+        row("redirect", with(302, "Location: /elsewhere\r\n"), "Redirected", Later),
         row("limit", with(429, "Retry-After: 3600\r\n"), "RateLimited", Hold),
         row("limit-long", with(429, "Retry-After: 999999999\r\n"), "RateLimited", Hold),
         row("limit-date", with(429, "Retry-After: Fri, 31 Dec 2100 23:59:59 GMT\r\n"), "RateLimited", Hold),
@@ -126,8 +128,11 @@ async fn the_refresh_rule() {
             row.name
         );
         assert_eq!(condition(&status, "TokenFresh").expect("TokenFresh")["status"], "False", "{}", row.name);
-        let (is, isnt) =
-            if row.then == Stop { ("Stalled", "Reconciling") } else { ("Reconciling", "Stalled") };
+        let (is, isnt) = if matches!(row.then, Stop | Later) {
+            ("Stalled", "Reconciling")
+        } else {
+            ("Reconciling", "Stalled")
+        };
         assert_eq!(
             condition(&status, is).unwrap_or_else(|| panic!("{}: {status}", row.name))["reason"],
             row.reason
@@ -148,7 +153,7 @@ async fn the_refresh_rule() {
     .await;
     // Who may be asked again, is: with the same token, until it answers well.
     links.iter().for_each(Link::heal);
-    join_all(all().filter(|(row, _)| row.then == Again).map(async |(row, link)| {
+    join_all(all().filter(|(row, _)| matches!(row.then, Again | Later)).map(async |(row, link)| {
         stage.ready(stage.team(), row.name).await;
         let asked = link.asked();
         assert!(asked.len() > 1, "{}", row.name);
@@ -159,7 +164,7 @@ async fn the_refresh_rule() {
     }))
     .await;
     // Who may not, isn't: though the server would answer well by now, and though something stirs.
-    let quiet: Vec<_> = all().filter(|(row, _)| row.then != Again).collect();
+    let quiet: Vec<_> = all().filter(|(row, _)| !matches!(row.then, Again | Later)).collect();
     join_all(quiet.iter().map(|(_, link)| link.touch())).await;
     always(Duration::from_secs(3), "each asked once", async || {
         let again: Vec<_> = quiet.iter().filter(|(_, l)| l.asked().len() != 1).map(|(r, _)| r.name).collect();
