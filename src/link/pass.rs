@@ -211,7 +211,7 @@ fn after(
                     unanswered_delay(n)
                 }
                 // A person's edit is seen by a watch; what nobody watches is looked for like this.
-                Mend::Edit => backoff(n.saturating_add(3), jitter),
+                Mend::Edit => backoff(n.saturating_add(2), jitter),
                 _ => backoff(n, jitter).mul_f64(if n < 3 { 0.2 } else { 1.0 }),
             };
             p.retry_after
