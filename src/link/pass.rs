@@ -214,11 +214,15 @@ fn after(
                 Mend::Edit => backoff(n.saturating_add(2), jitter),
                 _ => backoff(n, jitter).mul_f64(if n < 3 { 0.2 } else { 1.0 }),
             };
-            p.retry_after
-                .map_or(wait, |asked| asked.max(Duration::from_millis(20)))
-                .min(regular.max(Duration::from_secs(1)))
+            no_sooner(p.retry_after, wait).min(regular.max(Duration::from_secs(1)))
         }
     })
+}
+
+/// The longer of what a server asks for and our own back-off: one that says 0 isn't asked without
+/// end.
+fn no_sooner(asked: Option<Duration>, own: Duration) -> Duration {
+    asked.map_or(own, |asked| asked.max(own))
 }
 
 fn random() -> u64 {
@@ -324,6 +328,14 @@ async fn tell(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_can_ask_for_more_time_but_not_for_less() {
+        let secs = Duration::from_secs;
+        assert_eq!(no_sooner(Some(secs(0)), secs(5)), secs(5));
+        assert_eq!(no_sooner(Some(secs(60)), secs(5)), secs(60));
+        assert_eq!(no_sooner(None, secs(5)), secs(5));
+    }
 
     #[test]
     fn a_difference_names_what_changed_and_what_went() {

@@ -156,11 +156,23 @@ fn run(source: &str, context: &BTreeMap<&str, &str>, known: &[Slot]) -> Result<S
     Ok(text.into())
 }
 
+/// How many tags a template may have.
+const MAX_TAGS: usize = 200;
+/// How many of them may be blocks (`if`, `elif`, …), which nest.
+const MAX_BLOCKS: usize = 40;
+/// How long the code of one tag may be, without its string literals.
+const MAX_CODE: usize = 200;
+/// How many filters, and how many parentheses, operators or words one tag may have.
+const MAX_CHAIN: usize = 16;
+
 /// Refuses what makes a large value out of a short template: fuel counts steps, and one step can
-/// repeat or join without a limit. What is left is values, filters, comparisons and `if`.
+/// repeat or join without a limit. What is left is values, filters, comparisons and `if`. And it
+/// refuses long chains and deep nesting: the engine walks them by recursion, and a stack that
+/// overflows ends the process for everybody.
 fn plain_only(source: &str, known: &[Slot]) -> Result<(), TemplateError> {
     let mut rest = source;
     let mut line = 1;
+    let (mut tags, mut blocks) = (0, 0);
     while let Some(open) = rest.find('{') {
         let (before, at) = rest.split_at(open);
         line += before.matches('\n').count();
@@ -173,6 +185,11 @@ fn plain_only(source: &str, known: &[Slot]) -> Result<(), TemplateError> {
                 continue;
             }
         };
+        tags += 1;
+        blocks += usize::from(close == "%}");
+        if tags > MAX_TAGS || blocks > MAX_BLOCKS {
+            return Err(TemplateError::TooMuch);
+        }
         let inner = at.get(2..).unwrap_or_default();
         let mut quote = None;
         let mut code = String::new();
@@ -196,6 +213,10 @@ fn plain_only(source: &str, known: &[Slot]) -> Result<(), TemplateError> {
         if close != "#}" {
             if code.contains(['*', '~', '+', '/', '[', '{', '%']) {
                 return Err(TemplateError::Failed(line));
+            }
+            let marks = code.matches(|c: char| c.is_ascii_punctuation() && c != '_').count();
+            if code.len() > MAX_CODE || marks > MAX_CHAIN || code.split_whitespace().count() > MAX_CHAIN {
+                return Err(TemplateError::TooMuch);
             }
             let word = code.trim_start_matches('-').split_whitespace().next().unwrap_or_default();
             if close == "%}" && !matches!(word, "if" | "elif" | "else" | "endif" | "else-" | "endif-") {
@@ -285,6 +306,33 @@ mod tests {
         ] {
             assert!(check(bad, INCOMING).is_err(), "{bad}");
         }
+    }
+
+    /// The engine recurses over these; the process must live.
+    #[test]
+    fn long_chains_and_deep_nesting_are_refused_before_they_are_parsed() {
+        let deep = |open: &str, middle: &str, close: &str, n: usize| {
+            format!("{}{middle}{}", open.repeat(n), close.repeat(n))
+        };
+        for bomb in [
+            format!("{{{{ clientId{} }}}}", " | b64encode".repeat(1300)),
+            format!("{{{{ clientId{} }}}}", "|json".repeat(3000)),
+            format!("{{% if {}clientId %}}x{{% endif %}}", "not ".repeat(4000)),
+            format!("{{{{ {}1 }}}}", "-".repeat(8000)),
+            format!("{{{{ {} }}}}", deep("[", "1", "]", 4000)),
+            format!("{{{{ {} }}}}", deep("(", "clientId", ")", 5000)),
+            format!("{{{{ clientId{} }}}}", ".a".repeat(5000)),
+            format!("{{{{ {}clientId }}}}", "clientId == ".repeat(1300)),
+            format!("{{{{ {}clientId }}}}", "clientId and ".repeat(1200)),
+            format!("{{{{ {}clientId }}}}", "clientId if clientId else ".repeat(600)),
+            deep("{% if clientId %}", "x", "{% endif %}", 600),
+            format!("{{% if clientId %}}{}{{% endif %}}", "{% elif clientId %}x".repeat(800)),
+            "{{ clientId }}".repeat(1100),
+        ] {
+            assert!(check(&bomb, INCOMING).is_err(), "{}", bomb.get(..60).unwrap_or(&bomb));
+        }
+        let plain = "{% if clientSecret %}S={{ clientSecret | json | b64encode }}{% else %}none{% endif %}\n";
+        assert_eq!(check(&plain.repeat(10), INCOMING), Ok(()));
     }
 
     #[test]

@@ -80,6 +80,7 @@ fn table() -> Vec<Row> {
         row("gone-404", with(404, ""), "RequestRejected", Later),
         row("redirect", with(302, "Location: /elsewhere\r\n"), "Redirected", Later),
         row("limit", with(429, "Retry-After: 3600\r\n"), "RateLimited", Hold),
+        row("limit-zero", with(429, "Retry-After: 0\r\n"), "RateLimited", Again),
         row("limit-long", with(429, "Retry-After: 999999999\r\n"), "RateLimited", Hold),
         row("limit-date", with(429, "Retry-After: Fri, 31 Dec 2100 23:59:59 GMT\r\n"), "RateLimited", Hold),
         machine("limit-cc", with(429, "Retry-After: 3600\r\n"), "RateLimited", Hold),
