@@ -7,7 +7,7 @@ help: ## This list
 		while IFS='|' read -r target what; do printf '  make %-16s %s\n' "$$target" "$$what"; done
 
 demo: ## The operator at work on this machine, until Ctrl-C; CHECK=1: assert each step and end
-	@CHECK='$(CHECK)' hack/demo.sh
+	@exec env CHECK='$(CHECK)' hack/demo.sh
 
 test: ## All the tests; installs what they need. One of them: hack/test.sh NAME
 	@hack/test.sh
