@@ -121,12 +121,54 @@ pub enum DeletionPolicy {
 /// The application calls us.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.adopt) == has(oldSelf.adopt) && (!has(self.adopt) || self.adopt.clientId == oldSelf.adopt.clientId)").message("adopt can't change: it says which client this link is; make another link for another client"),
+    validation = Rule::new("!has(self.rotation) || self.oauth2.tokenEndpointAuthMethod != 'none'").message("a public client (tokenEndpointAuthMethod: none) has no secret to rotate; leave rotation out"),
+)]
 pub struct Incoming {
     /// An OAuth 2.0 client.
     pub oauth2: IncomingOauth2,
+    /// A client that is there already and that this link takes over, with its secret as it is. The
+    /// provider must list it as adoptable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopt: Option<Adopt>,
+    /// When the client gets a new secret. Left out: when it is asked for, or about to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
     /// The Secret that gets the client's credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<IncomingSecret>,
+}
+
+/// A client that is there already.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Adopt {
+    /// Its identifier at the provider.
+    #[schemars(schema_with = "schema::client_id")]
+    pub client_id: String,
+    /// Where its secret stands, in the link's namespace; needed where the provider doesn't let it
+    /// be read. It is read until the client is taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretKeyRef>,
+}
+
+/// When the client gets a new secret.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.every) || !has(self.overlap) || duration(self.overlap) < duration(self.every)").message("overlap must be shorter than every"),
+)]
+pub struct Rotation {
+    /// How often. Left out: only when it is asked for, or the provider ends the secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::duration")]
+    pub every: Option<String>,
+    /// How long the old secret works beside the new one. Left out: 24h or half of every, whichever
+    /// is less, where the provider can have two secrets, else none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::overlap")]
+    pub overlap: Option<String>,
 }
 
 /// The client that is registered (RFC 7591 section 2).
@@ -485,6 +527,27 @@ pub struct IncomingStatus {
     pub client_id: String,
     /// Serial of its secret; rises with every new one, never falls.
     pub serial: i64,
+    /// When this secret began (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub rotated_at: Option<String>,
+    /// When the next one will be made (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub next_rotation: Option<String>,
+    /// Until when the secret before works too (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub previous_until: Option<String>,
+    /// The last rotation request (annotation) that was carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub last_request: Option<String>,
+    /// How long no secret in the Secret worked at the last rotation, at a provider that holds one
+    /// secret: from the request until the Secret was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub last_gap: Option<String>,
     /// Name of the Secret with its credentials.
     #[schemars(length(max = 253))]
     pub secret_name: String,

@@ -14,6 +14,11 @@ pub const REGISTERED_AT: &str = "applink-operator.io/registered-at";
 pub const FORCE_DELETE: &str = "applink-operator.io/force-delete";
 /// On a link: the token endpoint that the author accepts after discovery moved it.
 pub const ACCEPT_ENDPOINT: &str = "applink-operator.io/accept-token-endpoint";
+/// On a link: asks for a new client secret, once for each value; the time of the request is a good
+/// one. The old secret works on for `rotation.overlap`, where the provider can.
+pub const ROTATE: &str = "applink-operator.io/rotate";
+/// The same without an overlap: the old secret, and where possible the tokens it gave, end at once.
+pub const ROTATE_NOW: &str = "applink-operator.io/rotate-now";
 /// On a provider: `"true"` makes it the default one.
 pub const DEFAULT_PROVIDER: &str = "applink-operator.io/is-default-provider";
 /// On a Secret that isn't ours: the name of the link that may take it over.

@@ -60,6 +60,17 @@ pub fn duration(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// How long two secrets work: none, or up to thirty days.
+pub fn overlap(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string", "maxLength": 20, "pattern": "^([0-9]+h)?([0-9]+m)?([0-9]+s)?$",
+        "x-kubernetes-validations": [
+            rule("self != '' && duration(self) <= duration('720h')",
+                 "must be a duration up to 720h, such as 24h, or 0s for none"),
+        ]
+    })
+}
+
 /// Scope-tokens of RFC 6749 section 3.3, a set.
 pub fn scopes(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
@@ -145,6 +156,27 @@ pub fn secret_type(_: &mut SchemaGenerator) -> Schema {
                  "must be Opaque, kubernetes.io/basic-auth, kubernetes.io/dockerconfigjson or servicebinding.io/NAME"),
         ]
     })
+}
+
+/// A client's identifier (RFC 6749 appendix A.1: visible ASCII and the space).
+pub fn client_id(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$" })
+}
+
+/// Clients' identifiers, a set.
+pub fn client_ids(g: &mut SchemaGenerator) -> Schema {
+    let item = client_id(g);
+    json_schema!({ "type": "array", "maxItems": 256, "x-kubernetes-list-type": "set", "items": item })
+}
+
+/// The name of a namespace.
+pub fn namespace(_: &mut SchemaGenerator) -> Schema {
+    Schema::try_from(dns_label()).unwrap_or_default()
+}
+
+/// The path of a URL.
+pub fn url_path(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^(/[-._~A-Za-z0-9]+)+$" })
 }
 
 /// Namespace names, a set.

@@ -148,6 +148,7 @@ fn bundled(args: &OperatorArgs) -> Result<Option<BundledSettings>, OperatorError
                 token_secret_ref: SecretKeyRef { name: secret, key: TOKEN_KEY.into() },
             },
             ca_bundle: None,
+            client_certificate_secret_ref: None,
         },
         allow,
         default: args.bundled_provider_default,

@@ -72,17 +72,25 @@ pub async fn ensure(client: &Client, namespace: &str, settings: &BundledSettings
             ),
         ));
     }
-    if found.spec.bundled.url != settings.bundled.url {
+    let Some(there) = &found.spec.bundled else {
+        return Err(Problem::edit(
+            "NameTaken",
+            format!(
+                "{what} exists and isn't the bundled provider; set provider.name in the chart's values to another name"
+            ),
+        ));
+    };
+    if there.url != settings.bundled.url {
         return Err(Problem::edit(
             "IssuerFixed",
             format!(
                 "{what} has the url {}, and the chart's values now say {}; a provider's address is its identity and can't \
                  change: set provider.url back, or set provider.name too, for another provider",
-                found.spec.bundled.url, settings.bundled.url
+                there.url, settings.bundled.url
             ),
         ));
     }
-    if found.spec.bundled.admin == settings.bundled.admin {
+    if there.admin == settings.bundled.admin {
         return Ok(());
     }
     let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };

@@ -3,18 +3,13 @@
 //! and a dead one is tried once and not by each of its links.
 
 use super::problem::Problem;
-use crate::api::link::ProviderKind;
-use crate::api::provider::Bundled;
 use crate::domain::{AuthMethod, ClientId, SecretString};
-use crate::http::{CaBundle, Guard, Trust};
-use crate::provider::bundled::BundledProvider;
 use crate::provider::{Proof, Provider, ProviderInfo};
 use base64::Engine as _;
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use url::Url;
 
 /// How long a provider is taken to be what it said it is.
 const FRESH: Duration = Duration::from_secs(60);
@@ -32,6 +27,11 @@ pub struct Connected {
 }
 
 impl Connected {
+    /// A provider that just answered.
+    pub fn new(provider: Box<dyn Provider>, info: ProviderInfo) -> Self {
+        Self { provider, info, controlled: Mutex::new(false) }
+    }
+
     /// Proves credentials. A provider that takes any secret proves nothing: so after the first
     /// success a random one must be refused.
     pub async fn prove(&self, id: &ClientId, secret: &SecretString, method: AuthMethod) -> Proof {
@@ -136,40 +136,4 @@ impl Connections {
     pub fn kept(uid: &str) -> String {
         format!("kept {uid}")
     }
-}
-
-/// Connects to a bundled provider.
-///
-/// # Errors
-/// [`Problem`] when its address or certificates can't be used, it doesn't answer, or it calls
-/// itself by another issuer.
-pub async fn connect(
-    guard: &Guard,
-    kind: ProviderKind,
-    bundled: &Bundled,
-    token: SecretString,
-) -> Result<Connected, Problem> {
-    let admin = Url::parse(&bundled.admin.url)
-        .map_err(|_| Problem::edit("InvalidSpec", "spec.bundled.admin.url isn't a URL"))?;
-    let ca = bundled
-        .ca_bundle
-        .as_deref()
-        .map(|pem| CaBundle::parse(pem.as_bytes()))
-        .transpose()
-        .map_err(|e| Problem::edit("InvalidSpec", format!("spec.bundled.caBundle {e}")))?;
-    // The platform team's word is good for any address; a tenant's isn't.
-    let trust = match kind {
-        ProviderKind::ClusterLinkProvider => Trust::Trusted,
-        ProviderKind::LinkProvider => Trust::Guarded,
-    };
-    let provider = BundledProvider::new(guard.client(trust, ca), admin, token);
-    let info = Provider::info(&provider).await.map_err(|e| Problem::from(&e))?;
-    if info.issuer != bundled.url {
-        return Err(Problem::edit(
-            "IssuerMismatch",
-            "spec.bundled.url isn't the issuer that the provider at spec.bundled.admin.url calls itself; make them the \
-             same",
-        ));
-    }
-    Ok(Connected { provider: Box::new(provider), info, controlled: Mutex::new(false) })
 }

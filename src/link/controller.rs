@@ -4,6 +4,7 @@ use super::bootstrap::{self, BundledSettings};
 use super::cache::{Change, Key};
 use super::claim;
 use super::context::{Context, OwnMeta};
+use super::credentials;
 use super::pass;
 use super::provider_pass;
 use super::providers::ProviderView;
@@ -238,7 +239,8 @@ impl Wires {
         }
         for view in self.ctx.providers() {
             let namespace = view.namespace.as_deref().unwrap_or(&self.ctx.namespace);
-            if namespace == key.namespace && view.bundled.admin.token_secret_ref.name == key.name {
+            let refers = |s| credentials::references(s).iter().any(|r| r.name == key.name);
+            if namespace == key.namespace && view.service.as_ref().is_some_and(refers) {
                 self.ctx.connections.forget(&view.claim.uid);
                 self.provider(provider_pass::key_of(&view));
                 self.links_of(&view);

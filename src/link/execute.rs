@@ -11,10 +11,10 @@ use super::problem::{Mend, Problem};
 use super::secrets::{Secrets, owner_reference};
 use crate::api::{ApplicationLink, names};
 use crate::domain::token::{ASSUMED_LIFETIME, Lifetime};
-use crate::domain::{AuthMethod, ExposeSecret as _, KeyRing, TokenReply};
+use crate::domain::{AuthMethod, ClientId, ExposeSecret as _, KeyRing, TokenReply};
 use crate::http::Trust;
 use crate::outgoing::{self, Grant as Ask, Revoked, TokenError, TokenHint, TokenRequest, revoke_token};
-use crate::provider::Proof;
+use crate::provider::{ClientRef, Proof};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
@@ -155,11 +155,12 @@ impl Carry<'_> {
         match effect {
             Effect::Claim(claims) => self.claim(claims).await,
             Effect::PutClient(at, put) => {
-                self.at(at)?.provider.put(put).await.map_err(|e| self.provider_problem(&at.uid, &e))
+                let put = self.at(at)?.provider.put(put).await;
+                put.map(drop).map_err(|e| self.provider_problem(&at.uid, &e))
             }
             Effect::Prove(at, id, _, AuthMethod::None) => {
                 // There is nothing to prove but that it is a public client, and has no secret.
-                let client = self.at(at)?.provider.get(id).await;
+                let client = self.at(at)?.provider.get(&by_id(id)).await;
                 let client = client.map_err(|e| self.provider_problem(&at.uid, &e))?;
                 let public = client.as_ref().is_some_and(|c| {
                     !c.has_secret && c.metadata.as_ref().is_some_and(|m| m.auth_method.is_public())
@@ -199,7 +200,7 @@ impl Carry<'_> {
             Effect::Unregister(at, id, version) => self
                 .at(at)?
                 .provider
-                .delete(id, version.as_deref())
+                .delete(&by_id(id), version.as_deref())
                 .await
                 .map_err(|e| self.provider_problem(&at.uid, &e)),
             Effect::Revoke(grant) => self.revoke(grant).await,
@@ -439,6 +440,10 @@ impl Carry<'_> {
             Err(e) => Err(Problem::wait("RevocationFailed", format!("{what}: {e}"))),
         }
     }
+}
+
+fn by_id(id: &ClientId) -> ClientRef {
+    ClientRef { id: id.clone(), handle: None }
 }
 
 /// How long a reply that can't be stored is held on to.

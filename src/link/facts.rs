@@ -4,7 +4,7 @@ use super::claim::Claim;
 use super::content::Data;
 use super::grant::Grant;
 use super::problem::Problem;
-use crate::domain::{KeyRing, SecretString};
+use crate::domain::{GrantType, KeyRing, SecretString};
 use crate::outgoing::{ClientCredentials, ServerEndpoints};
 use crate::provider::{Proof, ProviderInfo, RegisteredClient};
 use jiff::Timestamp;
@@ -77,6 +77,8 @@ pub struct Restrictions {
     pub scopes: Option<BTreeSet<String>>,
     /// The only hosts of redirect URIs; `None` for all.
     pub redirect_hosts: Option<Vec<String>>,
+    /// The only grant types; `None` for all.
+    pub grant_types: Option<BTreeSet<GrantType>>,
 }
 
 /// The provider side of an incoming part.

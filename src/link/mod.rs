@@ -17,7 +17,7 @@
 //! | doing it | [`mod@execute`], [`secrets`], [`store`] |
 //! | saying it | [`status`], [`problem`] |
 //! | values on the way | [`claim`], [`grant`], [`content`], [`template`] |
-//! | providers | [`providers`], [`connections`], [`provider_pass`], [`bootstrap`] |
+//! | providers | [`providers`], [`credentials`], [`mod@connect`], [`connections`], [`provider_pass`], [`bootstrap`] |
 //! | what passes share | [`context`], [`installation`], [`metrics`] |
 //! | when | [`controller`], [`cache`], [`queue`], [`scheduler`], [`sweep`] |
 //!
@@ -27,10 +27,12 @@
 pub mod bootstrap;
 pub mod cache;
 pub mod claim;
+pub mod connect;
 pub mod connections;
 pub mod content;
 pub mod context;
 pub mod controller;
+pub mod credentials;
 pub mod decide;
 pub mod derive;
 pub mod execute;

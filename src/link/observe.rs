@@ -2,8 +2,10 @@
 //! Reads alone; what it finds is facts, and what it can't find out is a [`Problem`] among them.
 
 use super::claim::{self, Claim};
-use super::connections::{Connected, Connections, connect};
+use super::connect::connect;
+use super::connections::{Connected, Connections};
 use super::context::Context;
+use super::credentials::{self, Credentials};
 use super::decide::Goal;
 use super::derive;
 use super::facts::{IncomingFacts, Observed, OutgoingFacts, Place, PlaceFacts, SecretFact};
@@ -11,11 +13,12 @@ use super::problem::Problem;
 use super::providers::{self, ProviderView};
 use super::secrets::Secrets;
 use super::validate::{GrantGoal, IncomingGoal, OutgoingGoal, ServerGoal, ValidatedLink};
+use crate::api::provider::Service;
 use crate::api::{ApplicationLink, names};
-use crate::domain::{ClientId, KeyRing, SecretString};
+use crate::domain::{ClientId, KeyRing};
 use crate::http::Trust;
 use crate::outgoing::{ClientCredentials, ServerEndpoints};
-use crate::provider::RegisteredClient;
+use crate::provider::{ClientRef, RegisteredClient};
 use kube::ResourceExt as _;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -117,21 +120,23 @@ fn unrecorded(link: &ApplicationLink, seen: &Observed, all: &[ProviderView]) -> 
     (!seen.claims.contains(&view.claim)).then(|| view.claim.clone())
 }
 
-/// The credential for a provider's admin API.
+/// What a provider is, and the credentials that its spec refers to.
 ///
 /// # Errors
-/// [`Problem`] while it isn't there.
-pub async fn provider_token(ctx: &Context, view: &ProviderView) -> Result<SecretString, Problem> {
-    let namespace = view.namespace.as_deref().unwrap_or(&ctx.namespace);
-    let reference = &view.bundled.admin.token_secret_ref;
-    Secrets::new(ctx.client.clone(), namespace)
-        .value(
-            &reference.name,
-            &reference.key,
-            "ProviderCredentialMissing",
-            "spec.bundled.admin.tokenSecretRef",
+/// [`Problem`] while they aren't there.
+pub async fn credentials_of<'v>(
+    ctx: &Context,
+    view: &'v ProviderView,
+) -> Result<(&'v Service, Credentials), Problem> {
+    let service = view.service.as_ref().ok_or_else(|| {
+        Problem::edit(
+            "InvalidSpec",
+            "exactly one of bundled, hydra, keycloak, registration and bitbucket must be set",
         )
-        .await
+    })?;
+    let namespace = view.namespace.as_deref().unwrap_or(&ctx.namespace);
+    let secrets = Secrets::new(ctx.client.clone(), namespace);
+    Ok((service, credentials::read(service, &secrets).await?))
 }
 
 /// The connection to a provider that is there.
@@ -142,8 +147,8 @@ pub async fn connection(ctx: &Context, view: &ProviderView) -> Result<Arc<Connec
     let version = format!("{}", view.generation);
     ctx.connections
         .get(&view.claim.uid, &version, async {
-            let token = provider_token(ctx, view).await?;
-            connect(&ctx.guard, view.claim.kind, &view.bundled, token).await
+            let (service, credentials) = credentials_of(ctx, view).await?;
+            connect(&ctx.guard, view.claim.kind, service, &credentials, &ctx.identity).await
         })
         .await
 }
@@ -247,7 +252,8 @@ async fn client_at(
     connected: &Connected,
     id: &ClientId,
 ) -> Result<Option<RegisteredClient>, Problem> {
-    connected.provider.get(id).await.map_err(|e| {
+    let at = ClientRef { id: id.clone(), handle: None };
+    connected.provider.get(&at).await.map_err(|e| {
         let problem = Problem::from(&e);
         if matches!(problem.reason, "ProviderUnreachable" | "ProviderUnauthorized") {
             ctx.connections.failed(&claim.uid, &problem);
@@ -281,9 +287,12 @@ async fn elsewhere(
             // A claim is only as good as the namespace that it stands in.
             Some((kept, version)) if kept.namespace.as_ref().is_none_or(|n| *n == seen.namespace) => {
                 let key = Connections::kept(&claim.uid);
-                let token = kept.token.0.clone();
                 ctx.connections
-                    .get(&key, &version, connect(&ctx.guard, kept.kind, &kept.bundled, token))
+                    .get(
+                        &key,
+                        &version,
+                        connect(&ctx.guard, kept.kind, &kept.service, &kept.credentials, &ctx.identity),
+                    )
                     .await?
             }
             _ => return Err(problem),

@@ -4,8 +4,7 @@
 use super::cache::Key;
 use super::claim;
 use super::context::Context;
-use super::grant::Kept;
-use super::observe::{connection, provider_token};
+use super::observe::{connection, credentials_of};
 use super::problem::{Mend, Problem};
 use super::providers::ProviderView;
 use super::store::KeptProvider;
@@ -146,14 +145,14 @@ where
 }
 
 async fn keep(ctx: &Context, view: &ProviderView) -> Result<(), Problem> {
-    let token = provider_token(ctx, view).await?;
+    let (service, credentials) = credentials_of(ctx, view).await?;
     let kept = KeptProvider {
         kind: view.claim.kind,
         namespace: view.namespace.clone(),
         name: view.claim.name.clone(),
         uid: view.claim.uid.clone(),
-        bundled: view.bundled.clone(),
-        token: Kept(token),
+        service: service.clone(),
+        credentials,
     };
     let found = match ctx.store.provider(&view.claim.uid).await {
         Ok(found) => found,
@@ -268,7 +267,12 @@ fn status(
         let whole = Timestamp::from_second(now.as_second()).unwrap_or(now).to_string();
         c.last_transition_time = same.map_or(whole, |o| o.last_transition_time.clone());
     }
-    ProviderStatus { observed_generation: view.generation, type_: Some("bundled".into()), conditions }
+    ProviderStatus {
+        observed_generation: view.generation,
+        type_: view.service.as_ref().map(|s| s.type_().to_owned()),
+        url: view.service.as_ref().map(|s| s.url().to_owned()),
+        conditions,
+    }
 }
 
 /// The key of a provider in the scheduler.

@@ -4,7 +4,7 @@ use super::claim::Claim;
 use super::facts::Restrictions;
 use super::problem::Problem;
 use crate::api::link::ProviderKind;
-use crate::api::provider::{Allow, Bundled};
+use crate::api::provider::{Allow, Service};
 use crate::api::{ClusterLinkProvider, LinkProvider, names};
 use k8s_openapi::jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -16,8 +16,10 @@ pub struct ProviderView {
     pub claim: Claim,
     /// Its namespace; `None` for a `ClusterLinkProvider`.
     pub namespace: Option<String>,
-    /// What it is.
-    pub bundled: Bundled,
+    /// What it is; `None` where its spec says none or several.
+    pub service: Option<Service>,
+    /// For a `LinkProvider`: the clients that its namespace may adopt.
+    pub adoptable: Vec<String>,
     /// Who may use it; `None` for a `LinkProvider`, which its namespace may use.
     pub allow: Option<Option<Allow>>,
     /// Whether it is being deleted.
@@ -34,26 +36,28 @@ pub struct ProviderView {
 
 impl From<&LinkProvider> for ProviderView {
     fn from(p: &LinkProvider) -> Self {
-        view(p, ProviderKind::LinkProvider, p.spec.bundled.clone(), None)
+        let adoptable = p.spec.adoptable.clone().unwrap_or_default();
+        ProviderView { adoptable, ..view(p, ProviderKind::LinkProvider, p.spec.service(), None) }
     }
 }
 
 impl From<&ClusterLinkProvider> for ProviderView {
     fn from(p: &ClusterLinkProvider) -> Self {
-        view(p, ProviderKind::ClusterLinkProvider, p.spec.bundled.clone(), Some(p.spec.allow.clone()))
+        view(p, ProviderKind::ClusterLinkProvider, p.spec.service(), Some(p.spec.allow.clone()))
     }
 }
 
 fn view<K: kube::ResourceExt>(
     object: &K,
     kind: ProviderKind,
-    bundled: Bundled,
+    service: Option<Service>,
     allow: Option<Option<Allow>>,
 ) -> ProviderView {
     ProviderView {
         claim: Claim { kind, name: object.name_any(), uid: object.uid().unwrap_or_default() },
         namespace: object.namespace(),
-        bundled,
+        service,
+        adoptable: Vec::new(),
         allow,
         deleting: object.meta().deletion_timestamp.is_some(),
         held: object.finalizers().iter().any(|f| f == names::PROVIDER_FINALIZER),
@@ -146,6 +150,7 @@ pub fn permit(
             Some(Restrictions {
                 scopes: allow.scopes.as_ref().map(|s| s.iter().cloned().collect()),
                 redirect_hosts: allow.redirect_hosts.clone(),
+                grant_types: allow.grant_types.as_ref().map(|g| g.iter().copied().collect()),
             }),
             allow.rebind,
         )),
@@ -163,8 +168,7 @@ pub fn permit(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::SecretKeyRef;
-    use crate::api::provider::{AllNamespaces, AllowNamespaces, BundledAdmin};
+    use crate::api::provider::{AllNamespaces, AllowNamespaces};
 
     fn provider(name: &str, namespace: Option<&str>, default: bool, age: i64) -> ProviderView {
         let kind =
@@ -172,14 +176,8 @@ mod tests {
         ProviderView {
             claim: Claim { kind, name: name.into(), uid: format!("uid-{name}") },
             namespace: namespace.map(str::to_owned),
-            bundled: Bundled {
-                url: "https://p.example.com".into(),
-                admin: BundledAdmin {
-                    url: "https://p.example.com".into(),
-                    token_secret_ref: SecretKeyRef { name: "t".into(), key: "token".into() },
-                },
-                ca_bundle: None,
-            },
+            service: None,
+            adoptable: Vec::new(),
             allow: namespace.is_none().then_some(None),
             deleting: false,
             held: true,
@@ -226,7 +224,14 @@ mod tests {
         let reason = |p: &ProviderView| permit(p, "a", &labels).map(|_| ()).map_err(|p| p.reason);
         assert_eq!(reason(&p), Err("NamespaceNotAllowed"));
         let mut allow = |namespaces| {
-            p.allow = Some(Some(Allow { namespaces, scopes: None, redirect_hosts: None, rebind: false }));
+            p.allow = Some(Some(Allow {
+                namespaces,
+                scopes: None,
+                redirect_hosts: None,
+                grant_types: None,
+                adoptable: None,
+                rebind: false,
+            }));
             reason(&p)
         };
         let none = AllowNamespaces { all: None, names: None, match_labels: None };

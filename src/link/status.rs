@@ -53,6 +53,11 @@ pub fn project(input: &Input<'_>) -> ApplicationLinkStatus {
                 client_id: v.client_id.to_string(),
                 // The serial never falls, whatever became of the client or of the annotation.
                 serial: v.serial.max(last.incoming.as_ref().map_or(0, |i| i.serial)),
+                rotated_at: None,
+                next_rotation: None,
+                previous_until: None,
+                last_request: None,
+                last_gap: None,
                 secret_name: v.secret_name.clone(),
             })
             .or(last.incoming.clone());

@@ -5,7 +5,7 @@ use super::grant::Grant;
 use super::problem::Problem;
 use crate::api::link::ProviderKind;
 use crate::api::names;
-use crate::api::provider::Bundled;
+use crate::api::provider::Service;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -32,9 +32,9 @@ pub struct KeptProvider {
     /// Its UID.
     pub uid: String,
     /// What it was.
-    pub bundled: Bundled,
-    /// Its credential.
-    pub token: super::grant::Kept,
+    pub service: Service,
+    /// Its credentials.
+    pub credentials: super::credentials::Credentials,
 }
 
 /// The operator's own records.

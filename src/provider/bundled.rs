@@ -1,17 +1,22 @@
 //! `bundled`: this project's own provider service, by its admin API.
 
-use super::{Capabilities, Proof, Provider, ProviderError, ProviderInfo, PutClient, RegisteredClient};
+use super::proof::prove_by_revocation;
+use super::{
+    Capabilities, Changes, ClientRef, Page, Proof, Provider, ProviderError, ProviderInfo, PutClient,
+    PutSecret, Registered, RegisteredClient,
+};
 use crate::domain::{
     AuthMethod, ClientId, ClientMetadata, ExposeSecret as _, GrantType, Owner, RedirectUri, Scope, ScopeSet,
     SecretString,
 };
-use crate::http::header::{HeaderValue, IF_MATCH, IF_NONE_MATCH};
+use crate::http::header::{HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use crate::http::{HttpClient, Method, Request, Response, SendError};
-use crate::outgoing::{ClientCredentials, Revoked, revoke_token};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
+use std::time::Duration;
 use url::Url;
 
 /// A client of the bundled provider's admin API.
@@ -20,7 +25,13 @@ pub struct BundledProvider {
     http: HttpClient,
     admin: Url,
     token: SecretString,
+    actor: String,
 }
+
+/// The header that names who changes a client.
+const ACTOR: HeaderName = HeaderName::from_static("applink-actor");
+/// How long the provider may take to tell of a change.
+const WAIT: Duration = Duration::from_secs(25);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -37,6 +48,7 @@ struct Info {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Client {
+    id: String,
     name: String,
     #[serde(default)]
     uri: Option<String>,
@@ -46,7 +58,31 @@ struct Client {
     token_endpoint_auth_method: AuthMethod,
     has_secret: bool,
     #[serde(default)]
+    previous_secret_expires_at: Option<String>,
+    #[serde(default)]
     owner: Option<Owner>,
+}
+
+#[derive(Deserialize)]
+struct List {
+    items: Vec<Client>,
+    #[serde(default)]
+    next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Told {
+    instance: String,
+    next: u64,
+    #[serde(default)]
+    reset: bool,
+    #[serde(default)]
+    changes: Vec<ToldChange>,
+}
+
+#[derive(Deserialize)]
+struct ToldChange {
+    id: String,
 }
 
 impl Client {
@@ -65,6 +101,21 @@ impl Client {
             auth_method: self.token_endpoint_auth_method,
         })
     }
+
+    fn registered(self, id: ClientId, version: Option<String>) -> RegisteredClient {
+        RegisteredClient {
+            id,
+            metadata: self.metadata(),
+            has_secret: self.has_secret,
+            secret: None,
+            secret_expires_at: None,
+            has_previous: self.previous_secret_expires_at.is_some(),
+            owner: self.owner,
+            protected: false,
+            version,
+            handle: None,
+        }
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -74,9 +125,10 @@ struct Problem {
 }
 
 impl BundledProvider {
-    /// A client of the admin API at `admin`, which takes `token` as a bearer token.
-    pub fn new(http: HttpClient, admin: Url, token: SecretString) -> Self {
-        Self { http, admin, token }
+    /// A client of the admin API at `admin`, which takes `token` as a bearer token. `actor` is who
+    /// we are to the provider: 1 to 64 letters, digits, dots, dashes and underscores.
+    pub fn new(http: HttpClient, admin: Url, token: SecretString, actor: &str) -> Self {
+        Self { http, admin, token, actor: actor.to_owned() }
     }
 
     fn url(&self, segments: &[&str]) -> Url {
@@ -100,7 +152,11 @@ impl BundledProvider {
         let request = request
             .bearer(&self.token)
             .map_err(|_| ProviderError::Unauthorized { url: self.shown(), status: 0 })?;
-        let response = self.http.send(request).await.map_err(|e| self.unreachable(&e))?;
+        self.answered(self.http.send(request).await)
+    }
+
+    fn answered(&self, answer: Result<Response, SendError>) -> Result<Response, ProviderError> {
+        let response = answer.map_err(|e| self.unreachable(&e))?;
         match response.status {
             401 | 403 => Err(ProviderError::Unauthorized { url: self.shown(), status: response.status }),
             429 | 503 => {
@@ -172,7 +228,10 @@ impl BundledProvider {
             authorization_endpoint: info.authorization_endpoint,
             token_endpoint: info.token_endpoint,
             revocation_endpoint: info.revocation_endpoint,
-            scopes: scopes.map_err(|_| bad("a scope in its metadata isn't one"))?,
+            scopes: Some(scopes.map_err(|_| bad("a scope in its metadata isn't one"))?),
+            grant_types: None,
+            auth_methods: None,
+            redirect_required: false,
         })
     }
 
@@ -181,12 +240,7 @@ impl BundledProvider {
         match response.status {
             200 => {
                 let client: Client = self.body(&response)?;
-                Ok(Some(RegisteredClient {
-                    metadata: client.metadata(),
-                    has_secret: client.has_secret,
-                    version: response.etag.clone(),
-                    owner: client.owner,
-                }))
+                Ok(Some(client.registered(id.clone(), response.etag.clone())))
             }
             // A 404 of some other server must not read as "no such client": ours says problem+json.
             404 if response.content_type.as_deref() == Some("application/problem+json") => Ok(None),
@@ -195,7 +249,7 @@ impl BundledProvider {
         }
     }
 
-    async fn put(&self, put: &PutClient) -> Result<(), ProviderError> {
+    async fn put(&self, put: &PutClient) -> Result<Registered, ProviderError> {
         let m = &put.metadata;
         let mut body = json!({
             "name": m.name,
@@ -208,20 +262,26 @@ impl BundledProvider {
         if let Some(uri) = &m.uri {
             body["uri"] = json!(uri);
         }
-        if let Some(secret) = &put.secret {
+        if let PutSecret::Chosen { secret, derived, previous } = &put.secret {
             body["secret"] = json!(secret.expose_secret());
-            body["secretKind"] = json!("derived");
+            body["secretKind"] = json!(if *derived { "derived" } else { "chosen" });
+            if let Some(until) = previous.as_ref().and_then(|p| Timestamp::from_second(p.until).ok()) {
+                body["previousSecretExpiresAt"] = json!(until.to_string());
+            }
+        }
+        if put.revoke_tokens {
+            body["revokeTokens"] = json!(true);
         }
         let mut request =
-            Request::new(Method::PUT, self.url(&["admin", "clients", put.id.as_str()])).json(&body);
+            Request::new(Method::PUT, self.url(&["admin", "clients", put.at.id.as_str()])).json(&body);
         request = match put.version.as_deref().map(HeaderValue::from_str) {
             Some(Ok(version)) => request.header(IF_MATCH, version),
             Some(Err(_)) => return Err(self.unexpected(0, "its ETag can't stand in a header")),
             None => request.header(IF_NONE_MATCH, HeaderValue::from_static("*")),
         };
-        let response = self.call(request).await?;
+        let response = self.call(self.by_us(request)).await?;
         match response.status {
-            200 | 201 => Ok(()),
+            200 | 201 => Ok(Registered::chosen(&put.at.id)),
             _ => Err(self.refusal(&response)),
         }
     }
@@ -231,37 +291,116 @@ impl BundledProvider {
         if let Some(Ok(version)) = version.map(HeaderValue::from_str) {
             request = request.header(IF_MATCH, version);
         }
-        let response = self.call(request).await?;
+        let response = self.call(self.by_us(request)).await?;
         match response.status {
             204 | 200 | 404 => Ok(()),
             _ => Err(self.refusal(&response)),
         }
     }
+
+    async fn list(&self, after: Option<&str>) -> Result<Page, ProviderError> {
+        let mut url = self.url(&["admin", "clients"]);
+        url.query_pairs_mut().append_pair("limit", "500");
+        if let Some(after) = after {
+            url.query_pairs_mut().append_pair("cursor", after);
+        }
+        let response = self.call(Request::get(url)).await?;
+        if response.status != 200 {
+            return Err(self.refusal(&response));
+        }
+        let list: List = self.body(&response)?;
+        let clients = list
+            .items
+            .into_iter()
+            .map(|c| {
+                let id =
+                    ClientId::parse(&c.id).map_err(|_| self.unexpected(200, "a client's id isn't one"))?;
+                Ok(c.registered(id, None))
+            })
+            .collect::<Result<_, ProviderError>>()?;
+        Ok(Page { clients, next: list.next })
+    }
+
+    /// Says which operator writes, so that it isn't told of its own changes.
+    fn by_us(&self, request: Request) -> Request {
+        match HeaderValue::from_str(&self.actor) {
+            Ok(actor) => request.header(ACTOR, actor),
+            Err(_) => request,
+        }
+    }
+
+    async fn changes(&self, after: Option<&str>) -> Result<Changes, ProviderError> {
+        let mut url = self.url(&["admin", "changes"]);
+        // The instance stands in our cursor: numbers of one start say nothing at the next.
+        let (instance, after) = after.and_then(|a| a.rsplit_once(' ')).unzip();
+        {
+            let mut query = url.query_pairs_mut();
+            query.append_pair("except", &self.actor);
+            if let Some(after) = after {
+                query.append_pair("after", after).append_pair("wait", &WAIT.as_secs().to_string());
+            }
+        }
+        let request = Request::get(url)
+            .bearer(&self.token)
+            .map_err(|_| ProviderError::Unauthorized { url: self.shown(), status: 0 })?;
+        let http = self.http.clone().with_timeout(WAIT + Duration::from_secs(10)).with_max_body(8 << 20);
+        let response = self.answered(http.send(request).await)?;
+        if response.status != 200 {
+            return Err(self.refusal(&response));
+        }
+        let told: Told = self.body(&response)?;
+        let reset = told.reset || instance.is_some_and(|i| i != told.instance);
+        let clients = told.changes.iter().filter_map(|c| ClientId::parse(&c.id).ok()).collect();
+        Ok(Changes { next: format!("{} {}", told.instance, told.next), reset, clients })
+    }
 }
 
 impl Provider for BundledProvider {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { chosen_credentials: true }
+        Capabilities {
+            chooses_id: true,
+            chooses_secret: true,
+            reads_secret: false,
+            rotates: true,
+            overlaps: true,
+            lists: true,
+            tells_owner: true,
+            proves: true,
+            tells_changes: true,
+            expires_secret: false,
+            revokes_tokens: true,
+        }
     }
 
     fn info(&self) -> BoxFuture<'_, Result<ProviderInfo, ProviderError>> {
         self.info().boxed()
     }
 
-    fn get<'a>(&'a self, id: &'a ClientId) -> BoxFuture<'a, Result<Option<RegisteredClient>, ProviderError>> {
-        self.get(id).boxed()
+    fn get<'a>(
+        &'a self,
+        at: &'a ClientRef,
+    ) -> BoxFuture<'a, Result<Option<RegisteredClient>, ProviderError>> {
+        self.get(&at.id).boxed()
     }
 
-    fn put<'a>(&'a self, put: &'a PutClient) -> BoxFuture<'a, Result<(), ProviderError>> {
+    fn put<'a>(&'a self, put: &'a PutClient) -> BoxFuture<'a, Result<Registered, ProviderError>> {
         self.put(put).boxed()
     }
 
     fn delete<'a>(
         &'a self,
-        id: &'a ClientId,
+        at: &'a ClientRef,
         version: Option<&'a str>,
     ) -> BoxFuture<'a, Result<(), ProviderError>> {
-        self.delete(id, version).boxed()
+        self.delete(&at.id, version).boxed()
+    }
+
+    fn list<'a>(&'a self, after: Option<&'a str>) -> BoxFuture<'a, Result<Page, ProviderError>> {
+        self.list(after).boxed()
+    }
+
+    fn changes<'a>(&'a self, after: Option<&'a str>) -> BoxFuture<'a, Result<Changes, ProviderError>> {
+        self.changes(after).boxed()
     }
 
     fn prove<'a>(
@@ -271,20 +410,6 @@ impl Provider for BundledProvider {
         secret: &'a SecretString,
         method: AuthMethod,
     ) -> BoxFuture<'a, Proof> {
-        async move {
-            let Some(endpoint) = info.revocation_endpoint.as_deref().and_then(|u| Url::parse(u).ok()) else {
-                return Proof::Unproved;
-            };
-            let client =
-                ClientCredentials { id: id.clone(), secret: Some(secret.clone()), auth_method: method };
-            // A token that can't exist: RFC 7009 answers 200 for it, but only to the right client.
-            let token = SecretString::from("applink-proof-of-credentials");
-            match revoke_token(&self.http, &endpoint, &client, &token, None).await {
-                Ok(Revoked::Authenticated) => Proof::Authenticated,
-                Ok(Revoked::WrongCredentials) => Proof::Refused,
-                Ok(Revoked::Unproved(_)) | Err(_) => Proof::Unproved,
-            }
-        }
-        .boxed()
+        prove_by_revocation(&self.http, info, id, secret, method).boxed()
     }
 }

@@ -5,29 +5,40 @@
 //! facts. What a service can't do is said by [`Capabilities`], not by an error halfway.
 
 pub mod bundled;
+mod proof;
 
-use crate::domain::{AuthMethod, ClientId, ClientMetadata, Owner, ScopeSet, SecretString};
+use crate::domain::{AuthMethod, ClientId, ClientMetadata, GrantType, Owner, ScopeSet, SecretString};
 use crate::http::RefusedReason;
 use futures::future::BoxFuture;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 /// A running provider service that owns OAuth clients.
+///
+/// Every call is one attempt: nothing in an adapter tries again what may have happened. A call
+/// that gives back a new [`RegisteredClient::handle`] or [`Registered::handle`] has made the one
+/// before worthless, so the caller keeps it before the next call.
 pub trait Provider: Send + Sync {
     /// What the service can do.
     fn capabilities(&self) -> Capabilities;
     /// Asks the service who it is; also the check that our credential is taken.
     fn info(&self) -> BoxFuture<'_, Result<ProviderInfo, ProviderError>>;
-    /// The client with this identifier, if there is one.
-    fn get<'a>(&'a self, id: &'a ClientId) -> BoxFuture<'a, Result<Option<RegisteredClient>, ProviderError>>;
-    /// Makes the client be as told: creates it or converges it. Idempotent.
-    fn put<'a>(&'a self, put: &'a PutClient) -> BoxFuture<'a, Result<(), ProviderError>>;
+    /// The client, if there is one.
+    fn get<'a>(&'a self, at: &'a ClientRef)
+    -> BoxFuture<'a, Result<Option<RegisteredClient>, ProviderError>>;
+    /// Makes the client be as told: creates it or converges it. Idempotent where
+    /// [`Capabilities::chooses_id`].
+    fn put<'a>(&'a self, put: &'a PutClient) -> BoxFuture<'a, Result<Registered, ProviderError>>;
     /// Removes the client and its tokens; one that isn't there is no error.
     fn delete<'a>(
         &'a self,
-        id: &'a ClientId,
+        at: &'a ClientRef,
         version: Option<&'a str>,
     ) -> BoxFuture<'a, Result<(), ProviderError>>;
+    /// A page of all clients, from the start or from [`Page::next`]; an error where the service
+    /// doesn't list ([`Capabilities::lists`]).
+    fn list<'a>(&'a self, after: Option<&'a str>) -> BoxFuture<'a, Result<Page, ProviderError>>;
     /// Whether the credentials authenticate at the token endpoint.
     fn prove<'a>(
         &'a self,
@@ -36,19 +47,48 @@ pub trait Provider: Send + Sync {
         secret: &'a SecretString,
         method: AuthMethod,
     ) -> BoxFuture<'a, Proof>;
+    /// Waits for changes that others made since `after`, for half a minute at most; an error where
+    /// the service doesn't tell ([`Capabilities::tells_changes`]). `None` asks where to begin.
+    fn changes<'a>(&'a self, after: Option<&'a str>) -> BoxFuture<'a, Result<Changes, ProviderError>> {
+        let _ = after;
+        Box::pin(std::future::ready(Err(ProviderError::Unsupported { what: "telling of changes" })))
+    }
 }
 
 /// What a provider service can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(clippy::struct_excessive_bools, reason = "a table of independent facts")]
 pub struct Capabilities {
-    /// We choose the client identifier and the secret, so both can be derived.
-    pub chosen_credentials: bool,
+    /// We choose the client identifier, so a client is found again by it, and a repeated creation
+    /// makes no second one.
+    pub chooses_id: bool,
+    /// We choose the secret, so it can be derived and never has to be kept.
+    pub chooses_secret: bool,
+    /// The secret can be read back.
+    pub reads_secret: bool,
+    /// A new secret can be had for a client that is there.
+    pub rotates: bool,
+    /// The secret before goes on working for a while beside the new one.
+    pub overlaps: bool,
+    /// All clients can be listed.
+    pub lists: bool,
+    /// The owner record stands at the client.
+    pub tells_owner: bool,
+    /// Wrong credentials can be told from right ones.
+    pub proves: bool,
+    /// Changes that others make are told, and not only found.
+    pub tells_changes: bool,
+    /// The service may end a secret by itself, at a time that it says.
+    pub expires_secret: bool,
+    /// The tokens of a client can be revoked together.
+    pub revokes_tokens: bool,
 }
 
 /// Who a provider service says it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProviderInfo {
-    /// Another one at each start of the service.
+    /// Another one at each start of the service; empty where the service doesn't say.
     pub instance: String,
     /// Its issuer (RFC 8414).
     pub issuer: String,
@@ -58,47 +98,156 @@ pub struct ProviderInfo {
     pub token_endpoint: String,
     /// Its revocation endpoint (RFC 7009), by which credentials are proved.
     pub revocation_endpoint: Option<String>,
-    /// The scopes that it offers.
-    pub scopes: ScopeSet,
+    /// The scopes that it offers; `None` where it takes any, or doesn't say.
+    pub scopes: Option<ScopeSet>,
+    /// The grant types that a client may have there; `None` for all that we know.
+    pub grant_types: Option<BTreeSet<GrantType>>,
+    /// The authentication methods that a client may have there; `None` for all that we know.
+    pub auth_methods: Option<BTreeSet<AuthMethod>>,
+    /// Whether every client must have a redirect URI.
+    pub redirect_required: bool,
 }
 
-/// A client as it stands at the provider. Its secret doesn't come back.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A client by what is known of it.
+#[derive(Debug, Clone)]
+pub struct ClientRef {
+    /// Its identifier. Where the service chooses that, and no handle is there: the name by which
+    /// the client is found again, the same whenever it is derived.
+    pub id: ClientId,
+    /// What the service gave us for it at an earlier call, as the adapter wrote it.
+    pub handle: Option<SecretString>,
+}
+
+/// A client as it stands at the provider.
+#[derive(Debug, Clone)]
 pub struct RegisteredClient {
-    /// What it is registered with; `None` where it has values that we would never write.
+    /// Its identifier at the provider.
+    pub id: ClientId,
+    /// What it is registered with; `None` where it has values that we would never write, or is
+    /// disabled.
     pub metadata: Option<ClientMetadata>,
     /// Whether the provider holds a secret for it.
     pub has_secret: bool,
+    /// The secret, where it can be read.
+    pub secret: Option<SecretString>,
+    /// When the provider ends the secret by itself (seconds since 1970).
+    pub secret_expires_at: Option<i64>,
+    /// Whether an earlier secret works beside the present one.
+    pub has_previous: bool,
     /// Whose it is, as recorded; not yet verified.
     pub owner: Option<Owner>,
+    /// Part of the service itself, or the client that the operator logs in with: never touched.
+    pub protected: bool,
     /// The version to make a change conditional on.
     pub version: Option<String>,
+    /// To be kept in place of [`ClientRef::handle`] before the next call; `None`: as it was.
+    pub handle: Option<SecretString>,
+}
+
+/// The secret that a client should have.
+#[derive(Clone)]
+pub enum PutSecret {
+    /// None: a public client.
+    Public,
+    /// This one.
+    Chosen {
+        /// The secret.
+        secret: SecretString,
+        /// Whether it has the 256 bits of a derived one, so that a fast hash is enough.
+        derived: bool,
+        /// The one before, which is to go on working; `None`: it ends at once.
+        previous: Option<Previous>,
+    },
+    /// The one that is there.
+    Kept,
+    /// A new one that the provider picks.
+    Fresh,
+}
+
+/// The secret before the present one.
+#[derive(Clone)]
+pub struct Previous {
+    /// The secret.
+    pub secret: SecretString,
+    /// Until when it is to work (seconds since 1970).
+    pub until: i64,
+}
+
+impl fmt::Debug for Previous {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Previous").field("until", &self.until).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for PutSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Public => "Public",
+            Self::Chosen { previous: None, .. } => "Chosen",
+            Self::Chosen { .. } => "Chosen beside the previous one",
+            Self::Kept => "Kept",
+            Self::Fresh => "Fresh",
+        })
+    }
 }
 
 /// A client as it should stand at the provider.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct PutClient {
-    /// Its identifier.
-    pub id: ClientId,
+    /// Which.
+    pub at: ClientRef,
     /// What it is registered with.
     pub metadata: ClientMetadata,
-    /// Its secret, derived; `None` for a public client.
-    pub secret: Option<SecretString>,
+    /// Its secret.
+    pub secret: PutSecret,
     /// Whose it is.
     pub owner: Owner,
-    /// Only if the client still has this version; `None`: only if that needs no takeover.
+    /// Whether a client was seen there, which is changed; else one is made.
+    pub exists: bool,
+    /// Only if the client still has this version, where the service knows versions.
     pub version: Option<String>,
+    /// Its tokens end too.
+    pub revoke_tokens: bool,
 }
 
-impl fmt::Debug for PutClient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PutClient")
-            .field("id", &self.id)
-            .field("metadata", &self.metadata)
-            .field("secret", &self.secret.as_ref().map(|_| "[redacted]"))
-            .field("owner", &self.owner.name)
-            .finish_non_exhaustive()
+/// What became of a put.
+#[derive(Debug, Clone)]
+pub struct Registered {
+    /// The client's identifier at the provider.
+    pub id: ClientId,
+    /// The secret, where the provider picked it and told it now.
+    pub secret: Option<SecretString>,
+    /// When the provider ends that secret by itself (seconds since 1970).
+    pub secret_expires_at: Option<i64>,
+    /// To be kept in place of [`ClientRef::handle`] before the next call; `None`: as it was.
+    pub handle: Option<SecretString>,
+}
+
+impl Registered {
+    /// The answer of a service where we choose both identifier and secret.
+    pub fn chosen(id: &ClientId) -> Self {
+        Self { id: id.clone(), secret: None, secret_expires_at: None, handle: None }
     }
+}
+
+/// Some of a provider's clients.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The clients; those that can't be read as ours have no `metadata`.
+    pub clients: Vec<RegisteredClient>,
+    /// What [`Provider::list`] goes on after; `None`: this was the last page.
+    pub next: Option<String>,
+}
+
+/// What others changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// What to go on after.
+    pub next: String,
+    /// Something may have been missed: all clients are to be looked at.
+    pub reset: bool,
+    /// The clients that were changed or deleted.
+    pub clients: Vec<ClientId>,
 }
 
 /// What a proof of credentials gave.
@@ -156,6 +305,12 @@ pub enum ProviderError {
     /// The client changed between our look and our write.
     #[error("the client was changed at the same moment; it is looked at again")]
     Conflict,
+    /// [`Capabilities`] says that the service can't.
+    #[error("{what} isn't something that this provider service can do")]
+    Unsupported {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// 429 or 503 with a wait.
     #[error("the provider asks to wait (HTTP {status})")]
     Busy {
@@ -186,6 +341,7 @@ impl ProviderError {
             Self::Rejected { .. } => "ClientRejected",
             Self::ForeignOwner => "ClientConflict",
             Self::Conflict => "Conflict",
+            Self::Unsupported { .. } => "Unsupported",
             Self::Busy { .. } => "ProviderBusy",
             Self::Unexpected { .. } => "ProviderError",
         }
@@ -193,7 +349,10 @@ impl ProviderError {
 
     /// Whether only a person can mend it, by an edit of the link or of the provider.
     pub fn is_terminal(&self) -> bool {
-        matches!(self, Self::Rejected { .. } | Self::ForeignOwner | Self::Refused { .. })
+        matches!(
+            self,
+            Self::Rejected { .. } | Self::ForeignOwner | Self::Refused { .. } | Self::Unsupported { .. }
+        )
     }
 
     /// How long the provider asks us to wait.

@@ -9,7 +9,7 @@ use crate::link::facts::{IncomingFacts, Observed, Place, Restrictions};
 use crate::link::plan::SecretWrite;
 use crate::link::problem::Problem;
 use crate::link::validate::IncomingGoal;
-use crate::provider::{Proof, PutClient, RegisteredClient};
+use crate::provider::{ClientRef, Proof, PutClient, PutSecret, RegisteredClient};
 use std::collections::BTreeMap;
 
 /// The registered client, for the status.
@@ -59,16 +59,16 @@ pub(super) fn decide(
 
 /// Whether provider and platform team allow what the link asks for.
 fn permitted(goal: &IncomingGoal, place: &Place) -> Result<(), Problem> {
-    let Restrictions { scopes, redirect_hosts } = place.allow.clone().unwrap_or_default();
+    let Restrictions { scopes, redirect_hosts, grant_types: _ } = place.allow.clone().unwrap_or_default();
     for (i, scope) in goal.metadata.scopes.iter().enumerate() {
-        if !place.info.scopes.contains(scope) {
+        if let Some(offered) = place.info.scopes.as_ref().filter(|s| !s.contains(scope)) {
             return Err(Problem::edit(
                 "UnknownScope",
                 format!(
                     "spec.incoming.oauth2.scopes: \"{scope}\" isn't offered by {} {}; it offers: {}",
                     place.claim.kind.as_str(),
                     place.claim.name,
-                    place.info.scopes
+                    offered
                 ),
             ));
         }
@@ -205,10 +205,16 @@ fn effects(
         part.effects.push(Effect::PutClient(
             place.claim.clone(),
             Box::new(PutClient {
-                id: wanted.id.clone(),
+                at: ClientRef { id: wanted.id.clone(), handle: None },
                 metadata: wanted.metadata.clone(),
-                secret: (!public).then(|| secret.clone()),
+                secret: if public {
+                    PutSecret::Public
+                } else {
+                    PutSecret::Chosen { secret: secret.clone(), derived: true, previous: None }
+                },
                 owner: derive::owner(keys, place, &wanted.id, seen, wanted.serial),
+                exists: facts.client.is_some(),
+                revoke_tokens: false,
                 version: facts.client.as_ref().and_then(|c| c.version.clone()),
             }),
         ));

@@ -11,7 +11,7 @@ use crate::link::content::Slot;
 use crate::link::derive;
 use crate::link::facts::{IncomingFacts, Place, PlaceFacts, SecretId};
 use crate::link::validate::IncomingGoal;
-use crate::provider::{Proof, ProviderInfo, RegisteredClient};
+use crate::provider::{Proof, ProviderInfo, PutSecret, RegisteredClient};
 use std::sync::Arc;
 
 const NAMESPACE: &str = "team-a";
@@ -185,10 +185,16 @@ impl World {
     pub(super) fn registered(&self, service: &'static str) -> Option<RegisteredClient> {
         let held = self.clients.get(&(service, Self::id(service).to_string()))?;
         Some(RegisteredClient {
+            id: Self::id(service),
             metadata: Some(held.metadata.clone()),
             has_secret: held.secret.is_some(),
+            secret: None,
+            secret_expires_at: None,
+            has_previous: false,
             owner: held.owner.clone(),
+            protected: false,
             version: Some(held.version.to_string()),
+            handle: None,
         })
     }
 
@@ -233,7 +239,10 @@ impl World {
                         token_endpoint: format!("{issuer}/oauth2/token"),
                         authorization_endpoint: None,
                         revocation_endpoint: None,
-                        scopes: [Scope::parse("REPO_READ").expect("a scope")].into_iter().collect(),
+                        scopes: Some([Scope::parse("REPO_READ").expect("a scope")].into_iter().collect()),
+                        grant_types: None,
+                        auth_methods: None,
+                        redirect_required: false,
                         issuer,
                     },
                     rebind: false,
@@ -330,7 +339,7 @@ impl World {
             Effect::PutClient(at, put) => {
                 assert!(self.finalizer && self.claims.contains(at), "registered without a claim");
                 let service = service(self, at)?;
-                let key = (service, put.id.to_string());
+                let key = (service, put.at.id.to_string());
                 if let Some(there) = self.clients.get(&key) {
                     assert_eq!(
                         put.version.as_deref(),
@@ -342,7 +351,10 @@ impl World {
                 }
                 let version = self.next();
                 self.serials.push((service, put.owner.uid.clone(), put.owner.serial));
-                let secret = put.secret.as_ref().map(|s| s.expose_secret().to_owned());
+                let secret = match &put.secret {
+                    PutSecret::Chosen { secret, .. } => Some(secret.expose_secret().to_owned()),
+                    _ => None,
+                };
                 let held =
                     Held { metadata: put.metadata.clone(), secret, owner: Some(put.owner.clone()), version };
                 self.clients.insert(key, held);
