@@ -1,0 +1,88 @@
+//! From a provider's spec and its credentials to an adapter that answers.
+
+use super::connections::Connected;
+use super::credentials::{Credentials, Purpose};
+use super::problem::Problem;
+use crate::api::link::ProviderKind;
+use crate::api::provider::Service;
+use crate::http::{CaBundle, Guard, HttpClient, Trust};
+use crate::provider::Provider;
+use crate::provider::bundled::BundledProvider;
+use url::Url;
+
+/// Connects to a provider service. `actor` is who we are to it.
+///
+/// # Errors
+/// [`Problem`] when its address, certificates or credentials can't be used, it doesn't answer, or
+/// it calls itself by another issuer.
+pub async fn connect(
+    guard: &Guard,
+    kind: ProviderKind,
+    service: &Service,
+    credentials: &Credentials,
+    actor: &str,
+) -> Result<Connected, Problem> {
+    let provider = adapter(http(guard, kind, service, credentials)?, service, credentials, actor)?;
+    let info = provider.info().await.map_err(|e| Problem::from(&e))?;
+    let stated = match service {
+        Service::Bundled(s) => Some(("spec.bundled.url", &s.url)),
+        Service::Hydra(s) => Some(("spec.hydra.url", &s.url)),
+        Service::Registration(s) => Some(("spec.registration.issuer", &s.issuer)),
+        // Their issuers aren't the addresses by which people know them.
+        Service::Keycloak(_) | Service::Bitbucket(_) => None,
+    };
+    if let Some((field, stated)) = stated
+        && info.issuer.trim_end_matches('/') != stated.trim_end_matches('/')
+    {
+        return Err(Problem::edit(
+            "IssuerMismatch",
+            format!("{field} isn't the issuer that the provider calls itself; make them the same"),
+        ));
+    }
+    Ok(Connected::new(provider, info))
+}
+
+/// The client that a provider is called with.
+fn http(
+    guard: &Guard,
+    kind: ProviderKind,
+    service: &Service,
+    _credentials: &Credentials,
+) -> Result<HttpClient, Problem> {
+    let ca = service
+        .ca_bundle()
+        .map(|pem| CaBundle::parse(pem.as_bytes()))
+        .transpose()
+        .map_err(|e| Problem::edit("InvalidSpec", format!("spec.{}.caBundle {e}", service.type_())))?;
+    // The platform team's word is good for any address; a tenant's isn't.
+    let trust = match kind {
+        ProviderKind::ClusterLinkProvider => Trust::Trusted,
+        ProviderKind::LinkProvider => Trust::Guarded,
+    };
+    Ok(guard.client(trust, ca))
+}
+
+fn adapter(
+    http: HttpClient,
+    service: &Service,
+    credentials: &Credentials,
+    actor: &str,
+) -> Result<Box<dyn Provider>, Problem> {
+    let url = |field: &'static str, text: &str| {
+        Url::parse(text).map_err(|_| Problem::edit("InvalidSpec", format!("{field} isn't a URL")))
+    };
+    Ok(match service {
+        Service::Bundled(s) => Box::new(BundledProvider::new(
+            http,
+            url("spec.bundled.admin.url", &s.admin.url)?,
+            credentials.need(Purpose::Token)?,
+            actor,
+        )),
+        other => {
+            return Err(Problem::edit(
+                "UnsupportedProvider",
+                format!("this operator has no adapter for {}", other.type_()),
+            ));
+        }
+    })
+}
