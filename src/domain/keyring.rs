@@ -114,8 +114,18 @@ impl KeyRing {
         self.keys.get(&self.active).unwrap_or_else(|| unreachable!("the active key is in the ring"))
     }
 
-    /// The client secret: 256 bits, base64url without padding (43 characters, safe in any file).
+    /// The client secret by the active key: 256 bits, base64url without padding (43 characters,
+    /// safe in any file).
     pub fn client_secret(&self, input: SecretInput<'_>) -> SecretString {
+        self.derived(self.active_key(), input)
+    }
+
+    /// The client secret by another key of the ring; `None` where there is none of this name.
+    pub fn client_secret_by(&self, key: &str, input: SecretInput<'_>) -> Option<SecretString> {
+        self.keys.get(key).map(|key| self.derived(key, input))
+    }
+
+    fn derived(&self, key: &MasterKey, input: SecretInput<'_>) -> SecretString {
         let mut info = Vec::new();
         lp(&mut info, b"applink client secret v1");
         for part in [
@@ -129,7 +139,7 @@ impl KeyRing {
         }
         let mut out = [0u8; 32];
         // HKDF-SHA-256 gives up to 8160 bytes; 32 can't fail.
-        let done = Hkdf::<Sha256>::new(None, self.active_key().expose()).expand(&info, &mut out);
+        let done = Hkdf::<Sha256>::new(None, key.expose()).expand(&info, &mut out);
         assert!(done.is_ok(), "32 bytes are within HKDF's bound");
         let text = URL_SAFE_NO_PAD.encode(out);
         out.zeroize();
@@ -188,9 +198,19 @@ impl KeyRing {
     }
 
     pub(super) fn check_mark(&self, message: &[u8], mark: &str) -> bool {
+        self.marked_by(message, mark).is_some()
+    }
+
+    /// The identifier of the key that a mark was made with, if it is one of the ring. Constant time
+    /// in the mark.
+    pub(super) fn marked_by(&self, message: &[u8], mark: &str) -> Option<&str> {
         use subtle::ConstantTimeEq as _;
-        let Ok(given) = URL_SAFE_NO_PAD.decode(mark) else { return false };
-        self.keys.values().any(|key| bool::from(Self::mark_with(key, message).as_slice().ct_eq(&given)))
+        let given = URL_SAFE_NO_PAD.decode(mark).ok()?;
+        let made = |key: &MasterKey| bool::from(Self::mark_with(key, message).as_slice().ct_eq(&given));
+        // The active one first: it is nearly always that one.
+        let mut all = self.keys.iter().collect::<Vec<_>>();
+        all.sort_by_key(|(id, _)| **id != self.active);
+        all.into_iter().find(|(_, key)| made(key)).map(|(id, _)| id.as_str())
     }
 }
 

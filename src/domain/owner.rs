@@ -80,8 +80,14 @@ impl Owner {
 
     /// Whether the mark is genuine: made with any key of the ring. Constant time.
     pub fn is_genuine(&self, keys: &KeyRing, at: OwnerMark<'_>) -> bool {
-        let marked = |version| keys.check_mark(&self.message(version, at), &self.mark);
-        marked(Version::V2) || (self.is_of_v1() && marked(Version::V1))
+        self.key(keys, at).is_some()
+    }
+
+    /// The identifier of the key that the mark was made with, and with it the client's derived
+    /// secret; `None` for a mark that isn't genuine.
+    pub fn key<'k>(&self, keys: &'k KeyRing, at: OwnerMark<'_>) -> Option<&'k str> {
+        let marked = |version| keys.marked_by(&self.message(version, at), &self.mark);
+        marked(Version::V2).or_else(|| self.is_of_v1().then(|| marked(Version::V1)).flatten())
     }
 
     /// Whether the version before could have written it: it had none of the newer fields, so a

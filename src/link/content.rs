@@ -129,6 +129,13 @@ impl Data {
     }
 }
 
+impl Data {
+    /// The keys of ours that aren't so in another one.
+    pub fn differing(&self, found: &Data) -> Vec<&str> {
+        self.iter().filter(|(k, v)| found.get(k) != Some(v)).map(|(k, _)| k.as_str()).collect()
+    }
+}
+
 impl FromIterator<(String, SecretString)> for Data {
     fn from_iter<T: IntoIterator<Item = (String, SecretString)>>(iter: T) -> Self {
         Self(iter.into_iter().collect())

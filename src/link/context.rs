@@ -7,6 +7,7 @@ use super::connections::Connections;
 use super::facts::{Refused, SecretId};
 use super::grant::Grant;
 use super::installation::Installation;
+use super::kept_client::KeptClients;
 use super::metrics::Metrics;
 use super::problem::Problem;
 use super::providers::ProviderView;
@@ -76,6 +77,8 @@ pub struct Memo {
     pub attempts: u32,
     /// Requests without an answer since the last one with.
     pub unanswered: u32,
+    /// Whether a record of its clients was written in this life of the operator.
+    pub keeps_clients: bool,
     /// A token request that was turned down, and the state of the link then.
     pub refused: Option<(String, Refused)>,
 }
@@ -108,6 +111,30 @@ impl Context {
             return Ok(None);
         }
         self.store.grant(&uid).await
+    }
+
+    /// What is kept of a link's clients. It is looked for where there may be any: a link that adopts
+    /// one, one that claims a provider which picks identifiers or secrets, or one whose record was
+    /// seen.
+    ///
+    /// # Errors
+    /// [`Problem`] when it can't be read.
+    pub async fn kept_clients_of(
+        &self,
+        link: &ApplicationLink,
+    ) -> Result<Option<(KeptClients, String)>, Problem> {
+        let uid = link.uid().unwrap_or_default();
+        let seen = || {
+            let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+            own.contains_key(&Key::new(self.namespace.as_str(), format!("applink-client-{uid}")))
+        };
+        let adopts = link.spec.incoming.as_ref().is_some_and(|i| i.adopt.is_some());
+        // The watch may lag behind a record that was written a moment ago.
+        let just_written = self.remember(&uid, |memo| memo.keeps_clients);
+        if !adopts && !just_written && !seen() {
+            return Ok(None);
+        }
+        self.store.clients(&uid).await
     }
 
     /// The Secrets in a namespace that belong to a link.

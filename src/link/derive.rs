@@ -1,9 +1,11 @@
 //! What follows from the installation's keys alone: the client's identifier, its secret, its
 //! owner record. Pure; `observe` and `decide` both ask here, so they can't disagree.
 
-use super::facts::{Observed, Place};
+use super::facts::Observed;
+use super::kept_client::KeptClient;
 use crate::domain::keyring::SecretInput;
 use crate::domain::{ClientId, KeyRing, Owner, OwnerMark, SecretString};
+use crate::provider::{Capabilities, ClientRef, RegisteredClient};
 
 /// The identifier of a link's client at a provider.
 ///
@@ -17,26 +19,151 @@ pub fn identity(type_: &str, issuer: &str) -> String {
     format!("{type_}|{issuer}")
 }
 
-/// A client's secret.
-pub fn secret(keys: &KeyRing, identity: &str, id: &ClientId, link_uid: &str, serial: i64) -> SecretString {
-    keys.client_secret(SecretInput { provider: identity, client_id: id.as_str(), link_uid, serial })
+/// What a link's client is called where the provider picks identifiers: found again by it after an
+/// answer was lost. A namespace made anew under an old name has another one.
+pub fn client_tag(keys: &KeyRing, identity: &str, seen: &Observed) -> Option<ClientId> {
+    let identity = format!("{identity}|{}", seen.namespace_uid);
+    ClientId::parse(&keys.client_id(&identity, &seen.namespace, &seen.name)).ok()
+}
+
+/// By what a link's client is looked for at a provider.
+pub fn lookup(
+    keys: &KeyRing,
+    identity: &str,
+    caps: Capabilities,
+    adopt: Option<&ClientId>,
+    kept: Option<&KeptClient>,
+    seen: &Observed,
+) -> Option<ClientRef> {
+    let id = match (adopt, kept.and_then(KeptClient::client_id)) {
+        (_, Some(kept)) => kept,
+        (Some(adopt), None) => adopt.clone(),
+        (None, None) if caps.chooses_id => client_id(keys, identity, &seen.namespace, &seen.name)?,
+        (None, None) => client_tag(keys, identity, seen)?,
+    };
+    Some(ClientRef { id, handle: kept.and_then(|k| k.handle.as_ref()).map(|k| k.0.clone()) })
+}
+
+/// A client's secret, by a key of the ring; by the active one where `key` isn't one.
+pub fn secret(
+    keys: &KeyRing,
+    key: &str,
+    identity: &str,
+    id: &ClientId,
+    link_uid: &str,
+    serial: i64,
+) -> SecretString {
+    let input = SecretInput { provider: identity, client_id: id.as_str(), link_uid, serial };
+    keys.client_secret_by(key, input).unwrap_or_else(|| keys.client_secret(input))
+}
+
+/// What stands in an owner record beside the link itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Term {
+    /// Serial of the secret.
+    pub serial: i64,
+    /// When it began, in seconds since 1970; 0 where nobody knows.
+    pub since: i64,
+    /// Until when the one before works, in seconds since 1970; 0 for none.
+    pub previous_until: i64,
+    /// The last rotation request that was carried out.
+    pub request: String,
 }
 
 /// The owner record of a link's client.
-pub fn owner(keys: &KeyRing, place: &Place, id: &ClientId, seen: &Observed, serial: i64) -> Owner {
+pub fn owner(keys: &KeyRing, identity: &str, id: &ClientId, seen: &Observed, term: &Term) -> Owner {
     Owner {
         installation: keys.installation().as_str().to_owned(),
         namespace: seen.namespace.clone(),
         namespace_uid: seen.namespace_uid.clone(),
         name: seen.name.clone(),
         uid: seen.uid.clone(),
-        serial,
-        since: 0,
-        previous_until: 0,
-        request: String::new(),
+        serial: term.serial,
+        since: term.since,
+        previous_until: term.previous_until,
+        request: term.request.clone(),
         mark: String::new(),
     }
-    .signed(keys, OwnerMark { provider: &place.identity, client_id: id.as_str() })
+    .signed(keys, OwnerMark { provider: identity, client_id: id.as_str() })
+}
+
+/// Where a client's secret comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Derived by the active key.
+    Active,
+    /// Derived by another key of the ring.
+    OlderKey,
+    /// Kept by us, since it can't be derived.
+    Kept,
+    /// Nobody knows it.
+    Unknown,
+}
+
+/// The credentials that a client has, as far as we made or kept them.
+#[derive(Debug, Clone)]
+pub struct Present {
+    /// Serial, and since when.
+    pub term: Term,
+    /// The secret.
+    pub secret: Option<SecretString>,
+    /// Where it comes from.
+    pub source: Source,
+}
+
+/// Finds the credentials out that a link's client has: what the provider's record of it says,
+/// what we kept, and what the status last said; the higher serial wins, and it never falls.
+pub fn present(
+    keys: &KeyRing,
+    identity: &str,
+    caps: Capabilities,
+    id: &ClientId,
+    client: Option<&RegisteredClient>,
+    kept: Option<&KeptClient>,
+    seen: &Observed,
+) -> Present {
+    let at = OwnerMark { provider: identity, client_id: id.as_str() };
+    let ours = |o: &&Owner| standing(keys, identity, id, Some(o), seen) == Standing::Ours;
+    let owner = client.and_then(|c| c.owner.as_ref()).filter(ours);
+    let mut term = Term {
+        serial: seen.last.serial,
+        since: seen.last.since,
+        previous_until: 0,
+        request: seen.last.request.clone(),
+    };
+    let mut key = keys.active_id();
+    if let Some(owner) = owner
+        && owner.serial >= term.serial
+    {
+        // A provider that was brought back from a backup may not know of a request that was carried
+        // out since.
+        let request = if owner.serial > term.serial || term.request.is_empty() {
+            owner.request.clone()
+        } else {
+            term.request
+        };
+        term = Term {
+            serial: owner.serial,
+            since: if owner.since > 0 { owner.since } else { term.since },
+            previous_until: owner.previous_until,
+            request,
+        };
+        key = owner.key(keys, at).unwrap_or(key);
+    }
+    if let Some(kept) = kept.filter(|k| k.serial >= term.serial) {
+        let request = if kept.request.is_empty() { term.request } else { kept.request.clone() };
+        term = Term { serial: kept.serial, since: kept.since, previous_until: term.previous_until, request };
+    }
+    term.serial = term.serial.max(1);
+    let (secret, source) = match kept.and_then(|k| k.secret_of(term.serial)) {
+        Some(secret) => (Some(secret.clone()), Source::Kept),
+        None if caps.chooses_secret => {
+            let source = if key == keys.active_id() { Source::Active } else { Source::OlderKey };
+            (Some(self::secret(keys, key, identity, id, &seen.uid, term.serial)), source)
+        }
+        None => (None, Source::Unknown),
+    };
+    Present { term, secret, source }
 }
 
 /// Whose client one is, seen from a link.

@@ -4,9 +4,10 @@ use super::claim;
 use super::context::Context;
 use super::decide::token_secret;
 use super::facts::{Observed, Refused};
-use super::grant::{Access, Grant, Intent, Kept};
+use super::grant::{Access, Grant, Intent, Kept, LinkRef};
+use super::kept_client::KeptClients;
 use super::observe::Handles;
-use super::plan::{Effect, Part, Plan, Publication, SecretWrite, TokenPlan};
+use super::plan::{Effect, KeepClient, Part, Plan, Publication, SecretWrite, TokenPlan};
 use super::problem::{Mend, Problem};
 use super::secrets::{Secrets, owner_reference};
 use crate::api::{ApplicationLink, names};
@@ -14,12 +15,13 @@ use crate::domain::token::{ASSUMED_LIFETIME, Lifetime};
 use crate::domain::{AuthMethod, ClientId, ExposeSecret as _, KeyRing, TokenReply};
 use crate::http::Trust;
 use crate::outgoing::{self, Grant as Ask, Revoked, TokenError, TokenHint, TokenRequest, revoke_token};
-use crate::provider::{ClientRef, Proof};
+use crate::provider::{ClientRef, Proof, Registered};
 use jiff::{SignedDuration, Timestamp};
-use kube::api::{Patch, PatchParams};
+use kube::api::{ObjectMeta, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 /// What came of a plan.
 #[derive(Debug)]
@@ -36,6 +38,10 @@ pub struct Outcome {
     pub done: Vec<&'static str>,
     /// A request that was turned down.
     pub refused: Option<Refused>,
+    /// How long the credentials in the Secret didn't work, where one secret took another's place.
+    pub gap: Option<Duration>,
+    /// The link's metadata after the last write to it.
+    pub link: ObjectMeta,
 }
 
 /// What effects hand on to each other.
@@ -45,13 +51,20 @@ struct Carry<'a> {
     seen: &'a Observed,
     handles: &'a Handles,
     secrets: Secrets,
-    /// The version of the link that the next write to it is conditional on.
-    link_version: tokio::sync::Mutex<Option<String>>,
+    /// The link's metadata; the next write to it is conditional on the version in it.
+    meta: tokio::sync::Mutex<ObjectMeta>,
 }
 
-/// The state of the outgoing part while its effects run.
+/// The state of a part while its effects run.
 #[derive(Default)]
-struct Refresh {
+struct Work {
+    /// What is kept of the link's clients, and the record's version.
+    kept: Option<(KeptClients, String)>,
+    /// What the provider answered to the last put.
+    registered: Option<Registered>,
+    /// When the credentials in the Secret ceased to work.
+    gone_since: Option<Instant>,
+    gap: Option<Duration>,
     grant: Option<(Grant, Option<String>)>,
     reply: Option<(TokenReply, Access)>,
     published: Option<Access>,
@@ -72,7 +85,7 @@ pub async fn execute(
         seen,
         handles,
         secrets: Secrets::new(ctx.client.clone(), &seen.namespace),
-        link_version: tokio::sync::Mutex::new(link.resource_version()),
+        meta: tokio::sync::Mutex::new(link.metadata.clone()),
     };
     let mut out = Outcome {
         incoming: plan.incoming.as_ref().map(|p| p.verdict.clone()),
@@ -81,11 +94,11 @@ pub async fn execute(
         published: None,
         done: Vec::new(),
         refused: None,
+        gap: None,
+        link: link.metadata.clone(),
     };
-    let mut refresh = Refresh {
-        grant: seen.grant.as_ref().map(|(g, v)| (g.clone(), Some(v.clone()))),
-        ..Refresh::default()
-    };
+    let mut refresh =
+        Work { grant: seen.grant.as_ref().map(|(g, v)| (g.clone(), Some(v.clone()))), ..Work::default() };
     for effect in &plan.opening {
         if let Err(problem) = carry.effect(effect, &mut refresh).await {
             for part in [&mut out.incoming, &mut out.outgoing].into_iter().flatten() {
@@ -98,7 +111,7 @@ pub async fn execute(
         out.done.push(effect.name());
     }
     // The two directions have nothing to do with each other: a slow one doesn't hold up the other.
-    let mut other = Refresh::default();
+    let mut other = Work { kept: seen.kept.clone(), ..Work::default() };
     let ((done_in, incoming), (done_out, outgoing)) = futures::join!(
         carry.part(plan.incoming.as_ref(), &mut other),
         carry.part(plan.outgoing.as_ref(), &mut refresh)
@@ -108,6 +121,9 @@ pub async fn execute(
     out.outgoing = outgoing;
     out.published = refresh.published.take();
     out.refused = refresh.refused.take();
+    out.gap = other.gap.take();
+    out.link = carry.meta.lock().await.clone();
+    refresh.kept = other.kept.take();
     let well = |p: &Option<Result<(), Problem>>| p.as_ref().is_none_or(Result::is_ok);
     if well(&out.incoming) && well(&out.outgoing) {
         for effect in &plan.closing {
@@ -137,7 +153,7 @@ impl Carry<'_> {
     async fn part(
         &self,
         part: Option<&Part>,
-        refresh: &mut Refresh,
+        refresh: &mut Work,
     ) -> (Vec<&'static str>, Option<Result<(), Problem>>) {
         let Some(part) = part else { return (Vec::new(), None) };
         let mut done = Vec::new();
@@ -150,13 +166,24 @@ impl Carry<'_> {
         (done, Some(part.verdict.clone()))
     }
 
-    async fn effect(&self, effect: &Effect, refresh: &mut Refresh) -> Result<(), Problem> {
+    async fn effect(&self, effect: &Effect, work: &mut Work) -> Result<(), Problem> {
         tracing::debug!(namespace = %self.seen.namespace, link = %self.seen.name, effect = effect.name(), "effect");
         match effect {
             Effect::Claim(claims) => self.claim(claims).await,
             Effect::PutClient(at, put) => {
-                let put = self.at(at)?.provider.put(put).await;
-                put.map(drop).map_err(|e| self.provider_problem(&at.uid, &e))
+                let sent = Instant::now();
+                let reply = self.at(at)?.provider.put(put).await;
+                work.registered = Some(reply.map_err(|e| self.provider_problem(&at.uid, &e))?);
+                if work.gone_since.is_some() {
+                    work.gone_since = Some(sent);
+                }
+                Ok(())
+            }
+            Effect::KeepClient(identity, keep) => self.keep_client(work, identity, keep).await,
+            Effect::ForgetClient(identity) => self.forget_client(work, identity).await,
+            Effect::Announce(problem) => {
+                work.gone_since = Some(Instant::now());
+                super::pass::announce(self.ctx, self.link, problem).await
             }
             Effect::Prove(at, id, _, AuthMethod::None) => {
                 // There is nothing to prove but that it is a public client, and has no secret.
@@ -189,18 +216,20 @@ impl Carry<'_> {
                     ),
                 )),
             },
-            Effect::WriteSecret(write) => self.secrets.write(write, &owner_reference(self.link)).await,
-            Effect::SaveGrant(grant, version) => {
-                self.save(refresh, (**grant).clone(), version.as_deref()).await
+            Effect::WriteSecret(write) => {
+                self.secrets.write(write, &owner_reference(self.link)).await?;
+                work.gap = work.gone_since.take().map(|since| since.elapsed());
+                Ok(())
             }
-            Effect::BeginRefresh(holder) => self.begin(refresh, holder).await,
-            Effect::RequestToken(ask) => self.request(refresh, ask).await,
-            Effect::KeepReply => self.keep(refresh).await,
-            Effect::PublishToken(publication) => self.publish(refresh, publication).await,
+            Effect::SaveGrant(grant, version) => self.save(work, (**grant).clone(), version.as_deref()).await,
+            Effect::BeginRefresh(holder) => self.begin(work, holder).await,
+            Effect::RequestToken(ask) => self.request(work, ask).await,
+            Effect::KeepReply => self.keep(work).await,
+            Effect::PublishToken(publication) => self.publish(work, publication).await,
             Effect::Unregister(at, id, version) => self
                 .at(at)?
                 .provider
-                .delete(&by_id(id), version.as_deref())
+                .delete(id, version.as_deref())
                 .await
                 .map_err(|e| self.provider_problem(&at.uid, &e)),
             Effect::Revoke(grant) => self.revoke(grant).await,
@@ -235,8 +264,8 @@ impl Carry<'_> {
     }
 
     async fn patch_link(&self, mut metadata: serde_json::Value) -> Result<(), Problem> {
-        let mut version = self.link_version.lock().await;
-        if let (Some(v), Some(m)) = (version.as_ref(), metadata.as_object_mut()) {
+        let mut kept = self.meta.lock().await;
+        if let (Some(v), Some(m)) = (kept.resource_version.as_ref(), metadata.as_object_mut()) {
             m.insert("resourceVersion".into(), json!(v));
         }
         let api: Api<ApplicationLink> = Api::namespaced(self.ctx.client.clone(), &self.seen.namespace);
@@ -245,7 +274,7 @@ impl Carry<'_> {
         let patch = Patch::Merge(json!({ "metadata": metadata }));
         match api.patch_metadata(&self.seen.name, &params, &patch).await {
             Ok(meta) => {
-                *version = meta.metadata.resource_version;
+                *kept = meta.metadata;
                 Ok(())
             }
             Err(kube::Error::Api(s)) if s.code == 404 => Err(Problem::conflict("the link")),
@@ -279,19 +308,79 @@ impl Carry<'_> {
         Ok(())
     }
 
-    async fn save(&self, refresh: &mut Refresh, grant: Grant, version: Option<&str>) -> Result<(), Problem> {
+    /// What the provider said once is stored before it is called again. While that doesn't go
+    /// through it is tried again: an identifier that is lost leaves a client that nobody knows of.
+    async fn keep_client(&self, work: &mut Work, identity: &str, keep: &KeepClient) -> Result<(), Problem> {
+        let kept = match (&work.registered, keep.from_reply) {
+            (Some(reply), true) => keep.with(reply),
+            (None, true) => return Err(Problem::conflict("the client")),
+            (_, false) => keep.known.clone(),
+        };
+        self.write_clients(work, |record| {
+            record.at.insert(identity.to_owned(), kept.clone());
+        })
+        .await
+    }
+
+    async fn forget_client(&self, work: &mut Work, identity: &str) -> Result<(), Problem> {
+        let Some((record, _)) = &work.kept else { return Ok(()) };
+        if record.at.keys().all(|k| k == identity) {
+            work.kept = None;
+            self.ctx.remember(&self.seen.uid, |memo| memo.keeps_clients = false);
+            return self.ctx.store.forget_clients(&self.seen.uid).await;
+        }
+        self.write_clients(work, |record| drop(record.at.remove(identity))).await
+    }
+
+    async fn write_clients(&self, work: &mut Work, change: impl Fn(&mut KeptClients)) -> Result<(), Problem> {
+        let link = LinkRef {
+            namespace: self.seen.namespace.clone(),
+            name: self.seen.name.clone(),
+            uid: self.seen.uid.clone(),
+        };
+        let mut wait = Duration::from_millis(200);
+        let deadline = tokio::time::Instant::now() + KEEP_TRYING;
+        self.ctx.remember(&self.seen.uid, |memo| memo.keeps_clients = true);
+        loop {
+            let (mut record, version) = match work.kept.clone() {
+                Some((record, version)) => (record, Some(version)),
+                None => (KeptClients { link: link.clone(), at: BTreeMap::new() }, None),
+            };
+            change(&mut record);
+            let problem = match self.ctx.store.keep_clients(&record, version.as_deref()).await {
+                Ok(version) => {
+                    work.kept = Some((record, version));
+                    return Ok(());
+                }
+                Err(problem) => problem,
+            };
+            // Our own write may have gone through unanswered.
+            if problem.mend == Mend::Conflict
+                && let Ok(stored) = self.ctx.store.clients(&self.seen.uid).await
+            {
+                work.kept = stored;
+            }
+            if tokio::time::Instant::now() + wait > deadline {
+                return Err(problem);
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    async fn save(&self, refresh: &mut Work, grant: Grant, version: Option<&str>) -> Result<(), Problem> {
         let version = self.ctx.store.save_grant(&grant, version).await?;
         refresh.grant = Some((grant, Some(version)));
         Ok(())
     }
 
-    async fn begin(&self, refresh: &mut Refresh, holder: &str) -> Result<(), Problem> {
+    async fn begin(&self, refresh: &mut Work, holder: &str) -> Result<(), Problem> {
         let Some((mut grant, version)) = refresh.grant.clone() else { return Err(no_grant()) };
         grant.intent = Some(Intent { holder: holder.to_owned(), at: Timestamp::now() });
         self.save(refresh, grant, version.as_deref()).await
     }
 
-    async fn request(&self, refresh: &mut Refresh, plan: &TokenPlan) -> Result<(), Problem> {
+    async fn request(&self, refresh: &mut Work, plan: &TokenPlan) -> Result<(), Problem> {
         let Some((grant, _)) = &refresh.grant else { return Err(no_grant()) };
         let sent = grant.refresh_token.clone();
         let ask = match (&sent, plan.refresh) {
@@ -347,7 +436,7 @@ impl Carry<'_> {
 
     /// The reply is stored before anything uses it. While that doesn't go through it is tried
     /// again: a refresh token that was spent and not stored is lost.
-    async fn keep(&self, refresh: &mut Refresh) -> Result<(), Problem> {
+    async fn keep(&self, refresh: &mut Work) -> Result<(), Problem> {
         let Some((reply, access)) = refresh.reply.clone() else { return Err(no_grant()) };
         let Some((mut grant, mut version)) = refresh.grant.clone() else { return Err(no_grant()) };
         let spent = grant.refresh_token.clone();
@@ -381,7 +470,7 @@ impl Carry<'_> {
         }
     }
 
-    async fn publish(&self, refresh: &mut Refresh, publication: &Publication) -> Result<(), Problem> {
+    async fn publish(&self, refresh: &mut Work, publication: &Publication) -> Result<(), Problem> {
         let token = publication.token.clone().or_else(|| refresh.reply.as_ref().map(|(_, a)| a.clone()));
         let Some(token) = token else { return Err(no_grant()) };
         let keys = self.seen.keys.clone()?;

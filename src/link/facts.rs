@@ -3,10 +3,11 @@
 use super::claim::Claim;
 use super::content::Data;
 use super::grant::Grant;
+use super::kept_client::{KeptClient, KeptClients};
 use super::problem::Problem;
 use crate::domain::{GrantType, KeyRing, SecretString};
 use crate::outgoing::{ClientCredentials, ServerEndpoints};
-use crate::provider::{Proof, ProviderInfo, RegisteredClient};
+use crate::provider::{Capabilities, ClientRef, Proof, ProviderInfo, RegisteredClient};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,8 +27,10 @@ pub struct Observed {
     pub finalizer: bool,
     /// Where its client is, as recorded.
     pub claims: Vec<Claim>,
-    /// The highest serial that the status has seen.
-    pub serial: i64,
+    /// What the status last said of the client's secret.
+    pub last: LastSecret,
+    /// What is kept of the link's clients, and the record's version.
+    pub kept: Option<(KeptClients, String)>,
     /// The token endpoint that the author accepted after discovery moved it.
     pub accepted_endpoint: Option<String>,
     /// The installation's keys.
@@ -42,6 +45,25 @@ pub struct Observed {
     pub strays: Vec<SecretId>,
     /// The grant, also of a link that has no outgoing part any more.
     pub grant: Option<(Grant, String)>,
+}
+
+impl Observed {
+    /// What is kept of the client at the provider of this identity.
+    pub fn kept_at(&self, identity: &str) -> Option<&KeptClient> {
+        self.kept.as_ref().and_then(|(kept, _)| kept.at.get(identity))
+    }
+}
+
+/// What the status last said of the client's secret: so that a provider that forgot everything
+/// gets the same client again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LastSecret {
+    /// The highest serial.
+    pub serial: i64,
+    /// When it began, in seconds since 1970; 0 for not said.
+    pub since: i64,
+    /// The last rotation request that was carried out.
+    pub request: String,
 }
 
 /// A Secret to remove or to let go.
@@ -64,6 +86,10 @@ pub struct Place {
     pub type_: &'static str,
     /// Who it says it is.
     pub info: ProviderInfo,
+    /// What it can do.
+    pub caps: Capabilities,
+    /// The clients there that the link's namespace may adopt.
+    pub adoptable: Vec<String>,
     /// Whether a link may take over its client though its namespace was made anew.
     pub rebind: bool,
     /// What it restricts; `None` for a provider of one namespace.
@@ -86,8 +112,12 @@ pub struct Restrictions {
 pub struct IncomingFacts {
     /// The provider to use.
     pub place: Result<Place, Problem>,
+    /// By what the client is looked for there; `None` while there is no place.
+    pub at: Option<ClientRef>,
     /// The client there.
     pub client: Option<RegisteredClient>,
+    /// The secret of a client to adopt, where the link says where it stands.
+    pub adopt_secret: Option<Result<SecretString, Problem>>,
     /// Whether the credentials that we would write authenticate; `None` if that wasn't asked.
     pub proof: Option<Proof>,
     /// The Secret.
@@ -99,8 +129,21 @@ pub struct IncomingFacts {
 pub struct PlaceFacts {
     /// Which.
     pub claim: Claim,
-    /// Its identity and the client there; `Err` when it can't be asked.
-    pub client: Result<(String, Option<RegisteredClient>), Problem>,
+    /// The client there; `Err` when it can't be asked.
+    pub client: Result<Elsewhere, Problem>,
+}
+
+/// A client at a place that isn't the wanted one.
+#[derive(Debug, Clone)]
+pub struct Elsewhere {
+    /// The place's identity.
+    pub identity: String,
+    /// What the place can do.
+    pub caps: Capabilities,
+    /// By what the client was looked for.
+    pub at: ClientRef,
+    /// The client.
+    pub client: Option<RegisteredClient>,
 }
 
 /// A Secret of ours.

@@ -16,7 +16,7 @@
 //! | what is to be done | [`mod@decide`], [`plan`], and what both steps derive from keys, [`derive`] |
 //! | doing it | [`mod@execute`], [`secrets`], [`store`] |
 //! | saying it | [`status`], [`problem`] |
-//! | values on the way | [`claim`], [`grant`], [`content`], [`template`] |
+//! | values on the way | [`claim`], [`grant`], [`kept_client`], [`content`], [`template`] |
 //! | providers | [`providers`], [`credentials`], [`mod@connect`], [`connections`], [`provider_pass`], [`bootstrap`] |
 //! | what passes share | [`context`], [`installation`], [`metrics`] |
 //! | when | [`controller`], [`cache`], [`queue`], [`scheduler`], [`sweep`] |
@@ -39,6 +39,7 @@ pub mod execute;
 pub mod facts;
 pub mod grant;
 pub mod installation;
+pub mod kept_client;
 pub mod metrics;
 pub mod observe;
 pub mod pass;

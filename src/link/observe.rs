@@ -8,7 +8,10 @@ use super::context::Context;
 use super::credentials::{self, Credentials};
 use super::decide::Goal;
 use super::derive;
-use super::facts::{IncomingFacts, Observed, OutgoingFacts, Place, PlaceFacts, SecretFact};
+use super::facts::{
+    Elsewhere, IncomingFacts, LastSecret, Observed, OutgoingFacts, Place, PlaceFacts, SecretFact,
+};
+use super::grant::Kept;
 use super::problem::Problem;
 use super::providers::{self, ProviderView};
 use super::secrets::Secrets;
@@ -19,6 +22,7 @@ use crate::domain::{ClientId, KeyRing};
 use crate::http::Trust;
 use crate::outgoing::{ClientCredentials, ServerEndpoints};
 use crate::provider::{ClientRef, RegisteredClient};
+use jiff::Timestamp;
 use kube::ResourceExt as _;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,7 +34,6 @@ pub type Handles = HashMap<String, Arc<Connected>>;
 pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Observed, Handles) {
     let namespace = link.namespace().unwrap_or_default();
     let claims = claim::read(link.annotations());
-    let serial = link.status.as_ref().and_then(|s| s.incoming.as_ref()).map_or(0, |i| i.serial);
     let mut handles = Handles::new();
     let mut seen = Observed {
         namespace_uid: String::new(),
@@ -38,7 +41,8 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
         uid: link.uid().unwrap_or_default(),
         finalizer: link.finalizers().iter().any(|f| f == names::LINK_FINALIZER),
         claims,
-        serial,
+        last: last_secret(link),
+        kept: None,
         accepted_endpoint: link.annotations().get(names::ACCEPT_ENDPOINT).cloned(),
         keys: ctx.installation.keys(),
         incoming: None,
@@ -68,6 +72,13 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
             return (seen, handles);
         }
     }
+    match ctx.kept_clients_of(link).await {
+        Ok(kept) => seen.kept = kept,
+        Err(problem) => {
+            seen.keys = Err(problem);
+            return (seen, handles);
+        }
+    }
     let all = ctx.providers();
     let mut wanted_secrets = Vec::new();
     let mut wanted_claim = None;
@@ -75,10 +86,15 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
         Goal::Present(valid) => {
             if let Some(incoming) = &valid.incoming {
                 wanted_secrets.push(incoming.secret.name.clone());
-                let facts =
-                    incoming_facts(ctx, link, valid, incoming, &seen, &space.labels, &all, &keys, &secrets)
-                        .await;
-                let (facts, handle) = facts;
+                let look = Look {
+                    ctx,
+                    link,
+                    namespace_labels: &space.labels,
+                    all: &all,
+                    keys: &keys,
+                    secrets: &secrets,
+                };
+                let (facts, handle) = look.incoming(valid, incoming, &mut seen).await;
                 if let Ok(place) = &facts.place {
                     wanted_claim = Some(place.claim.clone());
                     handles.extend(handle.map(|h| (place.claim.uid.clone(), h)));
@@ -101,7 +117,7 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
             places.extend(unrecorded(link, &seen, &all));
         }
         for claim in places.into_iter().filter(|c| Some(c) != wanted_claim.as_ref()) {
-            let client = elsewhere(ctx, &claim, &seen, &all, &keys, &mut handles).await;
+            let client = elsewhere(ctx, link, &claim, &mut seen, &all, &keys, &mut handles).await;
             seen.elsewhere.push(PlaceFacts { claim, client });
         }
     }
@@ -153,61 +169,117 @@ pub async fn connection(ctx: &Context, view: &ProviderView) -> Result<Arc<Connec
         .await
 }
 
-#[allow(clippy::too_many_arguments, reason = "what one pass has read so far")]
-async fn incoming_facts(
-    ctx: &Context,
-    link: &ApplicationLink,
-    valid: &ValidatedLink,
-    goal: &IncomingGoal,
-    seen: &Observed,
-    labels: &std::collections::BTreeMap<String, String>,
-    all: &[ProviderView],
-    keys: &KeyRing,
-    secrets: &Secrets,
-) -> (IncomingFacts, Option<Arc<Connected>>) {
-    let (place, secret) =
-        futures::join!(place(ctx, valid, seen, labels, all), secrets.look(&goal.secret.name, link));
-    let mut facts = IncomingFacts { place: Err(Problem::wait("", "")), client: None, proof: None, secret };
-    let (place, connected) = match place {
-        Ok(found) => found,
-        Err(problem) => {
-            facts.place = Err(problem);
-            return (facts, None);
-        }
+/// What the status last said of the client's secret.
+fn last_secret(link: &ApplicationLink) -> LastSecret {
+    let Some(incoming) = link.status.as_ref().and_then(|s| s.incoming.as_ref()) else {
+        return LastSecret::default();
     };
-    let Some(id) = derive::client_id(keys, &place.identity, &seen.namespace, &seen.name) else {
-        facts.place = Ok(place);
-        return (facts, Some(connected));
-    };
-    match client_at(ctx, &place.claim, &connected, &id).await {
-        Ok(client) => {
-            facts.proof = prove(keys, goal, seen, &place, &connected, &id, client.as_ref()).await;
-            facts.client = client;
-            facts.place = Ok(place);
-        }
-        Err(problem) => facts.place = Err(problem),
+    let since = incoming.rotated_at.as_deref().and_then(|t| t.parse::<Timestamp>().ok());
+    LastSecret {
+        serial: incoming.serial,
+        since: since.map_or(0, Timestamp::as_second),
+        request: incoming.last_request.clone().unwrap_or_default(),
     }
-    (facts, Some(connected))
 }
 
-async fn prove(
-    keys: &KeyRing,
-    goal: &IncomingGoal,
-    seen: &Observed,
-    place: &Place,
-    connected: &Connected,
-    id: &ClientId,
-    client: Option<&RegisteredClient>,
-) -> Option<crate::provider::Proof> {
-    let client = client?;
-    // Only what may come out as it should is worth a call: another method needs a write anyway.
-    let method = goal.metadata.auth_method;
-    if method.is_public() || client.metadata.as_ref() != Some(&goal.metadata) {
-        return None;
+/// What one pass has read so far, and looks with.
+struct Look<'a> {
+    ctx: &'a Context,
+    link: &'a ApplicationLink,
+    namespace_labels: &'a std::collections::BTreeMap<String, String>,
+    all: &'a [ProviderView],
+    keys: &'a KeyRing,
+    secrets: &'a Secrets,
+}
+
+impl Look<'_> {
+    async fn incoming(
+        &self,
+        valid: &ValidatedLink,
+        goal: &IncomingGoal,
+        seen: &mut Observed,
+    ) -> (IncomingFacts, Option<Arc<Connected>>) {
+        let (place, secret) = futures::join!(
+            place(self.ctx, valid, seen, self.namespace_labels, self.all),
+            self.secrets.look(&goal.secret.name, self.link)
+        );
+        let mut facts = IncomingFacts {
+            place: Err(Problem::wait("", "")),
+            at: None,
+            client: None,
+            adopt_secret: None,
+            proof: None,
+            secret,
+        };
+        let (place, connected) = match place {
+            Ok(found) => found,
+            Err(problem) => {
+                facts.place = Err(problem);
+                return (facts, None);
+            }
+        };
+        let adopt = goal.adopt.as_ref();
+        let kept = seen.kept_at(&place.identity);
+        let at = derive::lookup(self.keys, &place.identity, place.caps, adopt.map(|a| &a.id), kept, seen);
+        let Some(at) = at else {
+            facts.place = Ok(place);
+            return (facts, Some(connected));
+        };
+        match client_at(self.ctx, &place.claim, &connected, &at, &place.identity, self.link, seen).await {
+            Ok(client) => {
+                if let (Some((name, key)), None) =
+                    (adopt.and_then(|a| a.secret.as_ref()), seen.kept_at(&place.identity))
+                {
+                    let field = "spec.incoming.adopt.secretRef";
+                    let secret = self.secrets.value(name, key, "AdoptionSecretMissing", field).await;
+                    facts.adopt_secret = Some(secret);
+                }
+                facts.client = client;
+                facts.proof = self.prove(goal, seen, &place, &connected, &at, &facts).await;
+                // What the answer changed is known to be kept by now.
+                let kept = seen.kept_at(&place.identity);
+                facts.at =
+                    derive::lookup(self.keys, &place.identity, place.caps, adopt.map(|a| &a.id), kept, seen);
+                facts.place = Ok(place);
+            }
+            Err(problem) => facts.place = Err(problem),
+        }
+        (facts, Some(connected))
     }
-    let serial = client.owner.as_ref().map_or(0, |o| o.serial).max(seen.serial).max(1);
-    let secret = derive::secret(keys, &place.identity, id, &seen.uid, serial);
-    Some(connected.prove(id, &secret, method).await)
+
+    /// Proves the credentials that the client should have: the ones that we made or kept, or the
+    /// ones of a client to adopt.
+    async fn prove(
+        &self,
+        goal: &IncomingGoal,
+        seen: &Observed,
+        place: &Place,
+        connected: &Connected,
+        at: &ClientRef,
+        facts: &IncomingFacts,
+    ) -> Option<crate::provider::Proof> {
+        let client = facts.client.as_ref()?;
+        if goal.metadata.auth_method.is_public() || client.protected {
+            return None;
+        }
+        let kept = seen.kept_at(&place.identity);
+        let present =
+            derive::present(self.keys, &place.identity, place.caps, &at.id, Some(client), kept, seen);
+        let adopting = goal.adopt.is_some() && client.owner.is_none() && kept.is_none();
+        let registered = client.metadata.as_ref().map(|m| m.auth_method);
+        if adopting {
+            let given = facts.adopt_secret.as_ref().map(|s| s.as_ref().ok().cloned());
+            let secret = given.unwrap_or_else(|| client.secret.clone())?;
+            let method = registered.unwrap_or(goal.metadata.auth_method);
+            return Some(connected.prove(&client.id, &secret, method).await);
+        }
+        // Only what may come out as it should is worth a call: another method needs a write anyway.
+        if registered != Some(goal.metadata.auth_method) {
+            return None;
+        }
+        let secret = present.secret?;
+        Some(connected.prove(&client.id, &secret, goal.metadata.auth_method).await)
+    }
 }
 
 async fn place(
@@ -218,7 +290,7 @@ async fn place(
     all: &[ProviderView],
 ) -> Result<(Place, Arc<Connected>), Problem> {
     let view = providers::choose(valid.provider_ref.as_ref(), &seen.claims, &seen.namespace, all)?;
-    let (allow, rebind) = providers::permit(view, &seen.namespace, labels)?;
+    let permit = providers::permit(view, &seen.namespace, labels)?;
     let name = providers::full_name(view);
     if view.deleting && !seen.claims.contains(&view.claim) {
         return Err(Problem::wait("ProviderDeleting", format!("{name} is being deleted; name another one")));
@@ -235,76 +307,100 @@ async fn place(
         message: format!("{name}: {}", p.message),
         ..p
     })?;
+    let type_ = view.service.as_ref().map_or("", Service::type_);
     let place = Place {
         claim: view.claim.clone(),
-        identity: derive::identity("bundled", &connected.info.issuer),
-        type_: "bundled",
+        identity: derive::identity(type_, &connected.info.issuer),
+        type_,
         info: connected.info.clone(),
-        rebind,
-        allow,
+        caps: connected.provider.capabilities(),
+        adoptable: permit.adoptable,
+        rebind: permit.rebind,
+        allow: permit.restrictions,
     };
     Ok((place, connected))
 }
 
+/// The client at a place. What the provider wants to see at the next call is kept at once: it may
+/// be worth nothing what was kept before.
 async fn client_at(
     ctx: &Context,
     claim: &Claim,
     connected: &Connected,
-    id: &ClientId,
+    at: &ClientRef,
+    identity: &str,
+    link: &ApplicationLink,
+    seen: &mut Observed,
 ) -> Result<Option<RegisteredClient>, Problem> {
-    let at = ClientRef { id: id.clone(), handle: None };
-    connected.provider.get(&at).await.map_err(|e| {
+    let client = connected.provider.get(at).await.map_err(|e| {
         let problem = Problem::from(&e);
         if matches!(problem.reason, "ProviderUnreachable" | "ProviderUnauthorized") {
             ctx.connections.failed(&claim.uid, &problem);
         }
         problem
-    })
+    })?;
+    if let Some(handle) = client.as_ref().and_then(|c| c.handle.clone())
+        && let Some((kept, version)) = &mut seen.kept
+        && let Some(entry) = kept.at.get_mut(identity)
+        && entry.handle != Some(Kept(handle.clone()))
+    {
+        entry.handle = Some(Kept(handle));
+        *version = ctx.store.keep_clients(kept, Some(version)).await?;
+        tracing::debug!(link = %link.name_any(), "kept what the provider wants to see at the next call");
+    }
+    Ok(client)
 }
 
 /// The client at a place that isn't wanted: by the provider object where it is there and works,
 /// else by what was kept of it.
 async fn elsewhere(
     ctx: &Context,
+    link: &ApplicationLink,
     claim: &Claim,
-    seen: &Observed,
+    seen: &mut Observed,
     all: &[ProviderView],
     keys: &KeyRing,
     handles: &mut Handles,
-) -> Result<(String, Option<RegisteredClient>), Problem> {
+) -> Result<Elsewhere, Problem> {
     let live =
         all.iter().find(|p| p.claim == *claim && p.namespace.as_ref().is_none_or(|n| *n == seen.namespace));
     let connected = match live {
-        Some(view) => connection(ctx, view).await,
+        Some(view) => connection(ctx, view)
+            .await
+            .map(|connected| (connected, view.service.as_ref().map_or("", Service::type_))),
         None => Err(Problem::wait(
             "ProviderNotFound",
             format!("{} {}, where the client is registered, doesn't exist", claim.kind.as_str(), claim.name),
         )),
     };
-    let connected = match connected {
+    let (connected, type_) = match connected {
         Ok(connected) => connected,
         Err(problem) => match ctx.store.provider(&claim.uid).await? {
             // A claim is only as good as the namespace that it stands in.
             Some((kept, version)) if kept.namespace.as_ref().is_none_or(|n| *n == seen.namespace) => {
                 let key = Connections::kept(&claim.uid);
-                ctx.connections
-                    .get(
-                        &key,
-                        &version,
-                        connect(&ctx.guard, kept.kind, &kept.service, &kept.credentials, &ctx.identity),
-                    )
-                    .await?
+                let type_ = kept.service.type_();
+                let connecting =
+                    connect(&ctx.guard, kept.kind, &kept.service, &kept.credentials, &ctx.identity);
+                (ctx.connections.get(&key, &version, connecting).await?, type_)
             }
             _ => return Err(problem),
         },
     };
-    let identity = derive::identity("bundled", &connected.info.issuer);
-    let Some(id) = derive::client_id(keys, &identity, &seen.namespace, &seen.name) else {
-        return Ok((identity, None));
+    let identity = derive::identity(type_, &connected.info.issuer);
+    let caps = connected.provider.capabilities();
+    // Of a link that goes and whose record is gone, the spec says which client it had adopted.
+    let adopt = link.spec.incoming.as_ref().and_then(|i| i.adopt.as_ref());
+    let adopt = adopt.and_then(|a| ClientId::parse(&a.client_id).ok());
+    let at = derive::lookup(keys, &identity, caps, adopt.as_ref(), seen.kept_at(&identity), seen);
+    let Some(at) = at else {
+        return Err(Problem::edit("InvalidName", "the link's name can't be part of a client identifier"));
     };
-    let client = client_at(ctx, claim, &connected, &id).await?;
+    let client = client_at(ctx, claim, &connected, &at, &identity, link, seen).await?;
+    let at =
+        derive::lookup(keys, &identity, caps, adopt.as_ref(), seen.kept_at(&identity), seen).unwrap_or(at);
     handles.insert(claim.uid.clone(), connected);
-    Ok((identity, client))
+    Ok(Elsewhere { identity, caps, at, client })
 }
 
 async fn outgoing_facts(

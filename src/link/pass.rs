@@ -2,9 +2,9 @@
 
 use super::cache::Key;
 use super::context::{Context, state_of};
-use super::decide::{Decision, Goal, decide, token_view};
+use super::decide::{Decision, Goal, Note, decide, token_view};
 use super::execute::{Outcome, execute};
-use super::facts::Refused;
+use super::facts::{Observed, Refused};
 use super::metrics::{ByController, ByEffect, ByReason, ByResult};
 use super::observe::observe;
 use super::plan::Effect;
@@ -19,6 +19,7 @@ use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const CONTROLLER: &str = "applicationlink";
@@ -56,16 +57,7 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Option<Dur
             return Some(after(ctx, &uid, Some(problem), resync, None, now));
         }
     };
-    let (seen, handles) = observe(ctx, &link, &goal).await;
-    let decision = decide(&goal, &seen, now);
-    let planned = decision.plan.names();
-    if !planned.is_empty() {
-        tracing::info!(namespace = %key.namespace, link = %key.name, plan = %planned.join(" "), "decided");
-    }
-    let outcome = execute(ctx, &link, &seen, &handles, &decision.plan).await;
-    for effect in &outcome.done {
-        ctx.metrics.effects.get_or_create(&ByEffect { effect }).inc();
-    }
+    let Steps { link, seen, decision, outcome, notes } = steps(ctx, key, link, &goal, now).await;
     if outcome.done.last() == Some(&"Finish") {
         count(ctx, started, None);
         ctx.memos.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&uid);
@@ -92,13 +84,93 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Option<Dur
         let status = status(&link, &checked, &seen, &decision, &outcome, token, after_pass);
         write_status(ctx, &link, status, &outcome.done).await;
     }
+    if outcome.incoming.as_ref().is_some_and(Result::is_ok) {
+        tell_notes(ctx, &link, &notes).await;
+    }
     count(ctx, started, problem.as_ref());
+    let by_secret =
+        decision.incoming.as_ref().and_then(|v| v.wake()).filter(|t| *t > after_pass && !deleting);
     let wake = token
         .map(|t| if t.next_refresh > after_pass { t.next_refresh } else { t.expires_at })
-        .filter(|t| *t > after_pass && !deleting);
+        .filter(|t| *t > after_pass && !deleting)
+        .into_iter()
+        .chain(by_secret)
+        .min();
     let again = after(ctx, &uid, problem.as_ref(), resync, wake, after_pass);
     hold(ctx, &link, &uid, &decision, &outcome, again, after_pass);
     Some(again)
+}
+
+/// What came of a pass and of the steps before it.
+struct Steps {
+    link: Arc<ApplicationLink>,
+    seen: Observed,
+    decision: Decision,
+    outcome: Outcome,
+    notes: Vec<Note>,
+}
+
+/// So many steps in a row are progress; more are a provider that never comes to rest.
+const MOST_STEPS: usize = 6;
+
+/// Looks, decides and does; again while what was done was only a step.
+async fn steps(
+    ctx: &Context,
+    key: &Key,
+    mut link: Arc<ApplicationLink>,
+    goal: &Goal,
+    now: Timestamp,
+) -> Steps {
+    let mut notes = Vec::new();
+    let mut done = Vec::new();
+    let mut gone_since = None;
+    for step in 1.. {
+        let (seen, handles) = observe(ctx, &link, goal).await;
+        let decision = decide(goal, &seen, now);
+        let planned = decision.plan.names();
+        if !planned.is_empty() {
+            tracing::info!(namespace = %key.namespace, link = %key.name, plan = %planned.join(" "), "decided");
+        }
+        notes.extend(decision.notes.iter().cloned());
+        let begun = Instant::now();
+        let mut outcome = execute(ctx, &link, &seen, &handles, &decision.plan).await;
+        for effect in &outcome.done {
+            ctx.metrics.effects.get_or_create(&ByEffect { effect }).inc();
+        }
+        if outcome.done.contains(&"Announce") {
+            gone_since.get_or_insert(begun);
+        }
+        if outcome.gap.is_none() && outcome.done.contains(&"WriteSecret") {
+            outcome.gap = gone_since.map(|since: Instant| since.elapsed());
+        }
+        done.append(&mut outcome.done);
+        let failed = outcome.incoming.as_ref().is_some_and(Result::is_err);
+        if failed || !decision.plan.again() {
+            outcome.done = done;
+            return Steps { link, seen, decision, outcome, notes };
+        }
+        if step == MOST_STEPS {
+            let text = "the provider answers each change of the client with another one; look at it there";
+            outcome.incoming = Some(Err(Problem::wait("ProviderRestless", text)));
+            outcome.done = done;
+            return Steps { link, seen, decision, outcome, notes };
+        }
+        // The finalizer and the claim were written: the next step sees them and builds on that version.
+        let mut newer = (*link).clone();
+        newer.metadata = outcome.link.clone();
+        link = Arc::new(newer);
+    }
+    unreachable!("the loop ends by a return")
+}
+
+/// Says in the status that the credentials are about to cease to work, before they do.
+///
+/// # Errors
+/// [`Problem`] when that can't be written: then nothing else may be done.
+pub async fn announce(ctx: &Context, link: &ApplicationLink, problem: &Problem) -> Result<(), Problem> {
+    let Some(old) = &link.status else { return Ok(()) };
+    let new = super::status::announced(old, problem, Timestamp::now());
+    patch_status(ctx, link, old, &new).await.map(drop)
 }
 
 /// A token request that failed isn't sent again before its time, whatever wakes the link until then.
@@ -257,7 +329,29 @@ async fn write_status(
     if new == old {
         return;
     }
-    let (Ok(before), Ok(after)) = (serde_json::to_value(&old), serde_json::to_value(&new)) else { return };
+    // An announcement was written since the link was read; what differs from either is written.
+    let announced = done.contains(&"Announce");
+    let base =
+        if announced { ApplicationLinkStatus { conditions: vec![], ..old.clone() } } else { old.clone() };
+    match patch_status(ctx, link, &base, &new).await {
+        Ok(true) => tell(ctx, link, &old, &new, done).await,
+        Ok(false) => {}
+        Err(p) => {
+            tracing::warn!(link = %link.name_any(), reason = p.reason, "the status couldn't be written");
+        }
+    }
+}
+
+/// Writes what differs; says whether the link was still there.
+async fn patch_status(
+    ctx: &Context,
+    link: &ApplicationLink,
+    old: &ApplicationLinkStatus,
+    new: &ApplicationLinkStatus,
+) -> Result<bool, Problem> {
+    let (Ok(before), Ok(after)) = (serde_json::to_value(old), serde_json::to_value(new)) else {
+        return Ok(false);
+    };
     let patch = Patch::Merge(json!({ "status": difference(&before, &after) }));
     let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
     let api: Api<ApplicationLink> =
@@ -265,13 +359,10 @@ async fn write_status(
     match api.patch_status(&link.name_any(), &params, &patch).await {
         Ok(written) => {
             ctx.links.learn(written);
-            tell(ctx, link, &old, &new, done).await;
+            Ok(true)
         }
-        Err(kube::Error::Api(s)) if s.code == 404 => {}
-        Err(e) => {
-            let p = Problem::kube("the link's status", &e);
-            tracing::warn!(link = %link.name_any(), reason = p.reason, "the status couldn't be written");
-        }
+        Err(kube::Error::Api(s)) if s.code == 404 => Ok(false),
+        Err(e) => Err(Problem::kube("the link's status", &e)),
     }
 }
 
@@ -322,6 +413,31 @@ async fn tell(
     if let Err(e) = ctx.recorder.publish(&event, &link.object_ref(&())).await {
         let p = Problem::kube("an event", &e);
         tracing::debug!(reason = p.reason, "an event couldn't be written");
+    }
+}
+
+/// An event for each thing that was put right or renewed, unless the spec was just changed: then
+/// it is no surprise.
+async fn tell_notes(ctx: &Context, link: &ApplicationLink, notes: &[Note]) {
+    let was_settled = link.status.as_ref().is_some_and(|s| {
+        s.observed_generation == link.meta().generation.unwrap_or_default()
+            && s.conditions.iter().any(|c| c.type_ == "Ready")
+    });
+    for note in notes {
+        if !was_settled && note.reason == "Repaired" {
+            continue;
+        }
+        let event = Event {
+            type_: EventType::Normal,
+            reason: note.reason.into(),
+            note: Some(note.text.chars().take(1000).collect()),
+            action: note.reason.into(),
+            secondary: None,
+        };
+        if let Err(e) = ctx.recorder.publish(&event, &link.object_ref(&())).await {
+            let p = Problem::kube("an event", &e);
+            tracing::debug!(reason = p.reason, "an event couldn't be written");
+        }
     }
 }
 

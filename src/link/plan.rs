@@ -4,11 +4,12 @@
 use super::claim::Claim;
 use super::content::{Data, SecretGoal};
 use super::facts::SecretId;
-use super::grant::{Access, Grant};
+use super::grant::{Access, Grant, Kept};
+use super::kept_client::KeptClient;
 use super::problem::Problem;
 use crate::domain::{AuthMethod, ClientId, ScopeSet, SecretString};
 use crate::outgoing::ClientCredentials;
-use crate::provider::PutClient;
+use crate::provider::{ClientRef, PutClient, Registered};
 use std::collections::BTreeMap;
 use std::fmt;
 use url::Url;
@@ -20,6 +21,12 @@ pub enum Effect {
     Claim(Vec<Claim>),
     /// The client, at the provider.
     PutClient(Claim, Box<PutClient>),
+    /// What is kept of the client at the provider of this identity, before the next call to it.
+    KeepClient(String, Box<KeepClient>),
+    /// What is kept of the client at the provider of this identity goes.
+    ForgetClient(String),
+    /// The status says that the credentials will not work for a moment, before they don't.
+    Announce(Problem),
     /// The credentials must authenticate, or the rest of the part isn't done.
     Prove(Claim, ClientId, SecretString, AuthMethod),
     /// The Secret with the client's credentials.
@@ -35,7 +42,7 @@ pub enum Effect {
     /// The Secret with the access token.
     PublishToken(Box<Publication>),
     /// The client goes.
-    Unregister(Claim, ClientId, Option<String>),
+    Unregister(Claim, ClientRef, Option<String>),
     /// The grant is revoked at the server.
     Revoke(Box<Grant>),
     /// The grant's record goes.
@@ -56,6 +63,9 @@ impl Effect {
         match self {
             Self::Claim(_) => "Claim",
             Self::PutClient(..) => "PutClient",
+            Self::KeepClient(..) => "KeepClient",
+            Self::ForgetClient(_) => "ForgetClient",
+            Self::Announce(_) => "Announce",
             Self::Prove(..) => "Prove",
             Self::WriteSecret(_) => "WriteSecret",
             Self::SaveGrant(..) => "SaveGrant",
@@ -112,6 +122,35 @@ pub struct Over {
     pub drop_annotations: Vec<String>,
 }
 
+/// What to keep of a client.
+#[derive(Debug, Clone)]
+pub struct KeepClient {
+    /// As far as it is known when the plan is made.
+    pub known: KeptClient,
+    /// Whether the answer to the put just before says the rest.
+    pub from_reply: bool,
+}
+
+impl KeepClient {
+    /// With what the provider answered. A secret that it picked is another one than before.
+    pub fn with(&self, reply: &Registered) -> KeptClient {
+        let mut kept = self.known.clone();
+        kept.id = reply.id.to_string();
+        if let Some(handle) = &reply.handle {
+            kept.handle = Some(Kept(handle.clone()));
+        }
+        if let Some(secret) = &reply.secret {
+            let secret = Kept(secret.clone());
+            if kept.secret.as_ref().is_some_and(|s| *s != secret) {
+                kept.serial += 1;
+            }
+            kept.secret = Some(secret);
+            kept.secret_expires_at = reply.secret_expires_at;
+        }
+        kept
+    }
+}
+
 /// A token request.
 #[derive(Debug, Clone)]
 pub struct TokenPlan {
@@ -147,17 +186,20 @@ pub struct Part {
     pub effects: Vec<Effect>,
     /// Whether the part is as it should be once the effects are done.
     pub verdict: Result<(), Problem>,
+    /// Only a step: what comes next depends on what the other side answers, so all is looked at
+    /// again at once.
+    pub again: bool,
 }
 
 impl Part {
     /// Nothing to do, and all is well.
     pub const fn settled() -> Self {
-        Self { effects: Vec::new(), verdict: Ok(()) }
+        Self { effects: Vec::new(), verdict: Ok(()), again: false }
     }
 
     /// Nothing can be done now.
     pub const fn blocked(problem: Problem) -> Self {
-        Self { effects: Vec::new(), verdict: Err(problem) }
+        Self { effects: Vec::new(), verdict: Err(problem), again: false }
     }
 }
 
@@ -180,6 +222,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether a part of it is only a step.
+    pub fn again(&self) -> bool {
+        self.incoming.iter().chain(&self.outgoing).any(|p| p.again)
+    }
+
     /// The names of the effects, in order.
     pub fn names(&self) -> Vec<&'static str> {
         self.effects().map(Effect::name).collect()

@@ -129,6 +129,17 @@ pub fn choose<'a>(
         })
 }
 
+/// What links of one namespace may do at a provider.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Permit {
+    /// What is restricted; `None` for a provider of one namespace.
+    pub restrictions: Option<Restrictions>,
+    /// The clients that they may adopt.
+    pub adoptable: Vec<String>,
+    /// Whether they may take over their clients though the namespace was made anew.
+    pub rebind: bool,
+}
+
 /// Whether links of a namespace may use a provider, and under what restrictions.
 ///
 /// # Errors
@@ -137,8 +148,10 @@ pub fn permit(
     view: &ProviderView,
     namespace: &str,
     labels: &BTreeMap<String, String>,
-) -> Result<(Option<Restrictions>, bool), Problem> {
-    let Some(allow) = &view.allow else { return Ok((None, false)) };
+) -> Result<Permit, Problem> {
+    let Some(allow) = &view.allow else {
+        return Ok(Permit { adoptable: view.adoptable.clone(), ..Permit::default() });
+    };
     let allowed = allow.as_ref().is_some_and(|allow| {
         let n = &allow.namespaces;
         n.all.is_some()
@@ -146,14 +159,21 @@ pub fn permit(
             || n.match_labels.as_ref().is_some_and(|want| want.iter().all(|(k, v)| labels.get(k) == Some(v)))
     });
     match allow {
-        Some(allow) if allowed => Ok((
-            Some(Restrictions {
+        Some(allow) if allowed => Ok(Permit {
+            restrictions: Some(Restrictions {
                 scopes: allow.scopes.as_ref().map(|s| s.iter().cloned().collect()),
                 redirect_hosts: allow.redirect_hosts.clone(),
                 grant_types: allow.grant_types.as_ref().map(|g| g.iter().copied().collect()),
             }),
-            allow.rebind,
-        )),
+            adoptable: allow
+                .adoptable
+                .iter()
+                .flatten()
+                .filter(|a| a.namespace == namespace)
+                .map(|a| a.client_id.clone())
+                .collect(),
+            rebind: allow.rebind,
+        }),
         _ => Err(Problem::wait(
             "NamespaceNotAllowed",
             format!(

@@ -53,11 +53,15 @@ pub fn project(input: &Input<'_>) -> ApplicationLinkStatus {
                 client_id: v.client_id.to_string(),
                 // The serial never falls, whatever became of the client or of the annotation.
                 serial: v.serial.max(last.incoming.as_ref().map_or(0, |i| i.serial)),
-                rotated_at: None,
-                next_rotation: None,
-                previous_until: None,
-                last_request: None,
-                last_gap: None,
+                rotated_at: at(Some(v.since).filter(|s| *s > 0)),
+                next_rotation: at(v.next_rotation),
+                previous_until: at(v.previous_until),
+                last_request: Some(v.request.clone()).filter(|r| !r.is_empty()),
+                last_gap: input
+                    .outcome
+                    .and_then(|o| o.gap)
+                    .map(|gap| format!("{}ms", gap.as_millis()))
+                    .or_else(|| last.incoming.as_ref().and_then(|i| i.last_gap.clone())),
                 secret_name: v.secret_name.clone(),
             })
             .or(last.incoming.clone());
@@ -85,6 +89,23 @@ pub fn project(input: &Input<'_>) -> ApplicationLinkStatus {
     status.conditions = conditions(input, &status, deleting);
     keep_times(&mut status.conditions, &last.conditions, input.now);
     status
+}
+
+/// The status while a secret takes another's place: as it was, but not Ready.
+pub fn announced(old: &ApplicationLinkStatus, problem: &Problem, now: Timestamp) -> ApplicationLinkStatus {
+    let mut new = old.clone();
+    let generation = old.observed_generation;
+    new.conditions
+        .retain(|c| !matches!(c.type_.as_str(), "Ready" | "Registered" | "Reconciling" | "Stalled"));
+    let said = |type_, status| condition(type_, status, problem.reason, &problem.message, generation);
+    new.conditions.splice(0..0, [said("Ready", false), said("Registered", false), said("Reconciling", true)]);
+    keep_times(&mut new.conditions, &old.conditions, now);
+    new
+}
+
+/// A point in time, from seconds since 1970.
+fn at(seconds: Option<i64>) -> Option<String> {
+    seconds.and_then(|s| Timestamp::from_second(s).ok()).map(|t| t.to_string())
 }
 
 fn whole(t: Timestamp) -> Timestamp {

@@ -39,7 +39,16 @@ fn token(left: i64) -> Option<Token> {
 }
 
 fn outcome(incoming: Part, outgoing: Part, pending: Option<Problem>) -> Outcome {
-    Outcome { incoming, outgoing, pending, published: None, done: vec![], refused: None }
+    Outcome {
+        incoming,
+        outgoing,
+        pending,
+        published: None,
+        done: vec![],
+        refused: None,
+        gap: None,
+        link: kube::api::ObjectMeta::default(),
+    }
 }
 
 fn status(
@@ -50,6 +59,10 @@ fn status(
 ) -> ApplicationLinkStatus {
     let valid = validate(link).map_err(|e| Problem::edit("InvalidSpec", e.to_string()));
     let view = IncomingView {
+        since: 0,
+        next_rotation: None,
+        previous_until: None,
+        request: String::new(),
         client_id: ClientId::parse("id").expect("id"),
         serial: 1,
         secret_name: "l-oauth".into(),

@@ -2,6 +2,7 @@
 //! a provider needs. Each is one Secret with one JSON document.
 
 use super::grant::Grant;
+use super::kept_client::KeptClients;
 use super::problem::Problem;
 use crate::api::link::ProviderKind;
 use crate::api::names;
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 const KEY: &str = "record.json";
 const GRANT: &str = "grant";
 const PROVIDER: &str = "provider";
+const CLIENT: &str = "client";
 
 /// What unregistering from a provider needs, kept while links use it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,6 +81,39 @@ impl Store {
     /// [`Problem`] when they can't be listed.
     pub async fn grants(&self) -> Result<Vec<(Grant, String)>, Problem> {
         self.list(GRANT).await
+    }
+
+    /// What is kept of a link's clients.
+    ///
+    /// # Errors
+    /// [`Problem`] when it can't be read.
+    pub async fn clients(&self, link_uid: &str) -> Result<Option<(KeptClients, String)>, Problem> {
+        self.read(CLIENT, link_uid).await
+    }
+
+    /// Keeps a link's clients: makes the record, or replaces the version that was read. Gives back
+    /// the new version.
+    ///
+    /// # Errors
+    /// [`Problem`]; a change since it was read is a conflict.
+    pub async fn keep_clients(&self, kept: &KeptClients, version: Option<&str>) -> Result<String, Problem> {
+        self.save(CLIENT, &kept.link.uid, kept, version).await
+    }
+
+    /// Forgets a link's clients; a record that is gone is no error.
+    ///
+    /// # Errors
+    /// [`Problem`] when the API server refuses.
+    pub async fn forget_clients(&self, link_uid: &str) -> Result<(), Problem> {
+        self.remove(CLIENT, link_uid).await
+    }
+
+    /// What is kept of all links' clients.
+    ///
+    /// # Errors
+    /// [`Problem`] when it can't be listed.
+    pub async fn all_clients(&self) -> Result<Vec<(KeptClients, String)>, Problem> {
+        self.list(CLIENT).await
     }
 
     /// What is kept of a provider.

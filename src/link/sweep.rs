@@ -7,7 +7,7 @@ use super::claim;
 use super::context::Context;
 use super::decide::{Goal, decide};
 use super::execute::execute;
-use super::facts::Observed;
+use super::facts::{LastSecret, Observed};
 use super::grant::Grant;
 use super::observe::Handles;
 use crate::api::ApplicationLink;
@@ -78,7 +78,8 @@ async fn drop_grant(ctx: &Context, grant: Grant, version: String) {
         uid: of.uid.clone(),
         finalizer: false,
         claims: vec![],
-        serial: 0,
+        last: LastSecret::default(),
+        kept: None,
         accepted_endpoint: None,
         keys: ctx.installation.keys(),
         incoming: None,

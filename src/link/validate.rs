@@ -6,10 +6,14 @@
 use super::content::{self, SecretGoal, Slot};
 use super::template;
 use crate::api::link::{
-    ApplicationLink, DeletionPolicy, Incoming, IncomingKeys, Outgoing, OutgoingKeys, ProviderKind,
+    ApplicationLink, DeletionPolicy, Incoming, IncomingKeys, Outgoing, OutgoingKeys, ProviderKind, Rotation,
 };
+use crate::api::names;
+use crate::domain::keyring::digest_hex;
 use crate::domain::text::Shown;
-use crate::domain::{AuthMethod, ClientMetadata, GrantType, RedirectUri, Scope, ScopeSet, duration};
+use crate::domain::{
+    AuthMethod, ClientId, ClientMetadata, GrantType, RedirectUri, Scope, ScopeSet, duration,
+};
 use crate::outgoing::{Issuer, RefreshPolicy};
 use kube::ResourceExt as _;
 use std::collections::BTreeMap;
@@ -35,8 +39,64 @@ pub struct ValidatedLink {
 pub struct IncomingGoal {
     /// The client.
     pub metadata: ClientMetadata,
+    /// The client to take over, rather than to make one.
+    pub adopt: Option<AdoptGoal>,
+    /// When it gets a new secret.
+    pub rotation: RotationGoal,
+    /// A new secret that somebody asks for.
+    pub request: Option<RotationRequest>,
     /// The Secret.
     pub secret: SecretGoal,
+}
+
+/// A client that is there already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdoptGoal {
+    /// Its identifier.
+    pub id: ClientId,
+    /// Name of the Secret with its secret, and the key there.
+    pub secret: Option<(String, String)>,
+}
+
+/// When a client gets a new secret.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RotationGoal {
+    /// How often, in seconds.
+    pub every: Option<i64>,
+    /// How long two secrets work, in seconds; `None`: as the provider can.
+    pub overlap: Option<i64>,
+}
+
+impl RotationGoal {
+    /// How long the old secret works on at a provider that can have two.
+    pub fn overlap_or_default(&self) -> i64 {
+        const DAY: i64 = 86_400;
+        self.overlap.unwrap_or_else(|| self.every.map_or(DAY, |every| DAY.min(every / 2)))
+    }
+}
+
+/// A new secret that somebody asks for, by annotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RotationRequest {
+    /// What the request is known by once it was carried out.
+    pub value: String,
+    /// Without an overlap.
+    pub now: bool,
+}
+
+/// The request that the annotations make. The two stand for one request, so that none is carried
+/// out again when only the other changes.
+fn rotation_request(annotations: &BTreeMap<String, String>) -> Option<RotationRequest> {
+    let get = |key: &str| annotations.get(key).map(|v| v.trim()).filter(|v| !v.is_empty());
+    let (plain, now) = (get(names::ROTATE), get(names::ROTATE_NOW));
+    let value = match (plain, now) {
+        (None, None) => return None,
+        (Some(v), None) | (None, Some(v)) => v.to_owned(),
+        (Some(p), Some(n)) => format!("{p},{n}"),
+    };
+    // It stands in the owner record and in the status; a text that can't is known by its digest.
+    let fits = value.len() <= 128 && value.bytes().all(|b| b.is_ascii_graphic());
+    Some(RotationRequest { value: if fits { value } else { digest_hex(&value) }, now: now.is_some() })
 }
 
 /// The token to keep, and where it goes.
@@ -167,6 +227,20 @@ fn incoming(link: &ApplicationLink, name: &str, spec: &Incoming) -> Result<Incom
              another tokenEndpointAuthMethod",
         ));
     }
+    let adopt = spec.adopt.as_ref().map(|a| {
+        let id = ClientId::parse(&a.client_id)
+            .map_err(|e| invalid("spec.incoming.adopt.clientId", format!("{} {e}", Shown(&a.client_id))))?;
+        let secret = a.secret_ref.as_ref().map(|r| (r.name.clone(), r.key.clone()));
+        Ok(AdoptGoal { id, secret })
+    });
+    let adopt = adopt.transpose()?;
+    let rotation = rotation(spec.rotation.as_ref())?;
+    if auth_method.is_public() && rotation != RotationGoal::default() {
+        return Err(invalid(
+            "spec.incoming.rotation",
+            "a public client has no secret to rotate; leave it out",
+        ));
+    }
     let keys = spec.secret.as_ref().and_then(|s| s.keys.clone()).unwrap_or_default();
     let IncomingKeys {
         client_id,
@@ -204,9 +278,45 @@ fn incoming(link: &ApplicationLink, name: &str, spec: &Incoming) -> Result<Incom
             scopes: scopes(&format!("{at}.scopes"), oauth2.scopes.as_deref())?,
             auth_method,
         },
+        adopt,
+        rotation,
+        request: rotation_request(link.annotations()).filter(|_| !auth_method.is_public()),
         secret,
     })
 }
+
+fn rotation(spec: Option<&Rotation>) -> Result<RotationGoal, Invalid> {
+    let at = "spec.incoming.rotation";
+    let seconds = |field: &str, text: &Option<String>| {
+        let parse = |text: &String| {
+            let parsed = duration::parse(text)
+                .map_err(|e| invalid(format!("{at}.{field}"), format!("{} {e}", Shown(text))))?;
+            Ok(i64::try_from(parsed.as_secs()).unwrap_or(i64::MAX))
+        };
+        text.as_ref().map(parse).transpose()
+    };
+    let Some(spec) = spec else { return Ok(RotationGoal::default()) };
+    let goal =
+        RotationGoal { every: seconds("every", &spec.every)?, overlap: seconds("overlap", &spec.overlap)? };
+    if goal.every.is_some_and(|e| e < 10) {
+        return Err(invalid(format!("{at}.every"), "is less than 10s; a secret needs time to be used"));
+    }
+    if goal.overlap.is_some_and(|o| o > MAX_OVERLAP) {
+        return Err(invalid(
+            format!("{at}.overlap"),
+            "is more than 720h; a secret that is replaced must end",
+        ));
+    }
+    if let (Some(every), Some(overlap)) = (goal.every, goal.overlap)
+        && overlap >= every
+    {
+        return Err(invalid(format!("{at}.overlap"), "isn't shorter than every; make it shorter"));
+    }
+    Ok(goal)
+}
+
+/// How long two secrets may work at most, in seconds.
+const MAX_OVERLAP: i64 = 30 * 86_400;
 
 fn outgoing(name: &str, spec: &Outgoing) -> Result<OutgoingGoal, Invalid> {
     let at = "spec.outgoing.oauth2";

@@ -2,11 +2,13 @@
 //! one can't block it.
 
 use super::Effect;
+use crate::domain::KeyRing;
 use crate::link::claim::Claim;
 use crate::link::derive::{self, Standing};
-use crate::link::facts::Observed;
+use crate::link::facts::{Elsewhere, Observed};
 use crate::link::plan::Plan;
 use crate::link::problem::{Mend, Problem};
+use crate::provider::RegisteredClient;
 use jiff::Timestamp;
 
 pub(super) fn decide(seen: &Observed, retain: bool, force: bool, now: Timestamp) -> Plan {
@@ -16,6 +18,8 @@ pub(super) fn decide(seen: &Observed, retain: bool, force: bool, now: Timestamp)
     if pending.is_none() {
         if retain {
             closing.extend(seen.strays.iter().cloned().map(Effect::ReleaseSecret));
+            let kept = seen.kept.iter().flat_map(|(kept, _)| kept.at.keys().cloned());
+            closing.extend(kept.map(Effect::ForgetClient));
         } else {
             unregister(seen, None, force, &mut closing, &mut pending);
         }
@@ -80,18 +84,23 @@ pub(super) fn unregister(
             }
         };
         match &place.client {
-            Ok((identity, _)) if here == Some(identity) => {}
-            Ok((identity, Some(client))) => {
-                let Some(id) = derive::client_id(keys, identity, &seen.namespace, &seen.name) else {
-                    continue;
-                };
-                let standing = derive::standing(keys, identity, &id, client.owner.as_ref(), seen);
-                // What isn't ours isn't touched, also when our claim says that it should be.
-                if standing == Standing::Ours {
-                    effects.push(Effect::Unregister(place.claim.clone(), id, client.version.clone()));
+            // Another provider object for the same service: the client stays, and what is kept of it
+            // is kept for the other one.
+            Ok(there) if here == Some(&there.identity) => {}
+            Ok(there) => {
+                if let Some(client) = &there.client
+                    && is_ours(keys, there, client, seen)
+                {
+                    effects.push(Effect::Unregister(
+                        place.claim.clone(),
+                        there.at.clone(),
+                        client.version.clone(),
+                    ));
+                }
+                if seen.kept_at(&there.identity).is_some() {
+                    effects.push(Effect::ForgetClient(there.identity.clone()));
                 }
             }
-            Ok((_, None)) => {}
             Err(_) if force => {}
             Err(problem) => {
                 pending.get_or_insert_with(|| problem.clone());
@@ -100,6 +109,20 @@ pub(super) fn unregister(
         }
     }
     left
+}
+
+/// What isn't ours isn't touched, also when our claim says that it should be.
+fn is_ours(keys: &KeyRing, there: &Elsewhere, client: &RegisteredClient, seen: &Observed) -> bool {
+    if client.protected {
+        return false;
+    }
+    if !there.caps.tells_owner {
+        // Found by what we kept, or by a name that nobody else would give it.
+        return seen.kept_at(&there.identity).is_some()
+            || derive::client_tag(keys, &there.identity, seen).as_ref() == Some(&there.at.id);
+    }
+    let id = &there.at.id;
+    derive::standing(keys, &there.identity, id, client.owner.as_ref(), seen) == Standing::Ours
 }
 
 /// Revokes the grant where that is possible, and drops its record.

@@ -1,15 +1,26 @@
 //! The incoming part: a client at the provider, and a Secret with its credentials.
+//!
+//! An ordered chain: may the link have what it asks for; whose is the client that is there; then,
+//! by what the service can do, [`chosen`] (we choose identifier and secret) or [`assigned`] (the
+//! service does, and we keep what it said).
 
+mod adopt;
+mod assigned;
+mod chosen;
+
+use super::permitted::permitted;
+use super::rotation;
 use super::{Effect, Part, is_as_wanted, over, own_labels, writable};
 use crate::api::names;
-use crate::domain::{ClientId, ClientMetadata, KeyRing};
-use crate::link::content::{self, Slot, Values};
-use crate::link::derive::{self, Standing};
-use crate::link::facts::{IncomingFacts, Observed, Place, Restrictions};
+use crate::domain::{ClientId, ClientMetadata, KeyRing, SecretString};
+use crate::link::content::{self, Data, Slot, Values};
+use crate::link::derive::{self, Present, Standing};
+use crate::link::facts::{IncomingFacts, Observed, OwnSecret, Place, SecretFact};
 use crate::link::plan::SecretWrite;
 use crate::link::problem::Problem;
 use crate::link::validate::IncomingGoal;
-use crate::provider::{ClientRef, Proof, PutClient, PutSecret, RegisteredClient};
+use crate::provider::{ClientRef, RegisteredClient};
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 
 /// The registered client, for the status.
@@ -19,17 +30,70 @@ pub struct IncomingView {
     pub client_id: ClientId,
     /// Serial of its secret.
     pub serial: i64,
+    /// When that began, in seconds since 1970; 0 where nobody knows.
+    pub since: i64,
+    /// When the next one will be made, in seconds since 1970.
+    pub next_rotation: Option<i64>,
+    /// Until when the one before works, in seconds since 1970.
+    pub previous_until: Option<i64>,
+    /// The last rotation request that was carried out.
+    pub request: String,
     /// Its Secret.
     pub secret_name: String,
 }
 
-/// What the client and its secret should be.
-struct Wanted {
-    id: ClientId,
-    serial: i64,
-    metadata: ClientMetadata,
-    /// Whether a write must say which version it takes over.
-    register: bool,
+impl IncomingView {
+    /// When the link must be looked at again.
+    pub fn wake(&self) -> Option<Timestamp> {
+        let first = self.next_rotation.into_iter().chain(self.previous_until).min()?;
+        Timestamp::from_second(first).ok()
+    }
+}
+
+/// What a plan puts right or renews, and why: for an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// The event's reason: `Repaired`, `Rotated` or `Adopted`.
+    pub reason: &'static str,
+    /// What happens, and why. Holds no secret.
+    pub text: String,
+}
+
+impl Note {
+    fn repaired(text: String) -> Self {
+        Self { reason: "Repaired", text }
+    }
+
+    fn rotated(text: String) -> Self {
+        Self { reason: "Rotated", text }
+    }
+}
+
+/// What was decided for the incoming part.
+pub(super) struct Decided {
+    pub(super) part: Part,
+    pub(super) view: Option<IncomingView>,
+    /// What is put right or renewed, and why: for an event.
+    pub(super) notes: Vec<Note>,
+}
+
+impl Decided {
+    fn blocked(problem: Problem) -> Self {
+        Self { part: Part::blocked(problem), view: None, notes: Vec::new() }
+    }
+}
+
+/// What a pass knows of an incoming link.
+struct Case<'a> {
+    goal: &'a IncomingGoal,
+    seen: &'a Observed,
+    facts: &'a IncomingFacts,
+    place: &'a Place,
+    keys: &'a KeyRing,
+    at: &'a ClientRef,
+    /// Our Secret, where it is there.
+    own: Option<&'a OwnSecret>,
+    now: Timestamp,
 }
 
 pub(super) fn decide(
@@ -37,210 +101,235 @@ pub(super) fn decide(
     seen: &Observed,
     facts: &IncomingFacts,
     keys: &KeyRing,
-) -> (Part, Option<IncomingView>) {
+    now: Timestamp,
+) -> Decided {
     let place = match &facts.place {
         Ok(place) => place,
-        Err(problem) => return (Part::blocked(problem.clone()), None),
+        Err(problem) => return Decided::blocked(problem.clone()),
     };
-    let wanted = match permitted(goal, place).and_then(|()| wanted(goal, seen, facts, place, keys)) {
-        Ok(wanted) => wanted,
-        Err(problem) => return (Part::blocked(problem), None),
+    let Some(at) = &facts.at else {
+        let text = "the link's name can't be part of a client identifier";
+        return Decided::blocked(Problem::edit("InvalidName", text));
     };
-    let view = IncomingView {
-        client_id: wanted.id.clone(),
-        serial: wanted.serial,
-        secret_name: goal.secret.name.clone(),
-    };
-    match effects(goal, seen, facts, place, keys, &wanted) {
-        Ok(part) => (part, Some(view)),
-        Err(problem) => (Part::blocked(problem), Some(view)),
-    }
-}
-
-/// Whether provider and platform team allow what the link asks for.
-fn permitted(goal: &IncomingGoal, place: &Place) -> Result<(), Problem> {
-    let Restrictions { scopes, redirect_hosts, grant_types: _ } = place.allow.clone().unwrap_or_default();
-    for (i, scope) in goal.metadata.scopes.iter().enumerate() {
-        if let Some(offered) = place.info.scopes.as_ref().filter(|s| !s.contains(scope)) {
-            return Err(Problem::edit(
-                "UnknownScope",
-                format!(
-                    "spec.incoming.oauth2.scopes: \"{scope}\" isn't offered by {} {}; it offers: {}",
-                    place.claim.kind.as_str(),
-                    place.claim.name,
-                    offered
-                ),
-            ));
-        }
-        if scopes.as_ref().is_some_and(|allowed| !allowed.contains(scope.as_str())) {
-            return Err(Problem::edit(
-                "ScopeNotAllowed",
-                format!(
-                    "spec.incoming.oauth2.scopes: \"{scope}\" (number {}) isn't among those that {} {} allows; remove it, \
-                     or have the platform team add it to spec.allow.scopes there",
-                    i + 1,
-                    place.claim.kind.as_str(),
-                    place.claim.name
-                ),
-            ));
-        }
-    }
-    for uri in &goal.metadata.redirect_uris {
-        let host = uri.host();
-        let fits = |pattern: &String| match pattern.strip_prefix("*.") {
-            Some(domain) => host.strip_suffix(domain).is_some_and(|h| h.len() > 1 && h.ends_with('.')),
-            None => *pattern == host,
-        };
-        if redirect_hosts.as_ref().is_some_and(|allowed| !allowed.iter().any(fits)) {
-            return Err(Problem::edit(
-                "RedirectHostNotAllowed",
-                format!(
-                    "spec.incoming.oauth2.redirectUris: the host of {uri} isn't among those that {} {} allows; use an \
-                     allowed host, or have the platform team add it to spec.allow.redirectHosts there",
-                    place.claim.kind.as_str(),
-                    place.claim.name
-                ),
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn wanted(
-    goal: &IncomingGoal,
-    seen: &Observed,
-    facts: &IncomingFacts,
-    place: &Place,
-    keys: &KeyRing,
-) -> Result<Wanted, Problem> {
-    let id = derive::client_id(keys, &place.identity, &seen.namespace, &seen.name).ok_or_else(|| {
-        Problem::edit("InvalidName", "the link's name can't be part of a client identifier")
-    })?;
-    let metadata = goal.metadata.clone();
-    let Some(client) = &facts.client else {
-        return Ok(Wanted { id, serial: seen.serial.max(1), metadata, register: true });
-    };
-    let owner = client.owner.as_ref();
-    let last = owner.map_or(0, |o| o.serial).max(seen.serial);
-    let standing = derive::standing(keys, &place.identity, &id, owner, seen);
-    match standing {
-        Standing::Ours => {
-            let register = !is_registered(client, &metadata, last, facts.proof);
-            Ok(Wanted { id, serial: last.max(1), metadata, register })
-        }
-        // A link of this name was here before, and is gone: names are unique. Its client is bound
-        // to us with a secret that nobody has seen.
-        Standing::Predecessor { same_namespace } if same_namespace || place.rebind => {
-            Ok(Wanted { id, serial: last + 1, metadata, register: true })
-        }
-        Standing::Predecessor { .. } => Err(Problem::edit(
-            "RebindNotAllowed",
-            format!(
-                "client {id} belongs to a link of this name in an earlier namespace of this name; the platform team can \
-                 let it be taken over with spec.allow.rebind on the provider, or delete the client there"
-            ),
-        )),
-        Standing::Foreign => Err(Problem::edit(
-            "ClientConflict",
-            format!(
-                "client {id} exists at {} {} and isn't this installation's; it is left alone: remove it there, or name \
-                 the link otherwise",
-                place.claim.kind.as_str(),
-                place.claim.name
-            ),
-        )),
-    }
-}
-
-/// Whether the client stands as it should: every field, the kind of secret, the serial, and
-/// credentials that weren't refused.
-fn is_registered(
-    client: &RegisteredClient,
-    wanted: &ClientMetadata,
-    serial: i64,
-    proof: Option<Proof>,
-) -> bool {
-    let public = wanted.auth_method.is_public();
-    client.metadata.as_ref() == Some(wanted)
-        && client.has_secret != public
-        && client.owner.as_ref().is_some_and(|o| o.serial == serial)
-        && proof != Some(Proof::Refused)
-}
-
-fn effects(
-    goal: &IncomingGoal,
-    seen: &Observed,
-    facts: &IncomingFacts,
-    place: &Place,
-    keys: &KeyRing,
-    wanted: &Wanted,
-) -> Result<Part, Problem> {
     // Before the client: a Secret that can't be written would leave a client that nobody can use.
-    let own = writable(&facts.secret, &goal.secret)?;
-    let public = wanted.metadata.auth_method.is_public();
-    let secret = derive::secret(keys, &place.identity, &wanted.id, &seen.uid, wanted.serial);
-    let mut values: Values = [
-        (Slot::Type, "oauth2".to_owned()),
-        (Slot::Provider, place.type_.to_owned()),
-        (Slot::ClientId, wanted.id.to_string()),
-        (Slot::IssuerUri, place.info.issuer.clone()),
-        (Slot::TokenEndpoint, place.info.token_endpoint.clone()),
-        (Slot::TokenEndpointAuthMethod, wanted.metadata.auth_method.to_string()),
-    ]
-    .into_iter()
-    .map(|(slot, text)| (slot, text.into()))
-    .collect();
-    if let Some(endpoint) = &place.info.authorization_endpoint {
-        values.insert(Slot::AuthorizationEndpoint, endpoint.clone().into());
+    let own = permitted(goal, place).and_then(|()| writable(&facts.secret, &goal.secret));
+    let (own, refused) = match own {
+        Ok(own) => (own, None),
+        Err(problem) => (None, Some(problem)),
+    };
+    let case = Case { goal, seen, facts, place, keys, at, own, now };
+    if let Some(problem) = refused {
+        return Decided { view: case.known(), ..Decided::blocked(problem) };
     }
-    if !public {
-        values.insert(Slot::ClientSecret, secret.clone());
-    }
-    let data = content::render(&goal.secret, &values).map_err(|(key, e)| {
-        Problem::edit("TemplateError", format!("spec.incoming.secret.template[\"{key}\"]: {e}"))
-    })?;
+    let decided = if place.caps.chooses_secret { chosen::decide(&case) } else { assigned::decide(&case) };
+    decided.unwrap_or_else(|problem| Decided { view: case.known(), ..Decided::blocked(problem) })
+}
 
-    let mut part = Part::settled();
-    if wanted.register {
-        part.effects.push(Effect::PutClient(
-            place.claim.clone(),
-            Box::new(PutClient {
-                at: ClientRef { id: wanted.id.clone(), handle: None },
-                metadata: wanted.metadata.clone(),
-                secret: if public {
-                    PutSecret::Public
-                } else {
-                    PutSecret::Chosen { secret: secret.clone(), derived: true, previous: None }
-                },
-                owner: derive::owner(keys, place, &wanted.id, seen, wanted.serial),
-                exists: facts.client.is_some(),
-                revoke_tokens: false,
-                version: facts.client.as_ref().and_then(|c| c.version.clone()),
-            }),
-        ));
+/// Whose the client is that is there.
+enum Found<'a> {
+    /// None is there.
+    Nobody,
+    /// Ours.
+    Ours(&'a RegisteredClient),
+    /// That of a link of this name that is gone; it is bound to us.
+    Heir(&'a RegisteredClient),
+    /// The one to adopt.
+    Adoptable(&'a RegisteredClient),
+}
+
+impl<'a> Case<'a> {
+    fn present(&self) -> Present {
+        derive::present(
+            self.keys,
+            &self.place.identity,
+            self.place.caps,
+            &self.at.id,
+            self.facts.client.as_ref(),
+            self.seen.kept_at(&self.place.identity),
+            self.seen,
+        )
     }
-    // A public client has no credentials to prove; once it was written it is read back.
-    if wanted.register || (!public && facts.proof != Some(Proof::Authenticated)) {
-        part.effects.push(Effect::Prove(
-            place.claim.clone(),
-            wanted.id.clone(),
-            secret,
-            wanted.metadata.auth_method,
-        ));
+
+    fn name(&self) -> String {
+        format!("{} {}", self.place.claim.kind.as_str(), self.place.claim.name)
     }
-    let labels = own_labels(&goal.secret, seen, "oauth-client");
-    let mut annotations: BTreeMap<_, _> = goal.secret.annotations.clone();
-    annotations.insert(names::SERIAL.into(), wanted.serial.to_string());
-    if !own.is_some_and(|own| is_as_wanted(own, &labels, &annotations, &data)) {
-        let over = own.map(|own| over(own, &labels, &annotations, data.iter().map(|(k, _)| k.as_str())));
-        part.effects.push(Effect::WriteSecret(Box::new(SecretWrite {
-            name: goal.secret.name.clone(),
-            type_: goal.secret.type_.clone(),
+
+    fn found(&self) -> Result<Found<'a>, Problem> {
+        let id = &self.at.id;
+        let adopts = self.goal.adopt.as_ref().is_some_and(|a| a.id == *id);
+        let kept = self.seen.kept_at(&self.place.identity).is_some();
+        let Some(client) = &self.facts.client else {
+            return if adopts && !kept && self.seen.last.serial == 0 {
+                Err(self.nothing_to_adopt())
+            } else {
+                Ok(Found::Nobody)
+            };
+        };
+        if client.protected {
+            return Err(Problem::edit(
+                "ClientProtected",
+                format!(
+                    "client {id} belongs to {} itself, or is the one that the operator logs in with; it is left alone",
+                    self.name()
+                ),
+            ));
+        }
+        if !self.place.caps.tells_owner {
+            return Ok(if adopts && !kept { Found::Adoptable(client) } else { Found::Ours(client) });
+        }
+        match derive::standing(self.keys, &self.place.identity, id, client.owner.as_ref(), self.seen) {
+            Standing::Ours => Ok(Found::Ours(client)),
+            // A link of this name was here before, and is gone: names are unique. Its client is bound
+            // to us with a secret that nobody has seen.
+            Standing::Predecessor { same_namespace } if same_namespace || self.place.rebind => {
+                Ok(Found::Heir(client))
+            }
+            Standing::Predecessor { .. } => Err(Problem::edit(
+                "RebindNotAllowed",
+                format!(
+                    "client {id} belongs to a link of this name in an earlier namespace of this name; the platform team \
+                     can let it be taken over with spec.allow.rebind on the provider, or delete the client there"
+                ),
+            )),
+            Standing::Foreign if adopts && client.owner.is_none() => Ok(Found::Adoptable(client)),
+            Standing::Foreign => Err(Problem::edit(
+                "ClientConflict",
+                format!(
+                    "client {id} exists at {} and isn't this installation's; it is left alone: remove it there, or name \
+                     the link otherwise",
+                    self.name()
+                ),
+            )),
+        }
+    }
+
+    fn nothing_to_adopt(&self) -> Problem {
+        Problem::wait(
+            "AdoptNotFound",
+            format!(
+                "spec.incoming.adopt.clientId: {} has no client {}; check the identifier there, or leave adopt out to \
+                 have a client made",
+                self.name(),
+                self.at.id
+            ),
+        )
+    }
+
+    /// The client as it is known while something stands in the way.
+    fn known(&self) -> Option<IncomingView> {
+        self.facts.client.as_ref()?;
+        let present = self.present();
+        Some(self.view(&self.at.id, &present))
+    }
+
+    fn view(&self, id: &ClientId, present: &Present) -> IncomingView {
+        let expires = rotation::expires_at(
+            self.facts.client.as_ref(),
+            self.seen.kept_at(&self.place.identity).and_then(|k| k.secret_expires_at),
+        );
+        let next = rotation::next(self.goal, present)
+            .into_iter()
+            .chain(rotation::expiry(present.term.since, expires))
+            .min();
+        IncomingView {
+            client_id: id.clone(),
+            serial: present.term.serial,
+            since: present.term.since,
+            next_rotation: next.filter(|_| !self.goal.metadata.auth_method.is_public()),
+            previous_until: Some(present.term.previous_until).filter(|t| *t > self.now.as_second()),
+            request: present.term.request.clone(),
+            secret_name: self.goal.secret.name.clone(),
+        }
+    }
+
+    /// The write of the Secret with these credentials, if it isn't so already, and what was wrong
+    /// with it.
+    fn secret_write(
+        &self,
+        id: &ClientId,
+        secret: Option<&SecretString>,
+        serial: i64,
+        notes: &mut Vec<Note>,
+    ) -> Result<Option<Effect>, Problem> {
+        let data = self.data(id, secret)?;
+        let goal = &self.goal.secret;
+        let labels = own_labels(goal, self.seen, "oauth-client");
+        let mut annotations: BTreeMap<_, _> = goal.annotations.clone();
+        annotations.insert(names::SERIAL.into(), serial.to_string());
+        if self.own.is_some_and(|own| is_as_wanted(own, &labels, &annotations, &data)) {
+            return Ok(None);
+        }
+        match (&self.facts.secret, self.own) {
+            (SecretFact::Absent, _) => {
+                notes.push(Note::repaired(format!("Secret {} was gone: written again", goal.name)));
+            }
+            (_, Some(own)) => {
+                let keys = data.differing(&own.data);
+                let what =
+                    if keys.is_empty() { "its labels or annotations".to_owned() } else { keys.join(", ") };
+                let text = format!("Secret {} was other than it should be ({what}): put right", goal.name);
+                notes.push(Note::repaired(text));
+            }
+            _ => {}
+        }
+        let over = self.own.map(|own| over(own, &labels, &annotations, data.iter().map(|(k, _)| k.as_str())));
+        Ok(Some(Effect::WriteSecret(Box::new(SecretWrite {
+            name: goal.name.clone(),
+            type_: goal.type_.clone(),
             labels,
             annotations,
             data,
             over,
-        })));
+        }))))
     }
-    Ok(part)
+
+    fn data(&self, id: &ClientId, secret: Option<&SecretString>) -> Result<Data, Problem> {
+        let info = &self.place.info;
+        let mut values: Values = [
+            (Slot::Type, "oauth2".to_owned()),
+            (Slot::Provider, self.place.type_.to_owned()),
+            (Slot::ClientId, id.to_string()),
+            (Slot::IssuerUri, info.issuer.clone()),
+            (Slot::TokenEndpoint, info.token_endpoint.clone()),
+            (Slot::TokenEndpointAuthMethod, self.goal.metadata.auth_method.to_string()),
+        ]
+        .into_iter()
+        .map(|(slot, text)| (slot, text.into()))
+        .collect();
+        if let Some(endpoint) = &info.authorization_endpoint {
+            values.insert(Slot::AuthorizationEndpoint, endpoint.clone().into());
+        }
+        if let Some(secret) = secret {
+            values.insert(Slot::ClientSecret, secret.clone());
+        }
+        content::render(&self.goal.secret, &values).map_err(|(key, e)| {
+            Problem::edit("TemplateError", format!("spec.incoming.secret.template[\"{key}\"]: {e}"))
+        })
+    }
+
+    /// Said before the credentials in the Secret cease to work; nobody has any before there is one.
+    fn announce(&self, why: &str) -> Option<Effect> {
+        self.own.map(|_| {
+            Effect::Announce(Problem::wait(
+                "Rotating",
+                format!("the client gets a new secret ({why}), and the one in the Secret ends before it is replaced"),
+            ))
+        })
+    }
+}
+
+/// Which fields of a client aren't as wanted, by the names of the spec.
+fn differences(has: Option<&ClientMetadata>, wanted: &ClientMetadata) -> String {
+    let Some(has) = has else { return "disabled, or with values that no link can ask for".to_owned() };
+    // Without `..`, so that a new field can't be forgotten here.
+    let ClientMetadata { name, uri, redirect_uris, grant_types, scopes, auth_method } = has;
+    let all = [
+        ("application.name", *name != wanted.name),
+        ("application.url", *uri != wanted.uri),
+        ("redirectUris", *redirect_uris != wanted.redirect_uris),
+        ("grantTypes", *grant_types != wanted.grant_types),
+        ("scopes", *scopes != wanted.scopes),
+        ("tokenEndpointAuthMethod", *auth_method != wanted.auth_method),
+    ];
+    all.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect::<Vec<_>>().join(", ")
 }

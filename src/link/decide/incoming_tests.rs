@@ -1,19 +1,23 @@
 //! The incoming part and the end of a link, in the world of [`super::model`].
 
-use super::model::{SECRETS, Want, World, claim};
+use super::model::{SECRETS, Want, World, claim, ring};
 use super::*;
+use crate::domain::OwnerMark;
+use crate::link::facts::LastSecret;
 use crate::link::problem::Mend;
+use crate::link::validate::RotationGoal;
+use crate::provider::Proof;
 use proptest::prelude::*;
 
 #[test]
 fn a_new_link_is_claimed_registered_proved_and_written_in_this_order() {
     let (mut world, want) = (World::new(), Want::new());
-    let plan = decide(&want.goal(), &world.observe(&want), Timestamp::UNIX_EPOCH).plan;
+    let plan = decide(&want.goal(), &world.observe(&want), world.time()).plan;
     assert_eq!(plan.names(), ["Claim", "PutClient", "Prove", "WriteSecret"]);
     assert_eq!(world.settle(&want), None);
     assert!(world.works(&want));
     let gone = Want { deleted: Some((false, false)), ..want };
-    let plan = decide(&gone.goal(), &world.observe(&gone), Timestamp::UNIX_EPOCH).plan;
+    let plan = decide(&gone.goal(), &world.observe(&gone), world.time()).plan;
     assert_eq!(plan.names(), ["Unregister", "Finish"]);
 }
 
@@ -22,7 +26,7 @@ fn a_link_moves_by_registering_there_before_it_leaves_here() {
     let (mut world, want) = (World::new(), Want::new());
     world.settle(&want);
     let moved = Want { provider: "p2".into(), ..want };
-    let plan = decide(&moved.goal(), &world.observe(&moved), Timestamp::UNIX_EPOCH).plan;
+    let plan = decide(&moved.goal(), &world.observe(&moved), world.time()).plan;
     assert_eq!(plan.names(), ["Claim", "PutClient", "Prove", "WriteSecret", "Unregister", "Unclaim"]);
     assert_eq!(world.settle(&moved), None);
     assert_eq!((world.ours(), world.works(&moved)), (vec!["two"], true));
@@ -34,7 +38,7 @@ fn another_provider_object_of_the_same_service_keeps_the_client() {
     let (mut world, want) = (World::new(), Want::new());
     world.settle(&want);
     let moved = Want { provider: "p1-again".into(), ..want };
-    let plan = decide(&moved.goal(), &world.observe(&moved), Timestamp::UNIX_EPOCH).plan;
+    let plan = decide(&moved.goal(), &world.observe(&moved), world.time()).plan;
     assert!(!plan.names().contains(&"Unregister"), "{:?}", plan.names());
     assert_eq!(world.settle(&moved), None);
     assert_eq!((world.ours(), world.works(&moved)), (vec!["one"], true));
@@ -124,12 +128,222 @@ fn a_successor_of_the_same_name_gets_another_secret_under_a_higher_serial() {
     world.settle(&want);
     let old = world.secrets[want.secret].data["client-secret"].clone();
     // The link went without its finalizer's doing, and its Secret with it.
-    (world.uid, world.finalizer, world.claims, world.serial) = ("link-2".into(), false, vec![], 0);
+    (world.uid, world.finalizer, world.claims, world.last) =
+        ("link-2".into(), false, vec![], LastSecret::default());
+    world.kept = None;
     world.secrets.remove(want.secret);
     assert_eq!(world.settle(&want), None);
     assert!(world.works(&want));
     assert_ne!(world.secrets[want.secret].data["client-secret"], old);
     assert_eq!(world.serials.last(), Some(&("one", "link-2".into(), 2)));
+}
+
+/// A link that is settled, and a moment later.
+fn settled(want: &Want) -> World {
+    let mut world = World::new();
+    assert_eq!(world.settle(want), None);
+    world.now += 10;
+    world
+}
+
+fn asked(want: Want, value: &str, now: bool) -> Want {
+    Want { request: Some((value.into(), now)), ..want }
+}
+
+#[test]
+fn a_new_secret_works_beside_the_old_one_where_the_provider_can() {
+    let want = Want { every: Some(1000), ..Want::new() };
+    let mut world = settled(&want);
+    let old = world.secrets[want.secret].data["client-secret"].clone();
+    let quiet = decide(&want.goal(), &world.observe(&want), world.time());
+    assert!(quiet.plan.names().is_empty());
+    assert_eq!(quiet.incoming.and_then(|v| v.next_rotation), Some(1_001_000));
+    world.now += 1000;
+    let plan = decide(&want.goal(), &world.observe(&want), world.time());
+    assert_eq!(plan.plan.names(), ["PutClient", "Prove", "WriteSecret"]);
+    assert_eq!(plan.notes.iter().map(|n| n.reason).collect::<Vec<_>>(), ["Rotated"]);
+    assert_eq!(world.settle(&want), None);
+    let new = world.secrets[want.secret].data["client-secret"].clone();
+    let id = World::id("one");
+    let proof = |w: &World, s: &str| w.authenticates("one", id.as_str(), s);
+    assert_ne!(old, new);
+    assert_eq!((proof(&world, &old), proof(&world, &new)), (Proof::Authenticated, Proof::Authenticated));
+    // Half of `every`: the old one ends.
+    world.now += 500;
+    assert_eq!((proof(&world, &old), proof(&world, &new)), (Proof::Refused, Proof::Authenticated));
+    assert_eq!(world.serials.last().map(|s| s.2), Some(2));
+}
+
+#[test]
+fn a_request_is_carried_out_once() {
+    let mut world = settled(&Want::new());
+    for (want, serial) in [
+        (asked(Want::new(), "a", false), 2),
+        (asked(Want::new(), "a", false), 2),
+        (asked(Want::new(), "b", false), 3),
+        (asked(Want::new(), "b", true), 3),
+        (Want::new(), 3),
+        (asked(Want::new(), "c", true), 4),
+    ] {
+        assert_eq!(world.settle(&want), None);
+        assert!(world.works(&want));
+        assert_eq!(world.last.serial, serial, "{:?}", want.request);
+    }
+    // The last one left no overlap.
+    assert!(world.clients.values().all(|h| h.previous.is_none()));
+    // A provider that forgets everything gets the same credentials: no request is carried out again.
+    let before = world.secrets["ci-oauth"].data["client-secret"].clone();
+    world.clients.clear();
+    assert_eq!(world.settle(&asked(Want::new(), "c", true)), None);
+    assert_eq!(world.secrets["ci-oauth"].data["client-secret"], before);
+}
+
+#[test]
+fn where_one_secret_is_held_the_gap_is_announced_first() {
+    for provider in ["p2", "p3"] {
+        let want = Want { provider: provider.into(), ..Want::new() };
+        let mut world = settled(&want);
+        let old = world.secrets[want.secret].data["client-secret"].clone();
+        let want = asked(want, "a", false);
+        let names = decide(&want.goal(), &world.observe(&want), world.time()).plan.names();
+        assert_eq!(&names[..2], ["Announce", "PutClient"], "{names:?}");
+        assert_eq!(world.settle(&want), None);
+        assert!(world.works(&want));
+        assert_ne!(world.secrets[want.secret].data["client-secret"], old);
+    }
+}
+
+#[test]
+fn an_overlap_is_refused_where_there_is_one_secret() {
+    let want = Want { provider: "p2".into(), ..Want::new() };
+    let world = settled(&want);
+    let mut goal = want.goal();
+    if let Goal::Present(link) = &mut goal {
+        link.incoming.as_mut().expect("incoming").rotation =
+            RotationGoal { every: Some(7200), overlap: Some(60) };
+    }
+    let part = decide(&goal, &world.observe(&want), world.time()).plan.incoming.expect("a part");
+    assert_eq!(part.verdict.map_err(|p| p.reason), Err("OverlapUnsupported"));
+    assert!(part.effects.is_empty());
+}
+
+/// Wherever a rotation is broken off, the Secret's credentials authenticate at a provider that can
+/// hold two secrets, at that moment and at every later one.
+#[test]
+fn a_rotation_that_is_broken_off_anywhere_leaves_a_secret_that_works() {
+    for most in 0..4 {
+        for want in [asked(Want::new(), "a", false), Want { every: Some(5), ..Want::new() }] {
+            let mut world = settled(&Want { request: None, ..want.clone() });
+            world.pass(&want, most);
+            assert!(world.works(&want), "broken off after {most}");
+            assert_eq!(world.settle(&want), None);
+            assert!(world.works(&want));
+        }
+        for provider in ["p2", "p3"] {
+            let want = Want { provider: provider.into(), ..Want::new() };
+            let mut world = settled(&want);
+            let want = asked(want, "a", false);
+            world.pass(&want, most);
+            assert_eq!(world.settle(&want), None);
+            assert!(world.works(&want), "{provider}: broken off after {most}");
+            assert_eq!(world.ours().len(), 1);
+        }
+    }
+}
+
+#[test]
+fn a_new_master_key_moves_the_client_to_a_new_secret_with_an_overlap() {
+    let want = Want::new();
+    let mut world = settled(&want);
+    let old = world.secrets[want.secret].data["client-secret"].clone();
+    world.key_rotated = true;
+    let plan = decide(&want.goal(), &world.observe(&want), world.time()).plan;
+    assert_eq!(plan.names(), ["PutClient", "Prove", "WriteSecret"]);
+    assert_eq!(world.settle(&want), None);
+    assert!(world.works(&want) && world.last.serial == 2);
+    assert_eq!(world.authenticates("one", World::id("one").as_str(), &old), Proof::Authenticated);
+    // A public client has none, and gets its mark anew.
+    let public = Want { public: true, ..Want::new() };
+    let mut world = settled(&public);
+    world.key_rotated = true;
+    assert_eq!(world.settle(&public), None);
+    let ring = ring("ours", true);
+    let held = world.clients.values().next().expect("a client");
+    let identity = World::identity("one");
+    let id = World::id("one");
+    let at = OwnerMark { provider: &identity, client_id: id.as_str() };
+    assert_eq!(held.owner.as_ref().and_then(|o| o.key(&ring, at)), Some("2"));
+}
+
+#[test]
+fn a_client_is_adopted_with_its_secret_and_rotated_out_of_it() {
+    let adopting = Want { adopt: Some("clicked"), ..Want::new() };
+    for provider in ["p1", "p2"] {
+        let want = Want { provider: provider.into(), ..adopting.clone() };
+        let mut world = World::new();
+        assert_eq!(world.settle(&want).map(|p| p.reason), Some("AdoptNotFound"));
+        world.put_clicked(world.providers[provider].0);
+        assert_eq!(world.settle(&want), None);
+        assert!(world.works(&want));
+        assert_eq!(world.secrets[want.secret].data["client-secret"], "clicked-secret");
+        assert_eq!(world.clients.len(), 1);
+        // A lost client comes back with the adopted secret.
+        world.clients.clear();
+        assert_eq!(world.settle(&want), None);
+        assert_eq!(world.secrets[want.secret].data["client-secret"], "clicked-secret");
+        let rotated = asked(want.clone(), "a", true);
+        assert_eq!(world.settle(&rotated), None);
+        assert_ne!(world.secrets[want.secret].data["client-secret"], "clicked-secret");
+        assert!(world.works(&rotated));
+        assert_eq!(world.settle(&Want { deleted: Some((false, false)), ..rotated }), None);
+        assert!(world.clients.is_empty());
+    }
+}
+
+#[test]
+fn only_a_listed_client_with_the_right_secret_is_adopted() {
+    let want = Want { adopt: Some("clicked"), ..Want::new() };
+    let mut world = World::new();
+    world.put_clicked("one");
+    let before = world.clients.clone();
+    let reason = |seen: &Observed| {
+        decide(&want.goal(), seen, Timestamp::UNIX_EPOCH)
+            .plan
+            .incoming
+            .expect("a part")
+            .verdict
+            .map_err(|p| p.reason)
+    };
+    let mut seen = world.observe(&want);
+    let facts = |seen: &mut Observed| seen.incoming.take().expect("facts");
+    let mut f = facts(&mut seen);
+    f.proof = Some(Proof::Refused);
+    seen.incoming = Some(f);
+    assert_eq!(reason(&seen), Err("AdoptionSecretWrong"));
+    let mut f = facts(&mut seen);
+    f.adopt_secret = None;
+    seen.incoming = Some(f);
+    assert_eq!(reason(&seen), Err("AdoptionSecretMissing"));
+    let mut f = facts(&mut seen);
+    if let Ok(place) = &mut f.place {
+        place.adoptable.clear();
+    }
+    seen.incoming = Some(f);
+    assert_eq!(reason(&seen), Err("AdoptionNotAllowed"));
+    assert_eq!(world.clients, before);
+}
+
+#[test]
+fn a_lost_answer_of_a_service_that_picks_secrets_leaves_one_client() {
+    let want = Want { provider: "p3".into(), ..Want::new() };
+    for most in 0..6 {
+        let mut world = World::new();
+        world.pass(&want, most);
+        assert_eq!(world.settle(&want), None);
+        assert!(world.works(&want) && world.clients.len() == 1, "broken off after {most}");
+        assert_eq!(world.settle(&Want { deleted: Some((false, false)), ..want.clone() }), None);
+        assert!(world.clients.is_empty() && world.kept.is_none_or(|k| k.at.is_empty()));
+    }
 }
 
 /// What may happen beside the operator.
@@ -152,17 +366,25 @@ enum Event {
     LoseKeys,
     ForeignClient,
     ForeignKey,
+    Request(bool),
+    Every,
+    Time(i64),
+    RotateKey,
 }
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        (0..3usize).prop_map(Event::Provider),
+        (0..4usize).prop_map(Event::Provider),
+        any::<bool>().prop_map(Event::Request),
+        Just(Event::Every),
+        (1..5000i64).prop_map(Event::Time),
+        Just(Event::RotateKey),
         Just(Event::Scope),
         Just(Event::Public),
         (0..3usize).prop_map(Event::Secret),
         Just(Event::Key),
         Just(Event::Suspend),
-        (0..3usize).prop_map(Event::Down),
+        (0..4usize).prop_map(Event::Down),
         Just(Event::EditSecret),
         Just(Event::DeleteSecret),
         Just(Event::EditClient),
@@ -176,7 +398,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 fn happen(world: &mut World, want: &mut Want, event: &Event) {
-    const PROVIDERS: [&str; 3] = ["p1", "p1-again", "p2"];
+    const PROVIDERS: [&str; 4] = ["p1", "p1-again", "p2", "p3"];
     let own: Option<String> =
         world.secrets.iter().find(|(_, k)| k.owner.as_ref() == Some(&world.uid)).map(|(n, _)| n.clone());
     let ours = world
@@ -217,9 +439,14 @@ fn happen(world: &mut World, want: &mut Want, event: &Event) {
         Event::Reborn => {
             let old = std::mem::replace(&mut world.uid, format!("link-{version}"));
             world.secrets.retain(|_, k| k.owner.as_ref() != Some(&old));
-            (world.finalizer, world.claims, world.serial) = (false, vec![], 0);
+            (world.finalizer, world.claims, world.last) = (false, vec![], LastSecret::default());
+            world.kept = None;
         }
         Event::LoseKeys => world.keys = !world.keys,
+        Event::Request(now) => want.request = Some((format!("request-{version}"), *now)),
+        Event::Every => want.every = if want.every.is_some() { None } else { Some(1000) },
+        Event::Time(seconds) => world.now += seconds,
+        Event::RotateKey => world.key_rotated = true,
         Event::ForeignClient if client.is_none() => world.put_foreign("two"),
         Event::ForeignClient => {}
         Event::ForeignKey => {

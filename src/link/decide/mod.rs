@@ -12,6 +12,8 @@ mod model;
 mod outgoing;
 #[cfg(test)]
 mod outgoing_tests;
+mod permitted;
+mod rotation;
 
 use super::claim::Claim;
 use super::content::{Data, SecretGoal};
@@ -24,7 +26,7 @@ use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use absent::waits;
-pub use incoming::IncomingView;
+pub use incoming::{IncomingView, Note};
 pub use outgoing::{Token, published, token_secret, token_view};
 
 /// What a link is to become.
@@ -50,6 +52,8 @@ pub struct Decision {
     pub incoming: Option<IncomingView>,
     /// The token that is published now.
     pub token: Option<Token>,
+    /// What the plan puts right or renews, and why: for an event.
+    pub notes: Vec<Note>,
 }
 
 /// Decides.
@@ -57,7 +61,8 @@ pub fn decide(goal: &Goal, seen: &Observed, now: Timestamp) -> Decision {
     match goal {
         Goal::Present(link) => present(link, seen, now),
         Goal::Absent { retain, force } => {
-            Decision { plan: absent::decide(seen, *retain, *force, now), incoming: None, token: None }
+            let plan = absent::decide(seen, *retain, *force, now);
+            Decision { plan, incoming: None, token: None, notes: Vec::new() }
         }
     }
 }
@@ -65,6 +70,7 @@ pub fn decide(goal: &Goal, seen: &Observed, now: Timestamp) -> Decision {
 fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
     let mut view = None;
     let mut token = None;
+    let mut notes = Vec::new();
     let (mut in_part, mut out_part) = (None, None);
     match &seen.keys {
         Err(problem) => {
@@ -73,9 +79,9 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
         }
         Ok(keys) => {
             if let (Some(goal), Some(facts)) = (&link.incoming, &seen.incoming) {
-                let (part, v) = incoming::decide(goal, seen, facts, keys);
-                in_part = Some(part);
-                view = v;
+                let decided = incoming::decide(goal, seen, facts, keys, now);
+                in_part = Some(decided.part);
+                (view, notes) = (decided.view, decided.notes);
             }
             if let (Some(goal), Some(facts)) = (&link.outgoing, &seen.outgoing) {
                 let (part, t) = outgoing::decide(goal, link.suspend, seen, facts, keys, now);
@@ -95,7 +101,7 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
             pending: None,
             best_effort: false,
         };
-        return Decision { plan, incoming: view, token };
+        return Decision { plan, incoming: view, token, notes: Vec::new() };
     }
     let mut claims = seen.claims.clone();
     // A claim stands before the first call that could leave something behind, and as long as there
@@ -108,14 +114,17 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
     {
         claims.push(claim.clone());
     }
-    let (closing, pending) = leave(link, seen, &claims, in_part.as_ref(), out_part.as_ref());
+    // Nothing is left before what is wanted is wholly there.
+    let step = in_part.as_ref().is_some_and(|p| p.again);
+    let (closing, pending) =
+        if step { (vec![], None) } else { leave(link, seen, &claims, in_part.as_ref(), out_part.as_ref()) };
     let mut plan =
         Plan { opening: vec![], incoming: in_part, outgoing: out_part, closing, pending, best_effort: false };
     let held = plan.effects().next().is_some() || !claims.is_empty() || seen.grant.is_some();
     if claims != seen.claims || (held && !seen.finalizer) {
         plan.opening.push(Effect::Claim(claims));
     }
-    Decision { plan, incoming: view, token }
+    Decision { plan, incoming: view, token, notes }
 }
 
 /// Leaves the places, the grant and the Secrets that aren't wanted any more: once what is wanted
@@ -159,7 +168,7 @@ fn suspended(part: Part) -> Part {
             "the link is suspended and not as it should be; set spec.suspend to false to have it put right",
         ))
     });
-    Part { effects: vec![], verdict }
+    Part { effects: vec![], verdict, again: false }
 }
 
 /// The labels that stand on every Secret that a link writes.

@@ -5,13 +5,17 @@ use super::*;
 use crate::api::link::{DeletionPolicy, ProviderKind};
 use crate::domain::{
     AuthMethod, ClientId, ClientMetadata, ExposeSecret as _, GrantType, InstallationId, KeyRing, MasterKey,
-    Owner, OwnerMark, Scope, SecretString,
+    Owner, OwnerMark, Scope,
 };
 use crate::link::content::Slot;
 use crate::link::derive;
-use crate::link::facts::{IncomingFacts, Place, PlaceFacts, SecretId};
-use crate::link::validate::IncomingGoal;
-use crate::provider::{Proof, ProviderInfo, PutSecret, RegisteredClient};
+use crate::link::facts::{Elsewhere, IncomingFacts, LastSecret, Place, PlaceFacts, SecretId};
+use crate::link::grant::LinkRef;
+use crate::link::kept_client::KeptClients;
+use crate::link::validate::{AdoptGoal, IncomingGoal, RotationGoal, RotationRequest};
+use crate::provider::{
+    Capabilities, ClientRef, Previous, Proof, ProviderInfo, PutSecret, Registered, RegisteredClient,
+};
 use std::sync::Arc;
 
 const NAMESPACE: &str = "team-a";
@@ -19,7 +23,34 @@ const LINK: &str = "ci";
 pub(super) const SECRETS: [&str; 3] = ["ci-oauth", "other", "taken"];
 
 pub(super) fn keys(installation: &str) -> KeyRing {
-    KeyRing::new(InstallationId::parse(installation).expect("an ID"), "1", MasterKey::from_bytes([7; 32]))
+    ring(installation, false)
+}
+
+/// The installation's keys, before and after a key rotation.
+pub(super) fn ring(installation: &str, rotated: bool) -> KeyRing {
+    let all = [("1", 7u8), ("2", 8)].map(|(id, b)| (id.to_owned(), MasterKey::from_bytes([b; 32])));
+    let active = if rotated { "2" } else { "1" };
+    KeyRing::from_keys(InstallationId::parse(installation).expect("an ID"), active, all.into())
+        .expect("a ring")
+}
+
+/// What each service can do: "one" holds two secrets, "two" one, and "three" picks identifier and
+/// secret itself and is asked by name.
+pub(super) fn caps(service: &str) -> Capabilities {
+    let chosen = service != "three";
+    Capabilities {
+        chooses_id: chosen,
+        chooses_secret: chosen,
+        reads_secret: false,
+        rotates: true,
+        overlaps: service == "one",
+        lists: true,
+        tells_owner: chosen,
+        proves: true,
+        tells_changes: false,
+        expires_secret: false,
+        revokes_tokens: false,
+    }
 }
 
 /// A client as a provider service holds it.
@@ -27,7 +58,11 @@ pub(super) fn keys(installation: &str) -> KeyRing {
 pub(super) struct Held {
     pub(super) metadata: ClientMetadata,
     pub(super) secret: Option<String>,
+    /// The secret before, and until when it works.
+    pub(super) previous: Option<(String, i64)>,
     pub(super) owner: Option<Owner>,
+    /// By what it is found again, where the service picks identifiers.
+    pub(super) tag: String,
     pub(super) version: u64,
 }
 
@@ -55,12 +90,19 @@ pub(super) struct World {
     pub(super) uid: String,
     pub(super) finalizer: bool,
     pub(super) claims: Vec<Claim>,
-    pub(super) serial: i64,
+    /// What the status last said.
+    pub(super) last: LastSecret,
+    /// Our record of clients.
+    pub(super) kept: Option<KeptClients>,
+    pub(super) now: i64,
     pub(super) counter: u64,
     /// All that clients were registered with: service, UID of the link, serial; in order.
     pub(super) serials: Vec<(&'static str, String, i64)>,
     pub(super) finished: bool,
     pub(super) keys: bool,
+    pub(super) key_rotated: bool,
+    /// What the provider answered last, until the pass ends.
+    pub(super) reply: Option<Registered>,
 }
 
 /// What the user wants.
@@ -72,6 +114,9 @@ pub(super) struct Want {
     pub(super) secret: &'static str,
     pub(super) renamed_key: bool,
     pub(super) suspend: bool,
+    pub(super) every: Option<i64>,
+    pub(super) request: Option<(String, bool)>,
+    pub(super) adopt: Option<&'static str>,
     /// `Some`: deleted, with these.
     pub(super) deleted: Option<(bool, bool)>,
 }
@@ -85,6 +130,9 @@ impl Want {
             secret: SECRETS[0],
             renamed_key: false,
             suspend: false,
+            every: None,
+            request: None,
+            adopt: None,
             deleted: None,
         }
     }
@@ -121,6 +169,15 @@ impl Want {
                         .collect(),
                     auth_method,
                 },
+                adopt: self
+                    .adopt
+                    .map(|id| AdoptGoal { id: ClientId::parse(id).expect("an ID"), secret: None }),
+                rotation: RotationGoal { every: self.every.filter(|_| !self.public), overlap: None },
+                request: self
+                    .request
+                    .clone()
+                    .filter(|_| !self.public)
+                    .map(|(value, now)| RotationRequest { value, now }),
                 secret: SecretGoal {
                     name: self.secret.into(),
                     type_: "Opaque".into(),
@@ -153,7 +210,7 @@ impl World {
             own: BTreeSet::new(),
         };
         Self {
-            providers: [("p1", "one"), ("p1-again", "one"), ("p2", "two")]
+            providers: [("p1", "one"), ("p1-again", "one"), ("p2", "two"), ("p3", "three")]
                 .map(|(uid, service)| (uid.to_owned(), (service, true)))
                 .into(),
             clients: BTreeMap::new(),
@@ -161,11 +218,15 @@ impl World {
             uid: "link-1".into(),
             finalizer: false,
             claims: vec![],
-            serial: 0,
+            last: LastSecret::default(),
+            kept: None,
+            now: 1_000_000,
             counter: 0,
             serials: vec![],
             finished: false,
             keys: true,
+            key_rotated: false,
+            reply: None,
         }
     }
 
@@ -182,10 +243,35 @@ impl World {
         derive::client_id(&keys("ours"), &Self::identity(service), NAMESPACE, LINK).expect("an identifier")
     }
 
-    pub(super) fn registered(&self, service: &'static str) -> Option<RegisteredClient> {
-        let held = self.clients.get(&(service, Self::id(service).to_string()))?;
+    fn ring(&self) -> KeyRing {
+        ring("ours", self.key_rotated)
+    }
+
+    fn at(&self, service: &'static str, adopt: Option<&'static str>, seen: &Observed) -> ClientRef {
+        let identity = Self::identity(service);
+        let kept = self.kept.as_ref().and_then(|k| k.at.get(&identity));
+        let adopt = adopt.map(|id| ClientId::parse(id).expect("an ID"));
+        derive::lookup(&self.ring(), &identity, caps(service), adopt.as_ref(), kept, seen).expect("an ID")
+    }
+
+    /// The client's key at its service: by handle, by tag, or by identifier.
+    fn find(&self, service: &'static str, at: &ClientRef) -> Option<(&'static str, String)> {
+        let handle = at.handle.as_ref().map(|h| h.expose_secret().to_owned());
+        let fits = |(s, id): &(&'static str, String), held: &Held| {
+            *s == service
+                && match &handle {
+                    Some(handle) => handle == id,
+                    None => *id == at.id.as_str() || held.tag == at.id.as_str(),
+                }
+        };
+        self.clients.iter().find(|(k, h)| fits(k, h)).map(|(k, _)| k.clone())
+    }
+
+    pub(super) fn registered(&self, service: &'static str, at: &ClientRef) -> Option<RegisteredClient> {
+        let key = self.find(service, at)?;
+        let held = &self.clients[&key];
         Some(RegisteredClient {
-            id: Self::id(service),
+            id: ClientId::parse(&key.1).expect("an ID"),
             metadata: Some(held.metadata.clone()),
             has_secret: held.secret.is_some(),
             secret: None,
@@ -194,13 +280,16 @@ impl World {
             owner: held.owner.clone(),
             protected: false,
             version: Some(held.version.to_string()),
-            handle: None,
+            handle: (!caps(service).chooses_id).then(|| key.1.clone().into()),
         })
     }
 
-    pub(super) fn authenticates(&self, service: &'static str, secret: &SecretString) -> Proof {
-        let held = self.clients.get(&(service, Self::id(service).to_string()));
-        let right = held.is_some_and(|h| h.secret.as_deref() == Some(secret.expose_secret()));
+    pub(super) fn authenticates(&self, service: &'static str, id: &str, secret: &str) -> Proof {
+        let held = self.clients.get(&(service, id.to_owned()));
+        let right = held.is_some_and(|h| {
+            h.secret.as_deref() == Some(secret)
+                || h.previous.as_ref().is_some_and(|(p, until)| p == secret && *until > self.now)
+        });
         if right { Proof::Authenticated } else { Proof::Refused }
     }
 
@@ -234,6 +323,8 @@ impl World {
                     claim: claim(uid),
                     identity: Self::identity(service),
                     type_: "bundled",
+                    caps: caps(service),
+                    adoptable: vec!["clicked".into()],
                     info: ProviderInfo {
                         instance: "i".into(),
                         token_endpoint: format!("{issuer}/oauth2/token"),
@@ -262,9 +353,10 @@ impl World {
             uid: self.uid.clone(),
             finalizer: self.finalizer,
             claims: self.claims.clone(),
-            serial: self.serial,
+            last: self.last.clone(),
+            kept: self.kept.clone().map(|k| (k, "1".to_owned())),
             accepted_endpoint: None,
-            keys: Ok(Arc::new(keys("ours"))),
+            keys: Ok(Arc::new(self.ring())),
             incoming: None,
             outgoing: None,
             elsewhere: vec![],
@@ -282,30 +374,41 @@ impl World {
             let incoming = link.incoming.as_ref().expect("an incoming part");
             let mut facts = IncomingFacts {
                 place: Err(Problem::wait("", "")),
+                at: None,
                 client: None,
+                adopt_secret: None,
                 proof: None,
                 secret: self.look(want.secret),
             };
             match self.place(&want.provider) {
                 Ok((place, service)) => {
-                    facts.client = self.registered(service);
+                    let at = self.at(service, want.adopt, &seen);
+                    facts.client = self.registered(service, &at);
                     let same = facts
                         .client
                         .as_ref()
-                        .is_some_and(|c| c.metadata.as_ref() == Some(&incoming.metadata));
-                    if same && !want.public {
-                        let last =
-                            facts.client.as_ref().and_then(|c| c.owner.as_ref()).map_or(0, |o| o.serial);
-                        let serial = last.max(self.serial).max(1);
-                        let secret = derive::secret(
-                            &keys("ours"),
+                        .filter(|c| c.metadata.as_ref() == Some(&incoming.metadata) && !want.public);
+                    if let Some(client) = same {
+                        let kept = seen.kept_at(&place.identity);
+                        let present = derive::present(
+                            &self.ring(),
                             &place.identity,
-                            &Self::id(service),
-                            &self.uid,
-                            serial,
+                            place.caps,
+                            &at.id,
+                            Some(client),
+                            kept,
+                            &seen,
                         );
-                        facts.proof = Some(self.authenticates(service, &secret));
+                        facts.proof = present
+                            .secret
+                            .map(|s| self.authenticates(service, client.id.as_str(), s.expose_secret()));
                     }
+                    if want.adopt.is_some() && facts.client.as_ref().is_some_and(|c| c.owner.is_none()) {
+                        // As if the link said where the secret stands.
+                        facts.adopt_secret = Some(Ok("clicked-secret".into()));
+                        facts.proof = Some(self.authenticates(service, at.id.as_str(), "clicked-secret"));
+                    }
+                    facts.at = Some(at);
                     here = Some(place.claim.clone());
                     facts.place = Ok(place);
                 }
@@ -315,7 +418,11 @@ impl World {
         }
         if here.is_some() || matches!(goal, Goal::Absent { .. }) {
             for at in self.claims.iter().filter(|c| Some(*c) != here.as_ref()) {
-                let client = self.place(&at.uid).map(|(p, service)| (p.identity, self.registered(service)));
+                let client = self.place(&at.uid).map(|(p, service)| {
+                    let look = self.at(service, want.adopt, &seen);
+                    let client = self.registered(service, &look);
+                    Elsewhere { identity: p.identity, caps: p.caps, at: look, client }
+                });
                 seen.elsewhere.push(PlaceFacts { claim: at.clone(), client });
             }
         }
@@ -339,29 +446,76 @@ impl World {
             Effect::PutClient(at, put) => {
                 assert!(self.finalizer && self.claims.contains(at), "registered without a claim");
                 let service = service(self, at)?;
-                let key = (service, put.at.id.to_string());
-                if let Some(there) = self.clients.get(&key) {
-                    assert_eq!(
-                        put.version.as_deref(),
-                        Some(there.version.to_string().as_str()),
-                        "a stale write"
-                    );
+                let found = self.find(service, &put.at);
+                assert_eq!(found.is_some(), put.exists, "a plan that saw something else");
+                if let Some(there) = found.as_ref().map(|k| &self.clients[k]) {
+                    let version = there.version.to_string();
+                    assert_eq!(put.version.as_deref(), Some(version.as_str()), "a stale write");
                     let of_us = there.owner.as_ref().is_some_and(|o| o.installation == "ours");
-                    assert!(of_us, "a client that isn't ours was written");
+                    let adopts = there.owner.is_none() && put.at.id.as_str() == "clicked";
+                    assert!(of_us || adopts || service == "three", "a client that isn't ours was written");
                 }
                 let version = self.next();
                 self.serials.push((service, put.owner.uid.clone(), put.owner.serial));
-                let secret = match &put.secret {
-                    PutSecret::Chosen { secret, .. } => Some(secret.expose_secret().to_owned()),
-                    _ => None,
+                let before = found.as_ref().map(|k| self.clients[k].clone());
+                let mut told = None;
+                let (secret, previous) = match &put.secret {
+                    PutSecret::Public => (None, None),
+                    PutSecret::Kept => {
+                        before.as_ref().map_or((None, None), |b| (b.secret.clone(), b.previous.clone()))
+                    }
+                    PutSecret::Fresh => {
+                        assert_eq!(service, "three", "a service that doesn't pick secrets was asked for one");
+                        told = Some(format!("picked-{version}"));
+                        (told.clone(), None)
+                    }
+                    PutSecret::Chosen { secret, previous, .. } => {
+                        assert_ne!(service, "three");
+                        let keeps = |p: &Previous| (p.secret.expose_secret().to_owned(), p.until);
+                        let previous = previous.as_ref().map(keeps).filter(|_| caps(service).overlaps);
+                        (Some(secret.expose_secret().to_owned()), previous)
+                    }
                 };
-                let held =
-                    Held { metadata: put.metadata.clone(), secret, owner: Some(put.owner.clone()), version };
-                self.clients.insert(key, held);
+                let picked = || format!("client-{version}");
+                let id = found.map_or_else(
+                    || if service == "three" { picked() } else { put.at.id.to_string() },
+                    |(_, id)| id,
+                );
+                let owner = Some(put.owner.clone());
+                let tag = if service == "three" {
+                    before.map_or_else(|| put.at.id.to_string(), |b| b.tag)
+                } else {
+                    String::new()
+                };
+                let held = Held { metadata: put.metadata.clone(), secret, previous, owner, tag, version };
+                self.clients.insert((service, id.clone()), held);
+                self.reply = Some(Registered {
+                    id: ClientId::parse(&id).expect("an ID"),
+                    secret: told.map(Into::into),
+                    secret_expires_at: None,
+                    handle: (service == "three").then(|| id.into()),
+                });
             }
-            Effect::Prove(at, _, secret, _) => {
+            Effect::KeepClient(identity, keep) => {
+                let kept = match (&self.reply, keep.from_reply) {
+                    (Some(reply), true) => keep.with(reply),
+                    (None, true) => panic!("nothing was answered"),
+                    (_, false) => keep.known.clone(),
+                };
+                let link = LinkRef { namespace: NAMESPACE.into(), name: LINK.into(), uid: self.uid.clone() };
+                let record = self.kept.get_or_insert_with(|| KeptClients { link, at: BTreeMap::new() });
+                record.at.insert(identity.clone(), kept);
+            }
+            Effect::ForgetClient(identity) => {
+                if let Some(record) = &mut self.kept {
+                    record.at.remove(identity);
+                }
+            }
+            Effect::Announce(_) => {}
+            Effect::Prove(_, _, _, AuthMethod::None) => {}
+            Effect::Prove(at, id, secret, _) => {
                 let service = service(self, at)?;
-                if self.authenticates(service, secret) != Proof::Authenticated {
+                if self.authenticates(service, id.as_str(), secret.expose_secret()) != Proof::Authenticated {
                     return Err(Problem::wait("CredentialsRefused", "refused"));
                 }
             }
@@ -398,8 +552,9 @@ impl World {
             }
             Effect::Unregister(at, id, version) => {
                 let service = service(self, at)?;
-                let key = (service, id.to_string());
-                if let Some(held) = self.clients.get(&key) {
+                if let Some(key) = self.find(service, id)
+                    && let Some(held) = self.clients.get(&key)
+                {
                     let owner = held.owner.as_ref().expect("only what has an owner is unregistered");
                     assert_eq!(owner.uid, self.uid, "somebody else's client was unregistered");
                     if version.as_deref() == Some(held.version.to_string().as_str()) {
@@ -430,11 +585,16 @@ impl World {
         Ok(())
     }
 
+    pub(super) fn time(&self) -> Timestamp {
+        Timestamp::from_second(self.now).expect("a time")
+    }
+
     /// One pass, which ends after `most` effects as if the operator was killed there. Says whether
     /// there was anything to do, and what stands in the way.
     pub(super) fn pass(&mut self, want: &Want, most: usize) -> (usize, Option<Problem>) {
+        self.reply = None;
         let seen = self.observe(want);
-        let decision = decide(&want.goal(), &seen, Timestamp::UNIX_EPOCH);
+        let decision = decide(&want.goal(), &seen, self.time());
         let plan = decision.plan;
         let names = plan.names();
         if let Some(at) = names.iter().position(|n| *n == "Finish") {
@@ -465,23 +625,24 @@ impl World {
         }
         // A pass that came to its end writes the status.
         if let Some(view) = &decision.incoming {
-            self.serial = self.serial.max(view.serial);
+            self.last = LastSecret {
+                serial: self.last.serial.max(view.serial),
+                since: view.since,
+                request: view.request.clone(),
+            };
         }
         (names.len(), verdict.err().or(plan.pending))
     }
 
     /// Passes until one has nothing to do.
     pub(super) fn settle(&mut self, want: &Want) -> Option<Problem> {
-        for _ in 0..8 {
+        for _ in 0..12 {
             let (effects, problem) = self.pass(want, usize::MAX);
             if effects == 0 || self.finished {
                 return problem;
             }
         }
-        panic!(
-            "no fixpoint: {:?}",
-            decide(&want.goal(), &self.observe(want), Timestamp::UNIX_EPOCH).plan.names()
-        );
+        panic!("no fixpoint: {:?}", decide(&want.goal(), &self.observe(want), self.time()).plan.names());
     }
 
     pub(super) fn ours(&self) -> Vec<&'static str> {
@@ -499,10 +660,21 @@ impl World {
         };
         // A public client has no secret; what somebody else put there is theirs.
         if want.public {
-            held.secret.is_none()
-        } else {
-            held.secret == kept.data.get("client-secret").cloned()
+            return held.secret.is_none();
         }
+        let before = held.previous.as_ref().filter(|(_, until)| *until > self.now).map(|(p, _)| p);
+        let has = kept.data.get("client-secret");
+        has.is_some() && (held.secret.as_ref() == has || before == has)
+    }
+
+    /// A client that a person clicked together.
+    pub(super) fn put_clicked(&mut self, service: &'static str) {
+        let Goal::Present(link) = Want::new().goal() else { return };
+        let metadata = link.incoming.expect("incoming").metadata;
+        let version = self.next();
+        let secret = Some("clicked-secret".into());
+        let held = Held { metadata, secret, previous: None, owner: None, tag: String::new(), version };
+        self.clients.insert((service, "clicked".into()), held);
     }
 
     /// Somebody else's client stands under our identifier.
@@ -525,7 +697,9 @@ impl World {
         let Goal::Present(link) = Want::new().goal() else { return };
         let metadata = link.incoming.expect("incoming").metadata;
         let version = self.next();
-        self.clients
-            .insert((service, id.to_string()), Held { metadata, secret: None, owner: Some(owner), version });
+        self.clients.insert(
+            (service, id.to_string()),
+            Held { metadata, secret: None, previous: None, owner: Some(owner), tag: String::new(), version },
+        );
     }
 }

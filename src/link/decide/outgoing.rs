@@ -70,7 +70,7 @@ pub(super) fn decide(
     let due = current.as_ref().is_none_or(|a| token(a).next_refresh <= now || a.issued_at > after(now));
     if let Some(access) = current.filter(|_| !due || suspended) {
         return match publish(goal, seen, own, &access, keys) {
-            Ok(Some(effect)) => (Part { effects: vec![effect], verdict: Ok(()) }, Some(token(&access))),
+            Ok(Some(effect)) => (Part { effects: vec![effect], ..Part::settled() }, Some(token(&access))),
             Ok(None) => (part, Some(token(&access))),
             Err(problem) => blocked(problem),
         };

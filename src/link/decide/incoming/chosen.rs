@@ -1,0 +1,234 @@
+//! A service where we choose identifier and secret: the secret is derived, so one pass does it all
+//! and a pass that died is simply done again.
+
+use super::adopt;
+use super::{Case, Decided, Found, Note, differences};
+use crate::domain::SecretString;
+use crate::link::decide::rotation::{self, Due};
+use crate::link::derive::{self, Present, Source};
+use crate::link::plan::{Effect, Part};
+use crate::link::problem::Problem;
+use crate::provider::{Previous, Proof, PutClient, PutSecret, RegisteredClient};
+
+/// What the client is to be.
+struct Aim {
+    present: Present,
+    /// Whether it has to be written.
+    register: bool,
+    /// The secret that works on beside it.
+    previous: Option<Previous>,
+    revoke_tokens: bool,
+    /// Why there is a new secret, if there is one.
+    due: Option<Due>,
+}
+
+pub(super) fn decide(case: &Case<'_>) -> Result<Decided, Problem> {
+    let mut notes = Vec::new();
+    let public = case.goal.metadata.auth_method.is_public();
+    let mut part = Part::settled();
+    let found = case.found()?;
+    if let Found::Adoptable(client) = &found {
+        return adopt::decide(case, client);
+    }
+    let aim = aim(case, &found, &mut notes);
+    let id = &case.at.id;
+    let secret = aim.present.secret.clone().filter(|_| !public);
+    if aim.register {
+        // Nothing works on beside the new secret: the one in the Secret ends here.
+        if let (Some(due), None) = (aim.due, &aim.previous) {
+            part.effects.extend(case.announce(due.why()));
+        }
+        part.effects
+            .push(Effect::PutClient(case.place.claim.clone(), Box::new(put(case, &aim, secret.as_ref()))));
+    }
+    // A public client has no credentials to prove; once it was written it is read back.
+    if aim.register || (!public && case.facts.proof != Some(Proof::Authenticated)) {
+        part.effects.push(Effect::Prove(
+            case.place.claim.clone(),
+            id.clone(),
+            secret.clone().unwrap_or_default(),
+            case.goal.metadata.auth_method,
+        ));
+    }
+    if let Some(due) = aim.due {
+        notes.clear();
+        notes.push(Note::rotated(format!(
+            "client {id} has a new secret, number {}: {}",
+            aim.present.term.serial,
+            due.why()
+        )));
+        case.secret_write(id, secret.as_ref(), aim.present.term.serial, &mut Vec::new())?
+    } else {
+        case.secret_write(id, secret.as_ref(), aim.present.term.serial, &mut notes)?
+    }
+    .into_iter()
+    .for_each(|write| part.effects.push(write));
+    part.effects.extend(forget_old(case, &aim));
+    Ok(Decided { part, view: Some(case.view(id, &aim.present)), notes })
+}
+
+fn aim(case: &Case<'_>, found: &Found<'_>, notes: &mut Vec<Note>) -> Aim {
+    let present = case.present();
+    let now = case.now.as_second();
+    let public = case.goal.metadata.auth_method.is_public();
+    let id = &case.at.id;
+    let client = match found {
+        Found::Nobody | Found::Adoptable(_) => {
+            if case.seen.last.serial > 0 {
+                notes.push(Note::repaired(format!(
+                    "client {id} was gone from {}: registered again",
+                    case.name()
+                )));
+            }
+            // The same credentials as before, by the key that is active now.
+            let mut present = active(case, present);
+            present.term.previous_until = 0;
+            if present.term.since == 0 {
+                present.term.since = now;
+            }
+            if case.seen.last.serial == 0 {
+                // Made for this request too: there is nothing older to replace.
+                present.term.request = request(case, &present);
+            }
+            return Aim { present, register: true, previous: None, revoke_tokens: false, due: None };
+        }
+        Found::Heir(client) => {
+            let serial = present.term.serial.max(client.owner.as_ref().map_or(0, |o| o.serial)) + 1;
+            let present = renewed(case, &present, serial, 0);
+            return Aim { present, register: true, previous: None, revoke_tokens: false, due: None };
+        }
+        Found::Ours(client) => *client,
+    };
+    if let Some(due) = rotation::due(case.goal, &present, rotation::expires_at(Some(client), None), case.now)
+    {
+        let until = match rotation::overlap(case.goal, case.place, due) {
+            0 => 0,
+            // The provider's own clock rounds to seconds.
+            seconds => now.saturating_add(seconds),
+        };
+        let previous = present
+            .secret
+            .clone()
+            .filter(|_| until > 0 && client.has_secret && case.facts.proof != Some(Proof::Refused))
+            .map(|secret| Previous { secret, until });
+        let until = if previous.is_some() { until } else { 0 };
+        return Aim {
+            present: renewed(case, &present, present.term.serial + 1, until),
+            register: true,
+            previous,
+            revoke_tokens: due == (Due::Request { now: true }) && case.place.caps.revokes_tokens,
+            due: Some(due),
+        };
+    }
+    let ended = client.has_previous && present.term.previous_until <= now;
+    let mut present = present;
+    let mut register = ended || !is_registered(case, client, &present, notes);
+    if public && present.source == Source::OlderKey {
+        register = true;
+    }
+    // A client of the time before rotation: from now on it is known how old its secret is.
+    if case.goal.rotation.every.is_some() && present.term.since == 0 {
+        (present.term.since, register) = (now, true);
+    }
+    if ended {
+        present.term.previous_until = 0;
+    }
+    let previous = (!public && present.term.previous_until > now)
+        .then(|| before(case, &present))
+        .flatten()
+        .map(|secret| Previous { secret, until: present.term.previous_until });
+    Aim { present, register, previous, revoke_tokens: false, due: None }
+}
+
+/// The present credentials, but by the active key.
+fn active(case: &Case<'_>, present: Present) -> Present {
+    if present.source != Source::OlderKey {
+        return present;
+    }
+    let serial = present.term.serial;
+    let secret = secret(case, serial);
+    Present { secret: Some(secret), source: Source::Active, ..present }
+}
+
+fn renewed(case: &Case<'_>, before: &Present, serial: i64, previous_until: i64) -> Present {
+    let mut term = before.term.clone();
+    term.request = request(case, before);
+    term.serial = serial;
+    term.since = case.now.as_second();
+    term.previous_until = previous_until;
+    Present { term, secret: Some(secret(case, serial)), source: Source::Active }
+}
+
+/// The request that is carried out with the next write.
+fn request(case: &Case<'_>, present: &Present) -> String {
+    case.goal.request.as_ref().map_or_else(|| present.term.request.clone(), |r| r.value.clone())
+}
+
+fn secret(case: &Case<'_>, serial: i64) -> SecretString {
+    let key = case.keys.active_id();
+    derive::secret(case.keys, key, &case.place.identity, &case.at.id, &case.seen.uid, serial)
+}
+
+/// The secret before the present one, as it is most likely: it matters only to services that must
+/// be told it again.
+fn before(case: &Case<'_>, present: &Present) -> Option<SecretString> {
+    let serial = present.term.serial - 1;
+    let kept = case.seen.kept_at(&case.place.identity).and_then(|k| k.secret_of(serial));
+    kept.cloned().or_else(|| (serial > 0).then(|| secret(case, serial)))
+}
+
+/// Whether the client stands as it should: every field, the kind of secret, the serial, and
+/// credentials that weren't refused.
+fn is_registered(
+    case: &Case<'_>,
+    client: &RegisteredClient,
+    present: &Present,
+    notes: &mut Vec<Note>,
+) -> bool {
+    let wanted = &case.goal.metadata;
+    let mut wrong = Vec::new();
+    if client.metadata.as_ref() != Some(wanted) {
+        wrong.push(differences(client.metadata.as_ref(), wanted));
+    }
+    if client.has_secret == wanted.auth_method.is_public() || case.facts.proof == Some(Proof::Refused) {
+        wrong.push("its secret".to_owned());
+    }
+    if client.owner.as_ref().is_none_or(|o| o.serial != present.term.serial) {
+        wrong.push("its owner record".to_owned());
+    }
+    if !wrong.is_empty() {
+        let id = &case.at.id;
+        notes.push(Note::repaired(format!(
+            "client {id} was other than it should be ({}): put right",
+            wrong.join(", ")
+        )));
+    }
+    wrong.is_empty()
+}
+
+fn put(case: &Case<'_>, aim: &Aim, secret: Option<&SecretString>) -> PutClient {
+    let derived = aim.present.source != Source::Kept;
+    PutClient {
+        at: case.at.clone(),
+        metadata: case.goal.metadata.clone(),
+        secret: match secret {
+            Some(secret) => {
+                PutSecret::Chosen { secret: secret.clone(), derived, previous: aim.previous.clone() }
+            }
+            None => PutSecret::Public,
+        },
+        owner: derive::owner(case.keys, &case.place.identity, &case.at.id, case.seen, &aim.present.term),
+        exists: case.facts.client.is_some(),
+        version: case.facts.client.as_ref().and_then(|c| c.version.clone()),
+        revoke_tokens: aim.revoke_tokens,
+    }
+}
+
+/// A secret that was there before us is kept until a derived one took its place.
+fn forget_old(case: &Case<'_>, aim: &Aim) -> Option<Effect> {
+    let kept = case.seen.kept_at(&case.place.identity)?;
+    let over = kept.secret.is_some() && kept.serial < aim.present.term.serial && aim.previous.is_none();
+    let mut known = kept.clone();
+    known.secret = None;
+    over.then(|| adopt::keep(&case.place.identity, known))
+}

@@ -1,0 +1,116 @@
+//! Whether provider service and platform team allow what an incoming link asks for.
+
+use crate::link::facts::{Place, Restrictions};
+use crate::link::problem::Problem;
+use crate::link::validate::IncomingGoal;
+
+const SCOPES: &str = "spec.incoming.oauth2.scopes";
+const GRANTS: &str = "spec.incoming.oauth2.grantTypes";
+
+/// Checks a link's wishes against its place.
+///
+/// # Errors
+/// [`Problem`] that names the field, the value and the way out.
+pub(super) fn permitted(goal: &IncomingGoal, place: &Place) -> Result<(), Problem> {
+    let name = format!("{} {}", place.claim.kind.as_str(), place.claim.name);
+    service(goal, place, &name)?;
+    platform_team(goal, place, &name)?;
+    rotation(goal, place, &name)
+}
+
+/// What the service itself can't do.
+fn service(goal: &IncomingGoal, place: &Place, name: &str) -> Result<(), Problem> {
+    let m = &goal.metadata;
+    if let Some(offered) = &place.info.scopes
+        && let Some(scope) = m.scopes.iter().find(|s| !offered.contains(s))
+    {
+        let text = format!("{SCOPES}: \"{scope}\" isn't offered by {name}; it offers: {offered}");
+        return Err(Problem::edit("UnknownScope", text));
+    }
+    if let Some(offered) = &place.info.grant_types
+        && let Some(grant) = m.grant_types.iter().find(|g| !offered.contains(g))
+    {
+        let text = format!(
+            "{GRANTS}: {grant} isn't something that {name} can give a client; it can: {}",
+            list(offered)
+        );
+        return Err(Problem::edit("UnsupportedGrantType", text));
+    }
+    if let Some(offered) = &place.info.auth_methods
+        && !offered.contains(&m.auth_method)
+    {
+        let text = format!(
+            "spec.incoming.oauth2.tokenEndpointAuthMethod: {} isn't something that {name} takes; set one of: {}",
+            m.auth_method,
+            list(offered)
+        );
+        return Err(Problem::edit("UnsupportedAuthMethod", text));
+    }
+    if place.info.redirect_required && m.redirect_uris.is_empty() {
+        let text = format!("spec.incoming.oauth2.redirectUris: {name} wants at least one; add it");
+        return Err(Problem::edit("RedirectUriRequired", text));
+    }
+    Ok(())
+}
+
+/// What the platform team doesn't allow.
+fn platform_team(goal: &IncomingGoal, place: &Place, name: &str) -> Result<(), Problem> {
+    let m = &goal.metadata;
+    let Some(Restrictions { scopes, redirect_hosts, grant_types }) = &place.allow else { return Ok(()) };
+    let refused = |reason, field: &str, what: String, list: &str| {
+        let text = format!(
+            "{field}: {what} isn't among those that {name} allows; take an allowed one, or have the platform team add it \
+             to spec.allow.{list} there"
+        );
+        Err(Problem::edit(reason, text))
+    };
+    if let Some(allowed) = scopes
+        && let Some((i, scope)) = m.scopes.iter().enumerate().find(|(_, s)| !allowed.contains(s.as_str()))
+    {
+        return refused("ScopeNotAllowed", SCOPES, format!("\"{scope}\" (number {})", i + 1), "scopes");
+    }
+    if let Some(allowed) = grant_types
+        && let Some(grant) = m.grant_types.iter().find(|g| !allowed.contains(g))
+    {
+        return refused("GrantTypeNotAllowed", GRANTS, grant.to_string(), "grantTypes");
+    }
+    for uri in &m.redirect_uris {
+        let host = uri.host();
+        let fits = |pattern: &String| match pattern.strip_prefix("*.") {
+            Some(domain) => host.strip_suffix(domain).is_some_and(|h| h.len() > 1 && h.ends_with('.')),
+            None => *pattern == host,
+        };
+        if redirect_hosts.as_ref().is_some_and(|allowed| !allowed.iter().any(fits)) {
+            let what = format!("the host of {uri}");
+            let field = "spec.incoming.oauth2.redirectUris";
+            return refused("RedirectHostNotAllowed", field, what, "redirectHosts");
+        }
+    }
+    Ok(())
+}
+
+/// What the service can't do for the secret.
+fn rotation(goal: &IncomingGoal, place: &Place, name: &str) -> Result<(), Problem> {
+    let every = goal.rotation.every.is_some();
+    if every && !place.caps.rotates {
+        let text = format!(
+            "spec.incoming.rotation: {name} ({}) can't give a client that is there a new secret; leave rotation out, or \
+             use another kind of provider",
+            place.type_
+        );
+        return Err(Problem::edit("RotationUnsupported", text));
+    }
+    if goal.rotation.overlap.is_some_and(|o| o > 0) && !place.caps.overlaps {
+        let text = format!(
+            "spec.incoming.rotation.overlap: {name} ({}) holds one secret for a client, so the old one ends when the new \
+             one begins; set overlap to 0s or leave it out, and expect a moment in which neither is in the Secret",
+            place.type_
+        );
+        return Err(Problem::edit("OverlapUnsupported", text));
+    }
+    Ok(())
+}
+
+fn list<T: std::fmt::Display>(all: impl IntoIterator<Item = T>) -> String {
+    all.into_iter().map(|t| t.to_string()).collect::<Vec<_>>().join(", ")
+}
