@@ -15,7 +15,7 @@ test: ## All the tests; installs what they need. One of them: hack/test.sh NAME
 build: ## The program, for this machine: target/debug/applink
 	cargo build --locked
 
-rig: ## The control plane that tests and demo run on, from source: some minutes the first time
+rig: ## The control plane and the providers that tests and demo run on: some minutes the first time
 	@tests/rig/build.sh
 
 generate: ## Write the files that are made from the Rust types: CRDs, the chart's CRDs, the reference

@@ -16,9 +16,13 @@ interpreters() {
     fail "The OAuth client in JavaScript needs Node.js 20 or newer, and this is $(node --version). Install it from https://nodejs.org."
 }
 
+# Keycloak runs on Java and comes from a Maven repository.
+keycloak_tools() { need java:default-jre-headless mvn:maven; }
+
 need_toolchains
+stage "Java and Maven" keycloak_tools
 stage "Python and Node.js" interpreters
 stage "other people's OAuth clients" tests/clients/setup.sh >/dev/null
-stage "control plane" tests/rig/build.sh
+stage "control plane and providers" tests/rig/build.sh
 stage "build" cargo test --locked --no-run
 stage "tests" cargo test --locked "$@"

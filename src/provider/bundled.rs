@@ -1,6 +1,7 @@
 //! `bundled`: this project's own provider service, by its admin API.
 
 use super::proof::prove_by_revocation;
+use super::wire::{Wire, is_address, rejected};
 use super::{
     Capabilities, Changes, ClientRef, Page, Proof, Provider, ProviderError, ProviderInfo, PutClient,
     PutSecret, Registered, RegisteredClient,
@@ -10,7 +11,7 @@ use crate::domain::{
     SecretString,
 };
 use crate::http::header::{HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
-use crate::http::{HttpClient, Method, Request, Response, SendError};
+use crate::http::{HttpClient, Method, Request, Response};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
@@ -22,8 +23,7 @@ use url::Url;
 /// A client of the bundled provider's admin API.
 #[derive(Debug, Clone)]
 pub struct BundledProvider {
-    http: HttpClient,
-    admin: Url,
+    wire: Wire,
     token: SecretString,
     actor: String,
 }
@@ -124,59 +124,29 @@ struct Problem {
     code: String,
 }
 
+/// A 404 of some other server must not read as "no such client": ours says problem+json.
+fn is_ours(response: &Response) -> bool {
+    response.content_type.as_deref() == Some("application/problem+json")
+}
+
+/// How long a page of clients may take, and how large it may be.
+const PAGE: (Duration, usize) = (Duration::from_secs(30), 16 << 20);
+
 impl BundledProvider {
     /// A client of the admin API at `admin`, which takes `token` as a bearer token. `actor` is who
     /// we are to the provider: 1 to 64 letters, digits, dots, dashes and underscores.
     pub fn new(http: HttpClient, admin: Url, token: SecretString, actor: &str) -> Self {
-        Self { http, admin, token, actor: actor.to_owned() }
-    }
-
-    fn url(&self, segments: &[&str]) -> Url {
-        let mut url = self.admin.clone();
-        // Only a URL that can't be a base has no segments, and those are refused at `kubectl apply`.
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(segments);
-        }
-        url
-    }
-
-    fn shown(&self) -> String {
-        self.admin.origin().ascii_serialization()
-    }
-
-    fn unexpected(&self, status: u16, why: &'static str) -> ProviderError {
-        ProviderError::Unexpected { url: self.shown(), status, why }
+        let wire = Wire::new(http, admin, "check that spec.bundled.admin.url is the admin API's address");
+        Self { wire, token, actor: actor.to_owned() }
     }
 
     async fn call(&self, request: Request) -> Result<Response, ProviderError> {
-        let request = request
-            .bearer(&self.token)
-            .map_err(|_| ProviderError::Unauthorized { url: self.shown(), status: 0 })?;
-        self.answered(self.http.send(request).await)
-    }
-
-    fn answered(&self, answer: Result<Response, SendError>) -> Result<Response, ProviderError> {
-        let response = answer.map_err(|e| self.unreachable(&e))?;
-        match response.status {
-            401 | 403 => Err(ProviderError::Unauthorized { url: self.shown(), status: response.status }),
-            429 | 503 => {
-                Err(ProviderError::Busy { status: response.status, retry_after: response.retry_after })
-            }
-            _ => Ok(response),
-        }
-    }
-
-    fn unreachable(&self, e: &SendError) -> ProviderError {
-        match e {
-            SendError::Refused(why) => ProviderError::Refused { url: self.shown(), why: *why },
-            e => ProviderError::Unreachable { url: self.shown(), why: e.to_string() },
-        }
+        self.wire.send_with(request, Some(&self.token)).await
     }
 
     /// What an answer other than the ones hoped for means.
     fn refusal(&self, response: &Response) -> ProviderError {
         let problem: Problem = serde_json::from_slice(&response.body).unwrap_or_default();
-        let rejected = |code, hint| ProviderError::Rejected { code, hint };
         match (response.status, problem.code.as_str()) {
             (409, "foreign-owner") => ProviderError::ForeignOwner,
             (409 | 412, _) => ProviderError::Conflict,
@@ -194,30 +164,20 @@ impl BundledProvider {
                 rejected("invalid-request", "compare spec.incoming with what the provider allows")
             }
             (413, _) => rejected("too-large", "name fewer or shorter redirectUris"),
-            (status, _) => {
-                self.unexpected(status, "check that spec.bundled.admin.url is the admin API's address")
-            }
+            (status, _) => self.wire.other(status),
         }
-    }
-
-    fn body<T: for<'de> Deserialize<'de>>(&self, response: &Response) -> Result<T, ProviderError> {
-        serde_json::from_slice(&response.body)
-            .map_err(|_| self.unexpected(response.status, "the body isn't what this API answers"))
     }
 
     async fn info(&self) -> Result<ProviderInfo, ProviderError> {
-        let response = self.call(Request::get(self.url(&["admin", "info"]))).await?;
+        let response = self.call(Request::get(self.wire.url(&["admin", "info"])?)).await?;
         if response.status != 200 {
             return Err(self.refusal(&response));
         }
-        let info: Info = self.body(&response)?;
-        let bad = |why| self.unexpected(200, why);
+        let info: Info = self.wire.body(&response)?;
+        let bad = |why| self.wire.unexpected(200, why);
         let optional = info.revocation_endpoint.iter().chain(&info.authorization_endpoint);
         for text in [&info.issuer, &info.token_endpoint].into_iter().chain(optional) {
-            if Url::parse(text).is_err()
-                || text.len() > 2048
-                || text.chars().any(|c| c.is_control() || c.is_whitespace())
-            {
+            if !is_address(text) {
                 return Err(bad("an address in its metadata isn't a URL"));
             }
         }
@@ -236,15 +196,14 @@ impl BundledProvider {
     }
 
     async fn get(&self, id: &ClientId) -> Result<Option<RegisteredClient>, ProviderError> {
-        let response = self.call(Request::get(self.url(&["admin", "clients", id.as_str()]))).await?;
+        let response = self.call(Request::get(self.wire.url(&["admin", "clients", id.as_str()])?)).await?;
         match response.status {
             200 => {
-                let client: Client = self.body(&response)?;
+                let client: Client = self.wire.body(&response)?;
                 Ok(Some(client.registered(id.clone(), response.etag.clone())))
             }
-            // A 404 of some other server must not read as "no such client": ours says problem+json.
-            404 if response.content_type.as_deref() == Some("application/problem+json") => Ok(None),
-            404 => Err(self.unexpected(404, "check that spec.bundled.admin.url is the admin API's address")),
+            404 if is_ours(&response) => Ok(None),
+            404 => Err(self.wire.other(404)),
             _ => Err(self.refusal(&response)),
         }
     }
@@ -273,10 +232,10 @@ impl BundledProvider {
             body["revokeTokens"] = json!(true);
         }
         let mut request =
-            Request::new(Method::PUT, self.url(&["admin", "clients", put.at.id.as_str()])).json(&body);
+            Request::new(Method::PUT, self.wire.url(&["admin", "clients", put.at.id.as_str()])?).json(&body);
         request = match put.version.as_deref().map(HeaderValue::from_str) {
             Some(Ok(version)) => request.header(IF_MATCH, version),
-            Some(Err(_)) => return Err(self.unexpected(0, "its ETag can't stand in a header")),
+            Some(Err(_)) => return Err(self.wire.unexpected(0, "its ETag can't stand in a header")),
             None => request.header(IF_NONE_MATCH, HeaderValue::from_static("*")),
         };
         let response = self.call(self.by_us(request)).await?;
@@ -287,34 +246,37 @@ impl BundledProvider {
     }
 
     async fn delete(&self, id: &ClientId, version: Option<&str>) -> Result<(), ProviderError> {
-        let mut request = Request::new(Method::DELETE, self.url(&["admin", "clients", id.as_str()]));
+        let mut request = Request::new(Method::DELETE, self.wire.url(&["admin", "clients", id.as_str()])?);
         if let Some(Ok(version)) = version.map(HeaderValue::from_str) {
             request = request.header(IF_MATCH, version);
         }
         let response = self.call(self.by_us(request)).await?;
         match response.status {
-            204 | 200 | 404 => Ok(()),
+            204 | 200 => Ok(()),
+            404 if is_ours(&response) => Ok(()),
+            404 => Err(self.wire.other(404)),
             _ => Err(self.refusal(&response)),
         }
     }
 
     async fn list(&self, after: Option<&str>) -> Result<Page, ProviderError> {
-        let mut url = self.url(&["admin", "clients"]);
+        let mut url = self.wire.url(&["admin", "clients"])?;
         url.query_pairs_mut().append_pair("limit", "500");
         if let Some(after) = after {
             url.query_pairs_mut().append_pair("cursor", after);
         }
-        let response = self.call(Request::get(url)).await?;
+        let response =
+            self.wire.patient(PAGE.0, PAGE.1).send_with(Request::get(url), Some(&self.token)).await?;
         if response.status != 200 {
             return Err(self.refusal(&response));
         }
-        let list: List = self.body(&response)?;
+        let list: List = self.wire.body(&response)?;
         let clients = list
             .items
             .into_iter()
             .map(|c| {
-                let id =
-                    ClientId::parse(&c.id).map_err(|_| self.unexpected(200, "a client's id isn't one"))?;
+                let id = ClientId::parse(&c.id)
+                    .map_err(|_| self.wire.unexpected(200, "a client's id isn't one"))?;
                 Ok(c.registered(id, None))
             })
             .collect::<Result<_, ProviderError>>()?;
@@ -330,7 +292,7 @@ impl BundledProvider {
     }
 
     async fn changes(&self, after: Option<&str>) -> Result<Changes, ProviderError> {
-        let mut url = self.url(&["admin", "changes"]);
+        let mut url = self.wire.url(&["admin", "changes"])?;
         // The instance stands in our cursor: numbers of one start say nothing at the next.
         let (instance, after) = after.and_then(|a| a.rsplit_once(' ')).unzip();
         {
@@ -340,15 +302,12 @@ impl BundledProvider {
                 query.append_pair("after", after).append_pair("wait", &WAIT.as_secs().to_string());
             }
         }
-        let request = Request::get(url)
-            .bearer(&self.token)
-            .map_err(|_| ProviderError::Unauthorized { url: self.shown(), status: 0 })?;
-        let http = self.http.clone().with_timeout(WAIT + Duration::from_secs(10)).with_max_body(8 << 20);
-        let response = self.answered(http.send(request).await)?;
+        let wire = self.wire.patient(WAIT + Duration::from_secs(10), 8 << 20);
+        let response = wire.send_with(Request::get(url), Some(&self.token)).await?;
         if response.status != 200 {
             return Err(self.refusal(&response));
         }
-        let told: Told = self.body(&response)?;
+        let told: Told = self.wire.body(&response)?;
         let reset = told.reset || instance.is_some_and(|i| i != told.instance);
         let clients = told.changes.iter().filter_map(|c| ClientId::parse(&c.id).ok()).collect();
         Ok(Changes { next: format!("{} {}", told.instance, told.next), reset, clients })
@@ -410,6 +369,6 @@ impl Provider for BundledProvider {
         secret: &'a SecretString,
         method: AuthMethod,
     ) -> BoxFuture<'a, Proof> {
-        prove_by_revocation(&self.http, info, id, secret, method).boxed()
+        prove_by_revocation(self.wire.http(), info, id, secret, method).boxed()
     }
 }

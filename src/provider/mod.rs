@@ -6,6 +6,7 @@
 
 pub mod bundled;
 mod proof;
+mod wire;
 
 use crate::domain::{AuthMethod, ClientId, ClientMetadata, GrantType, Owner, ScopeSet, SecretString};
 use crate::http::RefusedReason;
@@ -320,7 +321,7 @@ pub enum ProviderError {
         retry_after: Option<Duration>,
     },
     /// An answer that this provider shouldn't give.
-    #[error("{url} answers HTTP {status}, which the operator has no use for: {why}")]
+    #[error("{url} answers {}, which the operator has no use for: {why}", http(*status))]
     Unexpected {
         /// The address.
         url: String,
@@ -329,6 +330,11 @@ pub enum ProviderError {
         /// What was wrong with it.
         why: &'static str,
     },
+}
+
+/// The status of an answer; 0 where it wasn't read so far.
+fn http(status: u16) -> String {
+    if status == 0 { "something".to_owned() } else { format!("HTTP {status}") }
 }
 
 impl ProviderError {

@@ -8,4 +8,5 @@ mod chart;
 mod import_law;
 mod link;
 mod provider;
+mod provider_services;
 mod rig;

@@ -93,6 +93,67 @@ async fn a_private_control_plane_restarts_and_leaves_nothing() {
     assert!(!folder.exists(), "{} is still there", folder.display());
 }
 
+/// Runs `tests/rig/build.sh` for a part with an empty cache and no programs but these and a shell's own, and returns
+/// the last line that it says.
+fn build_with(run: &RunDir, part: &str, programs: &[(&str, &str)]) -> String {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let bin = run.folder(format!("bin-{part}-{}", programs.len()));
+    let shell =
+        "awk bash cat chmod cut dirname env flock mkdir mktemp rm sed sha256sum sort head tail tar uname";
+    let path = std::env::var_os("PATH").expect("a PATH");
+    for name in shell.split(' ') {
+        let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.exists());
+        symlink(found.unwrap_or_else(|| panic!("no {name} on the PATH")), bin.join(name)).expect("a link");
+    }
+    for (name, script) in programs {
+        let file = bin.join(name);
+        std::fs::write(&file, format!("#!/usr/bin/env bash\n{script}\n")).expect("a script");
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).expect("it can be run");
+    }
+    let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rig/build.sh"))
+        .arg(part)
+        .env_clear()
+        .env("PATH", &bin)
+        .env("APPLINK_RIG_CACHE", run.folder(format!("cache-{part}-{}", programs.len())))
+        .output()
+        .expect("the script runs");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    String::from_utf8_lossy(&output.stderr).lines().last().expect("a line").to_owned()
+}
+
+#[test]
+fn what_the_rig_needs_and_lacks_is_said() {
+    let run = RunDir::new("applink-lacking-");
+    let said = build_with(&run, "nonesuch", &[]);
+    assert_eq!(said, "rig: there is no part called nonesuch; there are etcd kubernetes helm hydra keycloak.");
+    let said = build_with(&run, "hydra", &[]);
+    assert!(said.ends_with("built, and there is no go on the PATH."), "{said}");
+    let said = build_with(&run, "hydra", &[("go", "echo go1.99.0")]);
+    assert!(said.ends_with("needs a C compiler to be built, and there is no gcc on the PATH."), "{said}");
+    let said = build_with(&run, "keycloak", &[]);
+    assert!(said.ends_with("needs Java 17 or newer and Maven, and there is no java on the PATH."), "{said}");
+    let java = ("java", "echo 'openjdk version \"11.0.2\" 2019-01-15' >&2");
+    let said = build_with(&run, "keycloak", &[java, ("mvn", "")]);
+    assert!(said.ends_with("needs Java 17 or newer, and this is 11."), "{said}");
+}
+
+#[test]
+fn a_keycloak_other_than_the_pinned_one_is_refused() {
+    let run = RunDir::new("applink-other-");
+    // In Maven's place: brings the file that is asked for, and it isn't Keycloak.
+    let mvn = r#"for word; do
+        case $word in -DoutputDirectory=*) folder=${word#*=} ;; -Dartifact=*) IFS=: read -r _ name version kind <<<"$word" ;; esac
+    done
+    echo other >"$folder/$name-$version.$kind""#;
+    let java = ("java", "echo 'openjdk version \"21\"' >&2");
+    let said = build_with(&run, "keycloak", &[java, ("mvn", mvn), ("unused", "")]);
+    assert!(said.contains("could not be fetched; the whole output is in"), "{said}");
+    let log = run.path().join("cache-keycloak-3/keycloak.log");
+    let log = std::fs::read_to_string(log).expect("the log");
+    assert!(log.contains("keycloak-quarkus-dist-26.4.5.tar.gz: FAILED"), "{log}");
+}
+
 /// Not a test: what the next one runs, and kills.
 #[test]
 #[ignore = "runs for ever; another test starts it"]

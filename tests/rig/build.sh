@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Builds the programs that the tests run against: a real etcd, Kubernetes and Helm, from source, each pinned by its
-# folder's go.mod and go.sum. They are kept in a cache outside the checkout, so that a fresh clone doesn't build them again.
+# Builds the programs that the tests run against: a real etcd, Kubernetes, Helm and Ory Hydra, from source, each pinned by
+# its folder's go.mod and go.sum; and a real Keycloak, from Maven Central, pinned by its folder's dist.sha256. They are kept
+# in a cache outside the checkout, so that a fresh clone doesn't build them again.
 #
 #   tests/rig/build.sh [PART…]                build what is missing (all parts, or the named ones)
 #   tests/rig/build.sh --print-bin [PART…]    the same, and print one folder that holds all the programs on stdout
 #
 # APPLINK_RIG_CACHE says where the cache is; without it: $XDG_CACHE_HOME/applink-rig or ~/.cache/applink-rig.
 #
-# To add a part: a folder with a go.mod whose `tool` lines name its programs, and one line below.
+# To add a part: a folder with a go.mod whose `tool` lines name its programs, and one line below. With a dist.sha256 in the
+# folder instead, the part is fetched: the line gives GROUP:ARTIFACT in the module's place, and dist.sha256 the version.
 set -euo pipefail
 
 # part | name people know | the module whose version is the part's | cgo | tags | programs
@@ -15,6 +17,14 @@ PARTS=(
   'etcd|etcd|go.etcd.io/etcd/server/v3|0||etcd'
   'kubernetes|Kubernetes|k8s.io/kubernetes|0||kube-apiserver kube-controller-manager kubectl'
   'helm|Helm|helm.sh/helm/v4|0||helm'
+  'hydra|Ory Hydra|github.com/ory/hydra/v2|1|sqlite,json1|hydra'
+  'keycloak|Keycloak|org.keycloak:keycloak-quarkus-dist|||bin/kc.sh'
+)
+
+# What Keycloak is made ready with once, so that it starts faster: an option of this kind can't be changed at a start.
+KEYCLOAK_BUILD=(
+  --db=dev-mem
+  '--features=client-secret-rotation,client-auth-federated,kubernetes-service-accounts'
 )
 
 rig=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -36,12 +46,20 @@ ldflags_of() {
       flags+=" -X $base.gitVersion=v$2 -X $base.gitMajor=$major -X $base.gitMinor=$minor -X $base.gitTreeState=clean"
       ;;
     helm) flags+=" -X helm.sh/helm/v4/internal/version.version=v$2" ;;
+    hydra) flags+=" -X github.com/ory/hydra/v2/driver/config.Version=v$2" ;;
   esac
   printf '%s' "$flags"
 }
 
-# The version that go.mod requires of a module, without its v. $1 part, $2 module
+is_fetched() { [[ -f $rig/$1/dist.sha256 ]]; }
+
+# The version of a part: the one that go.mod requires of a module, without its v, or the one of the pinned file.
+# $1 part, $2 module or GROUP:ARTIFACT
 version_of() {
+  if is_fetched "$1"; then
+    sed -nE "s/^[0-9a-f]{64}  ${2#*:}-(.+)\\.tar\\.gz\$/\\1/p" "$rig/$1/dist.sha256"
+    return
+  fi
   awk -v module="$2" '
     $1 == "require" { shift_by = 1 } $1 != "require" { shift_by = 0 }
     $(1 + shift_by) == module && $(2 + shift_by) ~ /^v/ { print substr($(2 + shift_by), 2); exit }
@@ -62,10 +80,62 @@ check_go() {
     fail "$2 needs Go ${needed%.0} or newer to be built, and this is Go $have."
 }
 
-# Builds a part into its folder of the cache, unless another call did. $1 part, $2 title, $3 folder, $4 cgo, $5 tags, $6 ldflags, $7 programs
+# Whether a part that needs cgo can be built. $1 what to call it
+check_cc() {
+  command -v "${CC:-gcc}" >/dev/null || fail "$1 needs a C compiler to be built, and there is no ${CC:-gcc} on the PATH."
+}
+
+# Whether a part of Maven Central can be fetched and run. $1 what to call it
+check_java() {
+  local program have
+  for program in java mvn; do
+    command -v "$program" >/dev/null || fail "$1 needs Java 17 or newer and Maven, and there is no $program on the PATH."
+  done
+  have=$(java -version 2>&1 | sed -nE '/ version "/ { s/.* version "([0-9]+).*/\1/p; q }')
+  ((${have:-0} >= 17)) || fail "$1 needs Java 17 or newer, and this is ${have:-unknown}."
+}
+
+# Whether this machine can make a part. $1 part, $2 title, $3 cgo
+check() {
+  if is_fetched "$1"; then
+    check_java "$2"
+  else
+    check_go "$1" "$2"
+    [[ $3 != 1 ]] || check_cc "$2"
+  fi
+}
+
+# Compiles a part. $1 part, $2 folder, $3 cgo, $4 tags, $5 ldflags, $6 programs
+compile() {
+  local out=.
+  # A part with one program names it; Go names several after their packages.
+  [[ $6 == *' '* ]] || out=$6
+  cd "$rig/$1" || return
+  CGO_ENABLED=$3 GOFLAGS='' GOWORK=off GOTOOLCHAIN=local \
+    go build -mod=readonly -trimpath -tags "$4" -ldflags "$5" -o "$2/$out" tool
+}
+
+# Fetches a part of Maven Central, checks it and makes it ready. $1 part, $2 folder, $3 GROUP:ARTIFACT, $4 version
+fetch() {
+  local file=${3#*:}-$4.tar.gz
+  # A plugin without a version would be whichever this Maven has grown up with.
+  (cd / && mvn --batch-mode --no-transfer-progress org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy \
+    -Dartifact="$3:$4:tar.gz" -DoutputDirectory="$2") || return
+  cd "$2" || return
+  sha256sum --check "$rig/$1/dist.sha256" || return
+  tar -xzf "$file" --strip-components=1 || return
+  rm "$file" || return
+  case $1 in
+    keycloak) bin/kc.sh build "${KEYCLOAK_BUILD[@]}" ;;
+  esac
+}
+
+# Makes a part in its folder of the cache, unless another call did.
+# $1 part, $2 title, $3 folder, $4 module, $5 version, $6 cgo, $7 tags, $8 ldflags, $9 programs
 build() {
-  local part=$1 title=$2 dir=$3 programs=$7 out=. started=$SECONDS temporary lock program log
-  check_go "$part" "$title"
+  local part=$1 title=$2 dir=$3 module=$4 version=$5 cgo=$6 tags=$7 ldflags=$8 programs=$9
+  local started=$SECONDS temporary lock program log
+  check "$part" "$title" "$cgo"
   exec {lock}>"$cache/$part.lock"
   if ! flock -n "$lock"; then
     say "$title: waiting for another build of it"
@@ -76,22 +146,27 @@ build() {
     rm -rf "$cache/.$part".*
     temporary=$(mktemp -d "$cache/.$part.XXXXXX")
     log=$cache/$part.log
-    # A part with one program names it; Go names several after their packages.
-    [[ $programs == *' '* ]] || out=$programs
-    say "$title … building, which takes minutes the first time"
-    if ! (cd "$rig/$part" && CGO_ENABLED=$4 GOFLAGS='' GOWORK=off GOTOOLCHAIN=local \
-      go build -mod=readonly -trimpath -tags "$5" -ldflags "$6" -o "$temporary/$out" tool) >"$log" 2>&1; then
-      tail -n 20 "$log" >&2
-      fail "$title could not be built; the whole output is in $log."
+    if is_fetched "$part"; then
+      say "$title … fetching, which takes a minute the first time"
+      (fetch "$part" "$temporary" "$module" "$version") >"$log" 2>&1 || lost "$title" fetched "$log"
+    else
+      say "$title … building, which takes minutes the first time"
+      (compile "$part" "$temporary" "$cgo" "$tags" "$ldflags" "$programs") >"$log" 2>&1 || lost "$title" built "$log"
     fi
     for program in $programs; do
       [[ -x $temporary/$program ]] || fail "$title was built, but without its program $program."
     done
     chmod 755 "$temporary"
     mv -T "$temporary" "$dir"
-    say "$title … built in $((SECONDS - started)) s"
+    say "$title … there after $((SECONDS - started)) s"
   fi
   exec {lock}>&-
+}
+
+# $1 title, $2 what could not be done, $3 log
+lost() {
+  tail -n 20 "$3" >&2
+  fail "$1 could not be $2; the whole output is in $3."
 }
 
 print_bin=false
@@ -111,15 +186,20 @@ for line in "${PARTS[@]}"; do
   [[ $# -eq 0 || $wanted == *" $part "* ]] || continue
   wanted=${wanted/ $part / }
   version=$(version_of "$part" "$module")
-  [[ -n $version ]] || fail "$rig/$part/go.mod does not require $module."
+  [[ -n $version ]] || fail "$rig/$part does not say which version of $module it wants."
   ldflags=$(ldflags_of "$part" "$version")
   # The folder's name changes with whatever changes the programs.
   key=$({
-    cat "$rig/$part/go.mod" "$rig/$part/go.sum"
+    if is_fetched "$part"; then
+      cat "$rig/$part/dist.sha256"
+      printf '%s|' "${KEYCLOAK_BUILD[@]}"
+    else
+      cat "$rig/$part/go.mod" "$rig/$part/go.sum"
+    fi
     printf '%s|%s|%s|%s|%s' "$cgo" "$tags" "$ldflags" "$programs" "$(uname -sm)"
   } | hash_of)
   dir=$cache/$part-$version-$key
-  [[ -d $dir ]] || build "$part" "$name $version" "$dir" "$cgo" "$tags" "$ldflags" "$programs"
+  [[ -d $dir ]] || build "$part" "$name $version" "$dir" "$module" "$version" "$cgo" "$tags" "$ldflags" "$programs"
   for program in $programs; do links+=("../${dir##*/}/$program"); done
   keys+="$part-$version-$key "
 done

@@ -10,6 +10,8 @@
 //! - [`admin_double`]: a double of the provider's admin API, for answers that the real one doesn't give.
 //! - [`audit`]: what the API server was asked, by whom, and what it answered.
 //! - [`chart`]: a Helm release of the chart, and the Pods that it leads to.
+//! - [`hydra`]: Ory Hydra.
+//! - [`keycloak`]: Keycloak, one for all tests, and a realm for each.
 //! - [`pod`]: one Pod, run as a kubelet would: its arguments, environment and probes.
 //! - [`proxy`]: stands between the operator and what it calls, counts its writes, and can kill it at one.
 //! - [`stage`]: operator and bundled provider, installed and running.
@@ -22,6 +24,8 @@
 pub mod admin_double;
 pub mod audit;
 pub mod chart;
+pub mod hydra;
+pub mod keycloak;
 pub mod pki;
 pub mod plane;
 pub mod pod;

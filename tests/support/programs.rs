@@ -48,18 +48,20 @@ pub async fn run(mut command: Command) -> Output {
     }
 }
 
-/// The folder of the pinned programs: `APPLINK_RIG_BIN`, or what `tests/rig/build.sh` builds.
+/// The folder of the control plane's programs. The other parts are asked for one by one: who tests something else
+/// needs no Java.
 pub(super) async fn folder() -> PathBuf {
     static BIN: OnceCell<PathBuf> = OnceCell::const_new();
-    BIN.get_or_init(async || {
-        if let Some(bin) = std::env::var_os("APPLINK_RIG_BIN") {
-            return bin.into();
-        }
-        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rig/build.sh"));
-        // A first build takes minutes: whoever waits sees its progress.
-        command.arg("--print-bin").stderr(Stdio::inherit());
-        PathBuf::from(run(command).await.ok().trim())
-    })
-    .await
-    .clone()
+    BIN.get_or_init(async || folder_of(&["etcd", "kubernetes", "helm"]).await).await.clone()
+}
+
+/// A folder with the programs of these parts of the rig: `APPLINK_RIG_BIN`, or what `tests/rig/build.sh` makes.
+pub(super) async fn folder_of(parts: &[&str]) -> PathBuf {
+    if let Some(bin) = std::env::var_os("APPLINK_RIG_BIN") {
+        return bin.into();
+    }
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rig/build.sh"));
+    // A first build takes minutes: whoever waits sees its progress.
+    command.arg("--print-bin").args(parts).stderr(Stdio::inherit());
+    PathBuf::from(run(command).await.ok().trim())
 }
