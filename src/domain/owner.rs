@@ -20,6 +20,15 @@ pub struct Owner {
     pub uid: String,
     /// Serial of the secret that the client has now.
     pub serial: i64,
+    /// When the secret of this serial began, in seconds since 1970; 0 where nobody knows.
+    #[serde(default)]
+    pub since: i64,
+    /// Until when the secret before this one may work, in seconds since 1970; 0 where there is none.
+    #[serde(default)]
+    pub previous_until: i64,
+    /// The last request to rotate that was carried out; empty where there was none.
+    #[serde(default)]
+    pub request: String,
     /// HMAC-SHA-256, base64url, over all the above and the provider and client.
     pub mark: String,
 }
@@ -39,9 +48,9 @@ impl Owner {
         self.installation == installation.as_str()
     }
 
-    fn message(&self, at: OwnerMark<'_>) -> Vec<u8> {
+    fn message(&self, version: Version, at: OwnerMark<'_>) -> Vec<u8> {
         let mut m = Vec::new();
-        lp(&mut m, b"applink owner v1");
+        lp(&mut m, version.label());
         for part in [
             self.installation.as_str(),
             at.provider,
@@ -54,19 +63,47 @@ impl Owner {
         ] {
             lp(&mut m, part.as_bytes());
         }
+        if version == Version::V2 {
+            for part in [&self.since.to_string(), &self.previous_until.to_string(), &self.request] {
+                lp(&mut m, part.as_bytes());
+            }
+        }
         m
     }
 
     /// Signs the record with the active key.
     #[must_use]
     pub fn signed(mut self, keys: &KeyRing, at: OwnerMark<'_>) -> Self {
-        self.mark = keys.mark(&self.message(at));
+        self.mark = keys.mark(&self.message(Version::V2, at));
         self
     }
 
     /// Whether the mark is genuine: made with any key of the ring. Constant time.
     pub fn is_genuine(&self, keys: &KeyRing, at: OwnerMark<'_>) -> bool {
-        keys.check_mark(&self.message(at), &self.mark)
+        let marked = |version| keys.check_mark(&self.message(version, at), &self.mark);
+        marked(Version::V2) || (self.is_of_v1() && marked(Version::V1))
+    }
+
+    /// Whether the version before could have written it: it had none of the newer fields, so a
+    /// mark of its is good only while they say nothing.
+    fn is_of_v1(&self) -> bool {
+        self.since == 0 && self.previous_until == 0 && self.request.is_empty()
+    }
+}
+
+/// The forms of the message that a mark is over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Version {
+    V1,
+    V2,
+}
+
+impl Version {
+    fn label(self) -> &'static [u8] {
+        match self {
+            Self::V1 => b"applink owner v1",
+            Self::V2 => b"applink owner v2",
+        }
     }
 }
 
@@ -75,25 +112,64 @@ mod tests {
     use super::*;
     use crate::domain::MasterKey;
 
-    #[test]
-    fn a_changed_field_breaks_the_mark() {
-        let keys =
-            KeyRing::new(InstallationId::parse("inst-1").expect("id"), "k1", MasterKey::from_bytes([7; 32]));
-        let at = OwnerMark { provider: "bundled|https://p", client_id: "c" };
-        let owner = Owner {
+    const AT: OwnerMark<'_> = OwnerMark { provider: "bundled|https://p", client_id: "c" };
+
+    fn keys() -> KeyRing {
+        KeyRing::new(InstallationId::parse("inst-1").expect("id"), "k1", MasterKey::from_bytes([7; 32]))
+    }
+
+    fn owner() -> Owner {
+        Owner {
             installation: "inst-1".into(),
             namespace: "a".into(),
             namespace_uid: "nu".into(),
             name: "n".into(),
             uid: "u".into(),
             serial: 1,
+            since: 100,
+            previous_until: 200,
+            request: "r".into(),
             mark: String::new(),
         }
-        .signed(&keys, at);
-        assert!(owner.is_genuine(&keys, at));
-        assert!(!Owner { namespace: "b".into(), ..owner.clone() }.is_genuine(&keys, at));
-        assert!(!Owner { serial: 2, ..owner.clone() }.is_genuine(&keys, at));
-        assert!(!owner.is_genuine(&keys, OwnerMark { client_id: "d", ..at }));
-        assert!(!Owner { mark: "!".into(), ..owner }.is_genuine(&keys, at));
+    }
+
+    #[test]
+    fn a_changed_field_breaks_the_mark() {
+        let keys = keys();
+        let owner = owner().signed(&keys, AT);
+        assert!(owner.is_genuine(&keys, AT));
+        for changed in [
+            Owner { namespace: "b".into(), ..owner.clone() },
+            Owner { serial: 2, ..owner.clone() },
+            Owner { since: 101, ..owner.clone() },
+            Owner { since: 0, ..owner.clone() },
+            Owner { previous_until: 201, ..owner.clone() },
+            Owner { request: "s".into(), ..owner.clone() },
+            Owner { since: 0, previous_until: 0, request: String::new(), ..owner.clone() },
+            Owner { mark: "!".into(), ..owner.clone() },
+        ] {
+            assert!(!changed.is_genuine(&keys, AT), "{changed:?}");
+        }
+        assert!(!owner.is_genuine(&keys, OwnerMark { client_id: "d", ..AT }));
+    }
+
+    #[test]
+    fn a_record_of_the_version_before_is_good_as_it_was_written() {
+        let keys = keys();
+        let text = r#"{"installation":"inst-1","namespace":"a","namespaceUid":"nu","name":"n","uid":"u","serial":1,"mark":""}"#;
+        let mut old: Owner = serde_json::from_str(text).expect("a record");
+        assert_eq!((old.since, old.previous_until, old.request.as_str()), (0, 0, ""));
+        old.mark = keys.mark(&old.message(Version::V1, AT));
+        // What the version before put out for this record and key, computed apart from this code.
+        assert_eq!(old.mark, "XhWtlYvf32emAEV3CwjiY8R2hgbwe5JysnArL53qw_M");
+        assert!(old.is_genuine(&keys, AT));
+        for changed in [
+            Owner { since: 1, ..old.clone() },
+            Owner { previous_until: 1, ..old.clone() },
+            Owner { request: "r".into(), ..old.clone() },
+            Owner { serial: 2, ..old.clone() },
+        ] {
+            assert!(!changed.is_genuine(&keys, AT), "{changed:?}");
+        }
     }
 }

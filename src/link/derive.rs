@@ -31,6 +31,9 @@ pub fn owner(keys: &KeyRing, place: &Place, id: &ClientId, seen: &Observed, seri
         name: seen.name.clone(),
         uid: seen.uid.clone(),
         serial,
+        since: 0,
+        previous_until: 0,
+        request: String::new(),
         mark: String::new(),
     }
     .signed(keys, OwnerMark { provider: &place.identity, client_id: id.as_str() })

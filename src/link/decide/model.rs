@@ -504,6 +504,9 @@ impl World {
             name: LINK.into(),
             uid: self.uid.clone(),
             serial: 1,
+            since: 0,
+            previous_until: 0,
+            request: String::new(),
             mark: String::new(),
         }
         .signed(&keys("theirs"), OwnerMark { provider: &identity, client_id: id.as_str() });

@@ -173,14 +173,25 @@ fn checked_secret(
 }
 
 fn checked_owner(owner: Owner) -> Result<Owner, Problem> {
-    let Owner { installation, namespace, namespace_uid, name, uid, serial, mark } = &owner;
-    let all = [installation, namespace, namespace_uid, name, uid, mark];
-    let odd = |text: &&String| {
-        text.is_empty() || text.len() > MAX_OWNER_FIELD || !text.bytes().all(|b| b.is_ascii_graphic())
-    };
-    if all.iter().any(odd) || *serial < 0 {
+    let Owner {
+        installation,
+        namespace,
+        namespace_uid,
+        name,
+        uid,
+        serial,
+        since,
+        previous_until,
+        request,
+        mark,
+    } = &owner;
+    let odd = |text: &String| text.len() > MAX_OWNER_FIELD || !text.bytes().all(|b| b.is_ascii_graphic());
+    let empty = [installation, namespace, namespace_uid, name, uid, mark].into_iter().any(String::is_empty);
+    let odd = [installation, namespace, namespace_uid, name, uid, request, mark].into_iter().any(odd);
+    if empty || odd || [serial, since, previous_until].into_iter().any(|n| *n < 0) {
         let text = format!(
-            "every text of owner must have 1 to {MAX_OWNER_FIELD} visible ASCII characters, and serial must be 0 or more"
+            "every text of owner must have 1 to {MAX_OWNER_FIELD} visible ASCII characters (request may be \
+             empty), and serial, since and previousUntil must be 0 or more"
         );
         return Err(Problem::invalid("owner", text));
     }

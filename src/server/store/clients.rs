@@ -224,6 +224,9 @@ mod tests {
             name: "l".into(),
             uid: "u".into(),
             serial: 3,
+            since: 0,
+            previous_until: 0,
+            request: String::new(),
             mark: "m".into(),
         });
         assert!(store.insert(&full).await.expect("stored"));

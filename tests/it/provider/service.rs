@@ -142,7 +142,7 @@ pub fn client(change: Value) -> Value {
 pub fn owner(change: Value) -> Value {
     let mut owner = json!({
         "installation": "inst-1", "namespace": "team-a", "namespaceUid": "nu-1",
-        "name": "ci", "uid": "u-1", "serial": 1, "mark": "mark",
+        "name": "ci", "uid": "u-1", "serial": 1, "since": 0, "previousUntil": 0, "request": "", "mark": "mark",
     });
     for (name, value) in change.as_object().expect("an object") {
         owner[name] = value.clone();
