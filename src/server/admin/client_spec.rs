@@ -4,6 +4,7 @@ use super::Problem;
 use crate::domain::text::Shown;
 use crate::domain::{AuthMethod, ClientMetadata, GrantType, Owner, RedirectUri, Scope, ScopeSet};
 use crate::server::secret::{self, SecretKind};
+use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeSet;
@@ -13,6 +14,8 @@ const MAX_NAME: usize = 255;
 const MAX_URI: usize = 2048;
 const MAX_REDIRECT_URIS: usize = 100;
 const MAX_OWNER_FIELD: usize = 512;
+/// How long a secret may work on beside the one that took its place.
+const MAX_OVERLAP: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// The body of `PUT /admin/clients/{id}`, as it came. Words are text here, so that a wrong one gets
 /// an answer of its own and not a parser's.
@@ -32,6 +35,7 @@ pub struct ClientBody {
     secret: Option<SecretString>,
     #[serde(default)]
     secret_kind: SecretKind,
+    previous_secret_expires_at: Option<String>,
     owner: Option<Owner>,
 }
 
@@ -41,6 +45,8 @@ pub struct ClientSpec {
     pub metadata: ClientMetadata,
     /// Its secret; left out, it keeps the one it has or is given one.
     pub secret: Option<(SecretKind, SecretString)>,
+    /// Until when the secret before this one still authenticates; left out, it ends at once.
+    pub previous_until: Option<Timestamp>,
     /// Who makes it.
     pub owner: Option<Owner>,
 }
@@ -59,7 +65,7 @@ impl ClientBody {
     ///
     /// # Errors
     /// 400, with the field and a code.
-    pub fn check(self, scopes: &ScopeSet) -> Result<ClientSpec, Problem> {
+    pub fn check(self, scopes: &ScopeSet, now: Timestamp) -> Result<ClientSpec, Problem> {
         let auth_method = auth_method(&self.token_endpoint_auth_method)?;
         let redirect_uris = redirect_uris(&self.redirect_uris)?;
         let grant_types = grant_types(&self.grant_types, auth_method)?;
@@ -70,6 +76,10 @@ impl ClientBody {
         }
         Ok(ClientSpec {
             secret: checked_secret(self.secret, self.secret_kind, auth_method)?,
+            previous_until: self
+                .previous_secret_expires_at
+                .map(|until| checked_previous_until(&until, auth_method, now))
+                .transpose()?,
             owner: self.owner.map(checked_owner).transpose()?,
             metadata: ClientMetadata {
                 name: checked_name(self.name)?,
@@ -172,6 +182,36 @@ fn checked_secret(
     Ok(Some((kind, secret)))
 }
 
+/// The end of an overlap, in whole milliseconds, as the store keeps it. One that is over is good: a
+/// PUT that is repeated must not fail because time went on.
+fn checked_previous_until(text: &str, method: AuthMethod, now: Timestamp) -> Result<Timestamp, Problem> {
+    const FIELD: &str = "previousSecretExpiresAt";
+    if method.is_public() {
+        let text = "a public client (tokenEndpointAuthMethod none) has no secret, and none before; \
+                    leave previousSecretExpiresAt out";
+        return Err(Problem::invalid(FIELD, text));
+    }
+    let parsed: Option<Timestamp> = text.parse().ok();
+    let until =
+        parsed.and_then(|t| Timestamp::from_millisecond(t.as_millisecond()).ok()).ok_or_else(|| {
+            let text = format!(
+                "{FIELD} {} is no time of RFC 3339; write one like 2026-01-31T12:00:00Z",
+                Shown(text)
+            );
+            Problem::invalid(FIELD, text)
+        })?;
+    let latest = now + MAX_OVERLAP;
+    if until > latest {
+        let text = format!(
+            "{FIELD} {} is more than {} days ahead; write a time that isn't after {latest:.0}",
+            Shown(text),
+            MAX_OVERLAP.as_hours() / 24
+        );
+        return Err(Problem::invalid(FIELD, text));
+    }
+    Ok(until)
+}
+
 fn checked_owner(owner: Owner) -> Result<Owner, Problem> {
     let Owner {
         installation,
@@ -203,12 +243,16 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    fn now() -> Timestamp {
+        "2026-11-22T10:00:00Z".parse().expect("a time")
+    }
+
     fn check(change: impl FnOnce(&mut Value)) -> Result<ClientSpec, String> {
         let mut body = json!({"name": "n", "tokenEndpointAuthMethod": "client_secret_basic"});
         change(&mut body);
         let body: ClientBody = serde_json::from_value(body).map_err(|e| e.to_string())?;
         let scopes = ScopeSet::parse("a b").expect("scopes");
-        body.check(&scopes).map_err(|p| format!("{p:?}"))
+        body.check(&scopes, now()).map_err(|p| format!("{p:?}"))
     }
 
     #[test]
@@ -226,7 +270,7 @@ mod tests {
 
     #[test]
     fn bad_ones_name_code_and_field() {
-        let cases: [(Value, &str, &str); 12] = [
+        let cases: [(Value, &str, &str); 15] = [
             (json!({"name": " "}), "invalid-request", "name"),
             (json!({"uri": "javascript:alert(1)"}), "invalid-request", "uri"),
             (json!({"redirectUris": ["http://a.example/"]}), "invalid-redirect-uri", "redirectUris"),
@@ -250,6 +294,17 @@ mod tests {
                 "grantTypes",
             ),
             (json!({"secret": "short canary"}), "invalid-request", "secret"),
+            (json!({"previousSecretExpiresAt": "tomorrow"}), "invalid-request", "previousSecretExpiresAt"),
+            (
+                json!({"previousSecretExpiresAt": "2026-12-22T10:00:00.001Z"}),
+                "invalid-request",
+                "previousSecretExpiresAt",
+            ),
+            (
+                json!({"tokenEndpointAuthMethod": "none", "previousSecretExpiresAt": "2026-11-22T11:00:00Z"}),
+                "invalid-request",
+                "previousSecretExpiresAt",
+            ),
             (json!({"secret": "long enough, canary", "secretKind": "derived"}), "invalid-request", "secret"),
         ];
         for (change, code, field) in cases {
@@ -263,6 +318,44 @@ mod tests {
                 "{said}"
             );
             assert!(!said.contains("canary"), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_overlap_ends_within_30_days_and_may_be_over() {
+        for (given, taken) in [
+            ("2026-12-22T10:00:00Z", "2026-12-22T10:00:00Z"),
+            ("2026-11-23T09:00:00.1234567+01:00", "2026-11-23T08:00:00.123Z"),
+            ("2020-01-01T00:00:00Z", "2020-01-01T00:00:00Z"),
+        ] {
+            let spec = check(|b| b["previousSecretExpiresAt"] = json!(given)).expect(given);
+            assert_eq!(spec.previous_until.map(|t| t.to_string()).as_deref(), Some(taken));
+        }
+        let said = check(|b| b["previousSecretExpiresAt"] = json!("2027-01-01T00:00:00Z")).err();
+        let said = said.expect("refused");
+        for part in ["previousSecretExpiresAt", "2027-01-01T00:00:00Z", "2026-12-22T10:00:00Z"] {
+            assert!(said.contains(part), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_owner_may_leave_out_what_is_newer_and_have_no_request() {
+        let mut owner = json!({"installation": "i", "namespace": "n", "namespaceUid": "nu", "name": "l",
+                               "uid": "u", "serial": 1, "mark": "m"});
+        assert!(check(|b| b["owner"] = owner.clone()).is_ok());
+        owner["request"] = json!("2026-11-22T10:00:00Z");
+        owner["since"] = json!(5);
+        let spec = check(|b| b["owner"] = owner.clone()).expect("taken");
+        assert_eq!(spec.owner.map(|o| (o.since, o.previous_until)), Some((5, 0)));
+        for (field, value) in [
+            ("request", json!("two words")),
+            ("since", json!(-1)),
+            ("previousUntil", json!(-1)),
+            ("mark", json!("")),
+        ] {
+            let mut odd = owner.clone();
+            odd[field] = value;
+            assert!(check(|b| b["owner"] = odd).is_err(), "{field}");
         }
     }
 

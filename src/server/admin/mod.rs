@@ -10,6 +10,7 @@ pub mod grants;
 pub mod info;
 mod preconditions;
 mod problem;
+mod secrets;
 
 pub use auth::{AdminTokenError, check_token_file};
 pub use problem::Problem;

@@ -15,6 +15,8 @@ pub struct Client {
     pub metadata: ClientMetadata,
     /// Its secret as it is kept; a public client has none.
     pub secret: Option<StoredSecret>,
+    /// The secret that it had before, live or not.
+    pub previous: Option<PreviousSecret>,
     /// Who made it.
     pub owner: Option<Owner>,
     /// New at each write.
@@ -23,6 +25,22 @@ pub struct Client {
     pub created_at: Timestamp,
     /// When it was last written.
     pub updated_at: Timestamp,
+}
+
+/// A secret that another has taken the place of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviousSecret {
+    /// As it is kept.
+    pub secret: StoredSecret,
+    /// It authenticates until then.
+    pub expires_at: Timestamp,
+}
+
+impl Client {
+    /// The secret before, if it still authenticates.
+    pub fn live_previous(&self, now: Timestamp) -> Option<&PreviousSecret> {
+        self.previous.as_ref().filter(|p| now < p.expires_at)
+    }
 }
 
 /// What a deletion found.
@@ -46,6 +64,8 @@ struct Row {
     scopes: String,
     auth_method: String,
     secret: Option<String>,
+    previous_secret: Option<String>,
+    previous_expires_at: Option<i64>,
     owner: Option<String>,
     etag: String,
     created_at: i64,
@@ -66,6 +86,8 @@ impl TryFrom<Row> for Client {
             scopes: scope_words,
             auth_method: method,
             secret,
+            previous_secret,
+            previous_expires_at,
             owner,
             etag,
             created_at,
@@ -73,6 +95,10 @@ impl TryFrom<Row> for Client {
         } = row;
         let redirect = |u: &str| RedirectUri::parse(u).map_err(|_| StoreError::Corrupt("redirect URI"));
         let owner = owner.map(|o| serde_json::from_str(&o)).transpose();
+        let previous = previous_secret.zip(previous_expires_at).map(|(secret, end)| {
+            let secret = StoredSecret::from_stored(secret);
+            Ok::<_, StoreError>(PreviousSecret { secret, expires_at: time(end)? })
+        });
         Ok(Self {
             id: ClientId::parse(&id).map_err(|_| StoreError::Corrupt("client ID"))?,
             metadata: ClientMetadata {
@@ -84,6 +110,7 @@ impl TryFrom<Row> for Client {
                 auth_method: auth_method(&method)?,
             },
             secret: secret.map(StoredSecret::from_stored),
+            previous: previous.transpose()?,
             owner: owner.map_err(|_| StoreError::Corrupt("client's owner"))?,
             etag,
             created_at: time(created_at)?,
@@ -110,9 +137,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn insert(&self, client: &Client) -> Result<bool, StoreError> {
-        let sql = "INSERT INTO clients (name, uri, redirect_uris, grant_types, scopes, auth_method, secret, owner, \
-                   owner_installation, etag, updated_at, id, created_at) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) ON CONFLICT (id) DO NOTHING";
+        let sql = "INSERT INTO clients (name, uri, redirect_uris, grant_types, scopes, auth_method, secret, \
+                   previous_secret, previous_expires_at, owner, owner_installation, etag, updated_at, id, created_at) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) ON CONFLICT (id) DO NOTHING";
         let query = Self::bind(sql, client)?.bind(client.created_at.as_millisecond());
         let mut write = self.write().await?;
         let done = query.execute(&mut *write.tx).await?.rows_affected() == 1;
@@ -126,8 +153,8 @@ impl Store {
     /// [`StoreError`].
     pub async fn replace(&self, client: &Client, etag: &str) -> Result<bool, StoreError> {
         let sql = "UPDATE clients SET name = ?1, uri = ?2, redirect_uris = ?3, grant_types = ?4, scopes = ?5, \
-                   auth_method = ?6, secret = ?7, owner = ?8, owner_installation = ?9, etag = ?10, updated_at = ?11 \
-                   WHERE id = ?12 AND etag = ?13";
+                   auth_method = ?6, secret = ?7, previous_secret = ?8, previous_expires_at = ?9, owner = ?10, \
+                   owner_installation = ?11, etag = ?12, updated_at = ?13 WHERE id = ?14 AND etag = ?15";
         let query = Self::bind(sql, client)?.bind(etag);
         let mut write = self.write().await?;
         let done = query.execute(&mut *write.tx).await?.rows_affected() == 1;
@@ -135,12 +162,12 @@ impl Store {
         Ok(done)
     }
 
-    /// Binds what both writes have in common, as ?1 to ?12.
+    /// Binds what both writes have in common, as ?1 to ?14.
     fn bind<'q>(
         sql: &'static str,
         client: &'q Client,
     ) -> Result<sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>, StoreError> {
-        let Client { id, metadata, secret, owner, etag, created_at: _, updated_at } = client;
+        let Client { id, metadata, secret, previous, owner, etag, created_at: _, updated_at } = client;
         let ClientMetadata { name, uri, redirect_uris, grant_types, scopes, auth_method } = metadata;
         let owner_json = owner.as_ref().map(serde_json::to_string).transpose();
         Ok(sqlx::query(sql)
@@ -151,6 +178,8 @@ impl Store {
             .bind(scopes.to_string())
             .bind(auth_method.as_str())
             .bind(secret.as_ref().map(StoredSecret::to_stored))
+            .bind(previous.as_ref().map(|p| p.secret.to_stored()))
+            .bind(previous.as_ref().map(|p| p.expires_at.as_millisecond()))
             .bind(owner_json.map_err(|_| StoreError::Corrupt("client's owner"))?)
             .bind(owner.as_ref().map(|o| o.installation.as_str()))
             .bind(etag)
@@ -217,6 +246,8 @@ mod tests {
             .map(|u| RedirectUri::parse(u).expect("uri"))
             .into();
         full.secret = Some(StoredSecret::from_stored("sha256:x".into()));
+        full.previous =
+            Some(PreviousSecret { secret: StoredSecret::from_stored("sha256:y".into()), expires_at: at(5) });
         full.owner = Some(Owner {
             installation: "i".into(),
             namespace: "n".into(),

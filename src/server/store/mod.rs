@@ -14,7 +14,7 @@ mod rows;
 mod sweep;
 mod tokens;
 
-pub use clients::{Client, Deleted};
+pub use clients::{Client, Deleted, PreviousSecret};
 pub use refresh::{Grant, Refreshed, Refusal, Rotation, Successor};
 pub use tokens::{AccessToken, NewGrant, Revoked, Seen};
 
@@ -29,7 +29,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("src/server/store/migrations");
 // The compiler doesn't see what the macro above reads; so it builds anew when the file changes.
-const _: &str = include_str!("migrations/0001_init.sql");
+const _: &str =
+    concat!(include_str!("migrations/0001_init.sql"), include_str!("migrations/0002_previous_secret.sql"),);
 
 const READERS: u32 = 4;
 
@@ -176,6 +177,7 @@ pub(super) mod testing {
                 auth_method: AuthMethod::None,
             },
             secret: None,
+            previous: None,
             owner: None,
             etag: "e1".into(),
             created_at: at(0),
@@ -196,6 +198,34 @@ pub(super) mod testing {
         let again = Store::open(&dir.path().join("db")).await.expect("opened");
         again.ping().await.expect("an answer");
         assert!(again.client(&client("c").id).await.expect("read").is_some());
+    }
+
+    /// A file as the version with only the first `steps` migrations left it, with one client.
+    async fn old_file(path: &Path, steps: usize) {
+        use sqlx::Executor as _;
+        let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.expect("opened");
+        let migrations: Vec<_> = MIGRATIONS.iter().take(steps).cloned().collect();
+        let old =
+            sqlx::migrate::Migrator { migrations: migrations.into(), ..sqlx::migrate::Migrator::DEFAULT };
+        old.run(&pool).await.expect("migrated");
+        let sql = "INSERT INTO clients (id, name, redirect_uris, grant_types, scopes, auth_method, secret, etag, \
+                   created_at, updated_at) VALUES ('c', 'n', '', 'client_credentials', 'a', \
+                   'client_secret_basic', 'sha256:x', 'e', 1, 1)";
+        pool.execute(sql).await.expect("stored");
+        pool.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_file_of_every_earlier_version_opens_with_what_is_in_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for steps in 1..=MIGRATIONS.iter().count() {
+            let path = dir.path().join(steps.to_string());
+            old_file(&path, steps).await;
+            let store = Store::open(&path).await.expect("opened");
+            let found = store.client(&client("c").id).await.expect("read").expect("a client");
+            assert_eq!((found.etag.as_str(), found.previous), ("e", None));
+        }
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ mod introspect_revoke;
 mod lifecycle;
 mod limits;
 mod metadata;
+mod overlap;
 mod refresh;
 mod service;
 mod token;
