@@ -35,7 +35,17 @@ pub struct ClientView<'a> {
 impl<'a> ClientView<'a> {
     /// What is shown of a client at this time.
     pub fn of(client: &'a Client, now: Timestamp) -> Self {
-        let Client { id, metadata, secret, previous: _, owner, etag: _, created_at, updated_at } = client;
+        let Client {
+            id,
+            metadata,
+            secret,
+            previous: _,
+            owner,
+            etag: _,
+            token_epoch: _,
+            created_at,
+            updated_at,
+        } = client;
         Self {
             id: id.as_str(),
             name: &metadata.name,

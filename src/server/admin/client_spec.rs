@@ -4,6 +4,7 @@ use super::Problem;
 use crate::domain::text::Shown;
 use crate::domain::{AuthMethod, ClientMetadata, GrantType, Owner, RedirectUri, Scope, ScopeSet};
 use crate::server::secret::{self, SecretKind};
+use crate::server::store::Tokens;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
@@ -36,6 +37,8 @@ pub struct ClientBody {
     #[serde(default)]
     secret_kind: SecretKind,
     previous_secret_expires_at: Option<String>,
+    #[serde(default)]
+    revoke_tokens: bool,
     owner: Option<Owner>,
 }
 
@@ -47,6 +50,8 @@ pub struct ClientSpec {
     pub secret: Option<(SecretKind, SecretString)>,
     /// Until when the secret before this one still authenticates; left out, it ends at once.
     pub previous_until: Option<Timestamp>,
+    /// Whether all tokens and grants that it has end.
+    pub tokens: Tokens,
     /// Who makes it.
     pub owner: Option<Owner>,
 }
@@ -80,6 +85,7 @@ impl ClientBody {
                 .previous_secret_expires_at
                 .map(|until| checked_previous_until(&until, auth_method, now))
                 .transpose()?,
+            tokens: if self.revoke_tokens { Tokens::End } else { Tokens::Keep },
             owner: self.owner.map(checked_owner).transpose()?,
             metadata: ClientMetadata {
                 name: checked_name(self.name)?,

@@ -3,7 +3,8 @@
 //! What a change does to tokens that are out: a deleted client takes all its tokens and grants
 //! along. A lost scope is lost to them at once, and a lost grant type ends the tokens that came of
 //! it. `grantTypes: []` so disables a client. A new secret or authentication method counts from the
-//! next request on, and doesn't end tokens: revoke them where a secret has leaked. The secret before
+//! next request on, and doesn't end tokens: where a secret has leaked, `revokeTokens` ends them all with
+//! the same PUT. The secret before
 //! works on only where the caller says until when (`secrets`).
 
 use super::Problem;
@@ -15,7 +16,7 @@ use super::secrets::{self, Secrets};
 use crate::domain::{ClientId, Owner};
 use crate::server::random;
 use crate::server::state::App;
-use crate::server::store::{Client, Deleted};
+use crate::server::store::{Client, Deleted, Tokens};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -172,20 +173,28 @@ async fn converge(
         previous,
         owner: spec.owner.clone(),
         etag: random::name()?,
+        token_epoch: 0,
         created_at: current.as_ref().map_or(now, |c| c.created_at),
         updated_at: now,
     };
     let (written, status) = match &current {
         Some(current) if same(current, &client, now) => {
+            if spec.tokens == Tokens::End {
+                if !app.store.end_tokens(id, &current.etag).await? {
+                    return Ok(None);
+                }
+                tracing::info!(client = id.as_str(), "all tokens revoked");
+            }
             return Ok(Some(body::one(StatusCode::OK, current, now, None)));
         }
-        Some(current) => (app.store.replace(&client, &current.etag).await?, StatusCode::OK),
+        Some(current) => (app.store.replace(&client, &current.etag, spec.tokens).await?, StatusCode::OK),
         None => (app.store.insert(&client).await?, StatusCode::CREATED),
     };
     if !written {
         return Ok(None);
     }
-    tracing::info!(client = id.as_str(), created = current.is_none(), "client registered");
+    let revoked = current.is_some() && spec.tokens == Tokens::End;
+    tracing::info!(client = id.as_str(), created = current.is_none(), revoked, "client registered");
     // What is shown is what is stored, which has whole milliseconds.
     let shown = app.store.client(id).await?.filter(|c| c.etag == client.etag).unwrap_or(client);
     Ok(Some(body::one(status, &shown, now, made_up.as_ref())))

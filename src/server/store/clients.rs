@@ -5,6 +5,7 @@ use super::{Store, StoreError};
 use crate::domain::{ClientId, ClientMetadata, Owner, RedirectUri};
 use crate::server::secret::StoredSecret;
 use jiff::Timestamp;
+use sqlx::SqliteConnection;
 
 /// A registered client.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct Client {
     pub owner: Option<Owner>,
     /// New at each write.
     pub etag: String,
+    /// Goes up when all its tokens are ended. Only the store writes it.
+    pub token_epoch: i64,
     /// When it was made.
     pub created_at: Timestamp,
     /// When it was last written.
@@ -41,6 +44,15 @@ impl Client {
     pub fn live_previous(&self, now: Timestamp) -> Option<&PreviousSecret> {
         self.previous.as_ref().filter(|p| now < p.expires_at)
     }
+}
+
+/// What becomes of a client's tokens and grants with a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tokens {
+    /// They stay.
+    Keep,
+    /// They all end, in the same transaction.
+    End,
 }
 
 /// What a deletion found.
@@ -68,6 +80,7 @@ struct Row {
     previous_expires_at: Option<i64>,
     owner: Option<String>,
     etag: String,
+    token_epoch: i64,
     created_at: i64,
     updated_at: i64,
 }
@@ -90,6 +103,7 @@ impl TryFrom<Row> for Client {
             previous_expires_at,
             owner,
             etag,
+            token_epoch,
             created_at,
             updated_at,
         } = row;
@@ -113,6 +127,7 @@ impl TryFrom<Row> for Client {
             previous: previous.transpose()?,
             owner: owner.map_err(|_| StoreError::Corrupt("client's owner"))?,
             etag,
+            token_epoch,
             created_at: time(created_at)?,
             updated_at: time(updated_at)?,
         })
@@ -151,15 +166,37 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn replace(&self, client: &Client, etag: &str) -> Result<bool, StoreError> {
+    pub async fn replace(&self, client: &Client, etag: &str, tokens: Tokens) -> Result<bool, StoreError> {
         let sql = "UPDATE clients SET name = ?1, uri = ?2, redirect_uris = ?3, grant_types = ?4, scopes = ?5, \
                    auth_method = ?6, secret = ?7, previous_secret = ?8, previous_expires_at = ?9, owner = ?10, \
                    owner_installation = ?11, etag = ?12, updated_at = ?13 WHERE id = ?14 AND etag = ?15";
         let query = Self::bind(sql, client)?.bind(etag);
         let mut write = self.write().await?;
         let done = query.execute(&mut *write.tx).await?.rows_affected() == 1;
+        if done && tokens == Tokens::End {
+            end_tokens(&mut write.tx, &client.id).await?;
+        }
         write.commit().await?;
         Ok(done)
+    }
+
+    /// Ends all tokens and grants of the client that has `etag`, which stays as it is; `false` when there is none with it
+    /// any more.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn end_tokens(&self, id: &ClientId, etag: &str) -> Result<bool, StoreError> {
+        let mut write = self.write().await?;
+        let there: Option<i64> = sqlx::query_scalar("SELECT 1 FROM clients WHERE id = ?1 AND etag = ?2")
+            .bind(id.as_str())
+            .bind(etag)
+            .fetch_optional(&mut *write.tx)
+            .await?;
+        if there.is_some() {
+            end_tokens(&mut write.tx, id).await?;
+        }
+        write.commit().await?;
+        Ok(there.is_some())
     }
 
     /// Binds what both writes have in common, as ?1 to ?14.
@@ -167,7 +204,8 @@ impl Store {
         sql: &'static str,
         client: &'q Client,
     ) -> Result<sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>, StoreError> {
-        let Client { id, metadata, secret, previous, owner, etag, created_at: _, updated_at } = client;
+        let Client { id, metadata, secret, previous, owner, etag, token_epoch: _, created_at: _, updated_at } =
+            client;
         let ClientMetadata { name, uri, redirect_uris, grant_types, scopes, auth_method } = metadata;
         let owner_json = owner.as_ref().map(serde_json::to_string).transpose();
         Ok(sqlx::query(sql)
@@ -232,6 +270,18 @@ impl Store {
     }
 }
 
+/// A request that has authenticated but whose token isn't kept yet finds another epoch.
+async fn end_tokens(on: &mut SqliteConnection, id: &ClientId) -> Result<(), StoreError> {
+    for sql in [
+        "UPDATE clients SET token_epoch = token_epoch + 1 WHERE id = ?1",
+        "DELETE FROM access_tokens WHERE client_id = ?1",
+        "DELETE FROM grants WHERE client_id = ?1",
+    ] {
+        sqlx::query(sql).bind(id.as_str()).execute(&mut *on).await?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::{at, client, store};
@@ -265,8 +315,8 @@ mod tests {
         assert_eq!(store.client(&full.id).await.expect("read"), Some(full.clone()));
 
         let newer = Client { etag: "e2".into(), updated_at: at(9), owner: None, ..full.clone() };
-        assert!(!store.replace(&newer, "e0").await.expect("refused"));
-        assert!(store.replace(&newer, "e1").await.expect("replaced"));
+        assert!(!store.replace(&newer, "e0", Tokens::Keep).await.expect("refused"));
+        assert!(store.replace(&newer, "e1", Tokens::Keep).await.expect("replaced"));
         assert_eq!(store.client(&full.id).await.expect("read"), Some(newer));
     }
 

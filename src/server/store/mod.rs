@@ -14,7 +14,7 @@ mod rows;
 mod sweep;
 mod tokens;
 
-pub use clients::{Client, Deleted, PreviousSecret};
+pub use clients::{Client, Deleted, PreviousSecret, Tokens};
 pub use refresh::{Grant, Refreshed, Refusal, Rotation, Successor};
 pub use tokens::{AccessToken, NewGrant, Revoked, Seen};
 
@@ -29,8 +29,11 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("src/server/store/migrations");
 // The compiler doesn't see what the macro above reads; so it builds anew when the file changes.
-const _: &str =
-    concat!(include_str!("migrations/0001_init.sql"), include_str!("migrations/0002_previous_secret.sql"),);
+const _: [&str; 3] = [
+    include_str!("migrations/0001_init.sql"),
+    include_str!("migrations/0002_previous_secret.sql"),
+    include_str!("migrations/0003_token_epoch.sql"),
+];
 
 const READERS: u32 = 4;
 
@@ -180,6 +183,7 @@ pub(super) mod testing {
             previous: None,
             owner: None,
             etag: "e1".into(),
+            token_epoch: 0,
             created_at: at(0),
             updated_at: at(0),
         }

@@ -94,9 +94,9 @@ mod tests {
         let c = client("c");
         store.insert(&c).await.expect("stored");
         for i in 0..(BATCH + 3) {
-            store.add_access(&c.id, &access(&i.to_string(), 10)).await.expect("stored");
+            store.add_access(&c, &access(&i.to_string(), 10)).await.expect("stored");
         }
-        store.add_access(&c.id, &access("later", 11)).await.expect("stored");
+        store.add_access(&c, &access("later", 11)).await.expect("stored");
         assert_eq!(store.sweep(at(10), Duration::ZERO).await.expect("swept"), u64::from(BATCH) + 3);
         assert_eq!(store.sweep(at(10), Duration::ZERO).await.expect("swept"), 0);
         assert!(store.token(&hash("later")).await.expect("read").is_some());
