@@ -10,7 +10,7 @@
 use super::Problem;
 use super::body::{self, ClientView};
 use super::client_spec::{ClientBody, ClientSpec};
-use super::extract::{Body, Id, Params};
+use super::extract::{Actor, Body, Id, Params};
 use super::preconditions::Preconditions;
 use super::secrets::{self, Secrets};
 use crate::domain::{ClientId, Owner};
@@ -78,6 +78,7 @@ pub async fn get(State(app): State<Arc<App>>, Id(id): Id) -> Result<Response, Pr
 pub async fn delete(
     State(app): State<Arc<App>>,
     Id(id): Id,
+    Actor(actor): Actor,
     preconditions: Preconditions,
 ) -> Result<StatusCode, Problem> {
     let changed =
@@ -90,7 +91,7 @@ pub async fn delete(
         preconditions.check(Some(&client.etag))?;
         etag = Some(client.etag);
     }
-    match app.store.delete(&id, etag.as_deref()).await? {
+    match app.store.delete(&id, etag.as_deref(), actor.as_deref()).await? {
         Deleted::Gone => {
             tracing::info!(client = id.as_str(), "client deleted with all its tokens");
             Ok(StatusCode::NO_CONTENT)
@@ -108,6 +109,7 @@ fn absent() -> Problem {
 pub async fn put(
     State(app): State<Arc<App>>,
     Id(id): Id,
+    Actor(actor): Actor,
     preconditions: Preconditions,
     Body(body): Body<ClientBody>,
 ) -> Result<Response, Problem> {
@@ -118,7 +120,7 @@ pub async fn put(
         if let Some(current) = &current {
             owned(current, &spec, &preconditions)?;
         }
-        if let Some(response) = converge(&app, &id, current, &spec).await? {
+        if let Some(response) = converge(&app, &id, current, &spec, actor.as_deref()).await? {
             return Ok(response);
         }
     }
@@ -162,6 +164,7 @@ async fn converge(
     id: &ClientId,
     current: Option<Client>,
     spec: &ClientSpec,
+    actor: Option<&str>,
 ) -> Result<Option<Response>, Problem> {
     let now = app.now();
     let Secrets { current: secret, previous, made_up } =
@@ -187,8 +190,10 @@ async fn converge(
             }
             return Ok(Some(body::one(StatusCode::OK, current, now, None)));
         }
-        Some(current) => (app.store.replace(&client, &current.etag, spec.tokens).await?, StatusCode::OK),
-        None => (app.store.insert(&client).await?, StatusCode::CREATED),
+        Some(current) => {
+            (app.store.replace(&client, &current.etag, spec.tokens, actor).await?, StatusCode::OK)
+        }
+        None => (app.store.insert(&client, actor).await?, StatusCode::CREATED),
     };
     if !written {
         return Ok(None);

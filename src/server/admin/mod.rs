@@ -3,6 +3,7 @@
 
 pub mod auth;
 mod body;
+pub mod changes;
 mod client_spec;
 pub mod clients;
 mod extract;

@@ -3,6 +3,7 @@
 use super::rows::{auth_method, grant_type, scopes, time, words};
 use super::{Store, StoreError};
 use crate::domain::{ClientId, ClientMetadata, Owner, RedirectUri};
+use crate::server::changes::Change;
 use crate::server::secret::StoredSecret;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
@@ -43,6 +44,11 @@ impl Client {
     /// The secret before, if it still authenticates.
     pub fn live_previous(&self, now: Timestamp) -> Option<&PreviousSecret> {
         self.previous.as_ref().filter(|p| now < p.expires_at)
+    }
+
+    fn change(&self, actor: Option<&str>) -> Change {
+        let actor = actor.map(str::to_owned);
+        Change { id: self.id.clone(), owner: self.owner.clone(), deleted: false, actor }
     }
 }
 
@@ -147,37 +153,47 @@ impl Store {
         row.map(Client::try_from).transpose()
     }
 
-    /// Adds a client; `false` when there is one with its identifier.
+    /// Adds a client, on behalf of `actor`; `false` when there is one with its identifier.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn insert(&self, client: &Client) -> Result<bool, StoreError> {
+    pub async fn insert(&self, client: &Client, actor: Option<&str>) -> Result<bool, StoreError> {
         let sql = "INSERT INTO clients (name, uri, redirect_uris, grant_types, scopes, auth_method, secret, \
                    previous_secret, previous_expires_at, owner, owner_installation, etag, updated_at, id, created_at) \
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) ON CONFLICT (id) DO NOTHING";
         let query = Self::bind(sql, client)?.bind(client.created_at.as_millisecond());
         let mut write = self.write().await?;
-        let done = query.execute(&mut *write.tx).await?.rows_affected() == 1;
-        write.commit().await?;
-        Ok(done)
+        if query.execute(&mut *write.tx).await?.rows_affected() == 0 {
+            return Ok(false);
+        }
+        write.commit_and_tell(self.changes.clone(), client.change(actor)).await?;
+        Ok(true)
     }
 
-    /// Writes over the client that has `etag`; `false` when there is none with it any more.
+    /// Writes over the client that has `etag`, on behalf of `actor`; `false` when there is none with it any more.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn replace(&self, client: &Client, etag: &str, tokens: Tokens) -> Result<bool, StoreError> {
+    pub async fn replace(
+        &self,
+        client: &Client,
+        etag: &str,
+        tokens: Tokens,
+        actor: Option<&str>,
+    ) -> Result<bool, StoreError> {
         let sql = "UPDATE clients SET name = ?1, uri = ?2, redirect_uris = ?3, grant_types = ?4, scopes = ?5, \
                    auth_method = ?6, secret = ?7, previous_secret = ?8, previous_expires_at = ?9, owner = ?10, \
                    owner_installation = ?11, etag = ?12, updated_at = ?13 WHERE id = ?14 AND etag = ?15";
         let query = Self::bind(sql, client)?.bind(etag);
         let mut write = self.write().await?;
-        let done = query.execute(&mut *write.tx).await?.rows_affected() == 1;
-        if done && tokens == Tokens::End {
+        if query.execute(&mut *write.tx).await?.rows_affected() == 0 {
+            return Ok(false);
+        }
+        if tokens == Tokens::End {
             end_tokens(&mut write.tx, &client.id).await?;
         }
-        write.commit().await?;
-        Ok(done)
+        write.commit_and_tell(self.changes.clone(), client.change(actor)).await?;
+        Ok(true)
     }
 
     /// Ends all tokens and grants of the client that has `etag`, which stays as it is; `false` when there is none with it
@@ -225,20 +241,26 @@ impl Store {
             .bind(id.as_str()))
     }
 
-    /// Deletes a client with all its grants and tokens; with `etag`, only while it has that.
+    /// Deletes a client with all its grants and tokens, on behalf of `actor`; with `etag`, only while it has that.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn delete(&self, id: &ClientId, etag: Option<&str>) -> Result<Deleted, StoreError> {
+    pub async fn delete(
+        &self,
+        id: &ClientId,
+        etag: Option<&str>,
+        actor: Option<&str>,
+    ) -> Result<Deleted, StoreError> {
         let mut write = self.write().await?;
         // The rest goes by ON DELETE CASCADE, in this transaction.
-        let gone = sqlx::query("DELETE FROM clients WHERE id = ?1 AND etag = coalesce(?2, etag)")
-            .bind(id.as_str())
-            .bind(etag)
-            .execute(&mut *write.tx)
-            .await?;
-        if gone.rows_affected() == 1 {
-            write.commit().await?;
+        let sql = "DELETE FROM clients WHERE id = ?1 AND etag = coalesce(?2, etag) RETURNING *";
+        let gone: Option<Row> =
+            sqlx::query_as(sql).bind(id.as_str()).bind(etag).fetch_optional(&mut *write.tx).await?;
+        if let Some(gone) = gone {
+            // A row that can't be read can be deleted.
+            let owner = Client::try_from(gone).ok().and_then(|c| c.owner);
+            let change = Change { id: id.clone(), owner, deleted: true, actor: actor.map(str::to_owned) };
+            write.commit_and_tell(self.changes.clone(), change).await?;
             return Ok(Deleted::Gone);
         }
         let there: Option<i64> = sqlx::query_scalar("SELECT 1 FROM clients WHERE id = ?1")
@@ -310,13 +332,13 @@ mod tests {
             request: String::new(),
             mark: "m".into(),
         });
-        assert!(store.insert(&full).await.expect("stored"));
-        assert!(!store.insert(&client("team a/ci")).await.expect("refused"));
+        assert!(store.insert(&full, None).await.expect("stored"));
+        assert!(!store.insert(&client("team a/ci"), None).await.expect("refused"));
         assert_eq!(store.client(&full.id).await.expect("read"), Some(full.clone()));
 
         let newer = Client { etag: "e2".into(), updated_at: at(9), owner: None, ..full.clone() };
-        assert!(!store.replace(&newer, "e0", Tokens::Keep).await.expect("refused"));
-        assert!(store.replace(&newer, "e1", Tokens::Keep).await.expect("replaced"));
+        assert!(!store.replace(&newer, "e0", Tokens::Keep, None).await.expect("refused"));
+        assert!(store.replace(&newer, "e1", Tokens::Keep, Some("a")).await.expect("replaced"));
         assert_eq!(store.client(&full.id).await.expect("read"), Some(newer));
     }
 
@@ -324,10 +346,10 @@ mod tests {
     async fn deletion_honours_the_etag() {
         let (_dir, store) = store().await;
         let c = client("c");
-        assert_eq!(store.delete(&c.id, None).await.expect("asked"), Deleted::Absent);
-        store.insert(&c).await.expect("stored");
-        assert_eq!(store.delete(&c.id, Some("other")).await.expect("asked"), Deleted::Changed);
-        assert_eq!(store.delete(&c.id, Some("e1")).await.expect("asked"), Deleted::Gone);
+        assert_eq!(store.delete(&c.id, None, None).await.expect("asked"), Deleted::Absent);
+        store.insert(&c, Some("a")).await.expect("stored");
+        assert_eq!(store.delete(&c.id, Some("other"), None).await.expect("asked"), Deleted::Changed);
+        assert_eq!(store.delete(&c.id, Some("e1"), Some("b")).await.expect("asked"), Deleted::Gone);
         assert_eq!(store.client(&c.id).await.expect("read"), None);
     }
 
@@ -335,7 +357,7 @@ mod tests {
     async fn lists_are_ordered_and_go_on_after() {
         let (_dir, store) = store().await;
         for id in ["b", "c", "a"] {
-            store.insert(&client(id)).await.expect("stored");
+            store.insert(&client(id), None).await.expect("stored");
         }
         let ids = async |limit, after| {
             let found = store.clients(limit, after, None).await.expect("read");

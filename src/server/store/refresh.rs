@@ -201,7 +201,7 @@ mod tests {
         async fn new() -> Self {
             let (_dir, store) = store().await;
             let c = client("c");
-            store.insert(&c).await.expect("stored");
+            store.insert(&c, None).await.expect("stored");
             let scopes = ScopeSet::parse("a b").expect("scopes");
             let new = NewGrant {
                 client: &c.id,

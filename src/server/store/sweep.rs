@@ -92,7 +92,7 @@ mod tests {
     async fn what_has_expired_goes_and_the_rest_stays() {
         let (_dir, store) = store().await;
         let c = client("c");
-        store.insert(&c).await.expect("stored");
+        store.insert(&c, None).await.expect("stored");
         for i in 0..(BATCH + 3) {
             store.add_access(&c, &access(&i.to_string(), 10)).await.expect("stored");
         }
@@ -109,7 +109,7 @@ mod tests {
         let mut c = client("c");
         let secret = StoredSecret::from_stored("sha256:x".into());
         c.previous = Some(PreviousSecret { secret, expires_at: at(10) });
-        store.insert(&c).await.expect("stored");
+        store.insert(&c, None).await.expect("stored");
         assert_eq!(store.sweep(at(9), Duration::ZERO).await.expect("swept"), 0);
         assert_eq!(store.client(&c.id).await.expect("read"), Some(c.clone()));
         assert!(c.live_previous(at(9)).is_some() && c.live_previous(at(10)).is_none());
@@ -121,7 +121,7 @@ mod tests {
     async fn a_sealed_reply_stays_for_the_grace_only() {
         let (_dir, store) = store().await;
         let c = client("c");
-        store.insert(&c).await.expect("stored");
+        store.insert(&c, None).await.expect("stored");
         let scopes = ScopeSet::default();
         let first = hash("r0");
         let grant = NewGrant {

@@ -235,11 +235,11 @@ mod tests {
         let (_dir, store) = store().await;
         let c = client("c");
         assert!(!store.add_access(&c, &access("t")).await.expect("no client, no token"));
-        store.insert(&c).await.expect("stored");
+        store.insert(&c, None).await.expect("stored");
         assert!(store.add_access(&c, &access("t")).await.expect("stored"));
         let seen = store.token(&hash("t")).await.expect("read").expect("there");
         assert_eq!((seen.client.as_str(), seen.access), ("c", Some(GrantType::ClientCredentials)));
-        store.delete(&c.id, None).await.expect("deleted");
+        store.delete(&c.id, None, None).await.expect("deleted");
         assert_eq!(store.token(&hash("t")).await.expect("read"), None);
     }
 
@@ -248,7 +248,7 @@ mod tests {
         let (_dir, store) = store().await;
         let (c, d) = (client("c"), client("d"));
         for client in [&c, &d] {
-            store.insert(client).await.expect("stored");
+            store.insert(client, None).await.expect("stored");
             let token = AccessToken { hash: hash(client.id.as_str()), ..access("") };
             assert!(store.add_access(client, &token).await.expect("stored"));
         }
@@ -268,8 +268,8 @@ mod tests {
     async fn only_its_own_client_revokes_a_token() {
         let (_dir, store) = store().await;
         let (c, d) = (client("c"), client("d"));
-        store.insert(&c).await.expect("stored");
-        store.insert(&d).await.expect("stored");
+        store.insert(&c, None).await.expect("stored");
+        store.insert(&d, None).await.expect("stored");
         store.add_access(&c, &access("t")).await.expect("stored");
         let scopes = ScopeSet::parse("a").expect("scope");
         let new = NewGrant {

@@ -2,6 +2,7 @@
 
 mod admin;
 mod admin_errors;
+mod changes;
 mod client_auth;
 mod clients;
 mod http;
