@@ -10,6 +10,7 @@
 //! | `admin/` | the admin API: clients and grants |
 //! | `store/` | SQLite; the only place with SQL |
 //! | `secret`, `seal`, `random` | client secrets, sealed replies, tokens |
+//! | `client_rules` | what a client may be registered with, whoever registers it |
 //! | `changes` | what became of the clients, for who wants to be told |
 //! | `state` | what handlers share |
 //! | `health`, `metrics` | what Kubernetes and Prometheus ask |
@@ -21,6 +22,7 @@
 
 mod admin;
 mod changes;
+mod client_rules;
 pub mod config;
 mod health;
 mod listen;

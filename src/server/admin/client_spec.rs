@@ -2,18 +2,22 @@
 
 use super::Problem;
 use crate::domain::text::Shown;
-use crate::domain::{AuthMethod, ClientMetadata, GrantType, Owner, RedirectUri, Scope, ScopeSet};
+use crate::domain::{AuthMethod, ClientMetadata, Owner, ScopeSet};
+use crate::server::client_rules::{self, Wanted, Words};
 use crate::server::secret::{self, SecretKind};
 use crate::server::store::Tokens;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
-use std::collections::BTreeSet;
-use url::Url;
 
-const MAX_NAME: usize = 255;
-const MAX_URI: usize = 2048;
-const MAX_REDIRECT_URIS: usize = 100;
+const WORDS: Words = Words {
+    name: "name",
+    uri: "uri",
+    redirect_uris: "redirectUris",
+    grant_types: "grantTypes",
+    scopes: "scopes",
+    auth_method: "tokenEndpointAuthMethod",
+};
 const MAX_OWNER_FIELD: usize = 512;
 /// How long a secret may work on beside the one that took its place.
 const MAX_OVERLAP: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -71,15 +75,18 @@ impl ClientBody {
     /// # Errors
     /// 400, with the field and a code.
     pub fn check(self, scopes: &ScopeSet, now: Timestamp) -> Result<ClientSpec, Problem> {
-        let auth_method = auth_method(&self.token_endpoint_auth_method)?;
-        let redirect_uris = redirect_uris(&self.redirect_uris)?;
-        let grant_types = grant_types(&self.grant_types, auth_method)?;
-        if grant_types.contains(&GrantType::AuthorizationCode) && redirect_uris.is_empty() {
-            let text =
-                "grant type authorization_code needs at least one redirect URI; add one to redirectUris";
-            return Err(Problem::bad("invalid-redirect-uri", "redirectUris", text));
-        }
+        let wanted = Wanted {
+            name: self.name,
+            uri: self.uri,
+            redirect_uris: self.redirect_uris,
+            grant_types: self.grant_types,
+            scopes: self.scopes,
+            auth_method: self.token_endpoint_auth_method,
+        };
+        let metadata = wanted.check(&WORDS, scopes)?;
+        let auth_method = metadata.auth_method;
         Ok(ClientSpec {
+            metadata,
             secret: checked_secret(self.secret, self.secret_kind, auth_method)?,
             previous_until: self
                 .previous_secret_expires_at
@@ -87,72 +94,8 @@ impl ClientBody {
                 .transpose()?,
             tokens: if self.revoke_tokens { Tokens::End } else { Tokens::Keep },
             owner: self.owner.map(checked_owner).transpose()?,
-            metadata: ClientMetadata {
-                name: checked_name(self.name)?,
-                uri: self.uri.map(checked_uri).transpose()?,
-                redirect_uris,
-                grant_types,
-                scopes: checked_scopes("scopes", &self.scopes, scopes)?,
-                auth_method,
-            },
         })
     }
-}
-
-fn checked_name(name: String) -> Result<String, Problem> {
-    if name.trim().is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
-        let text = format!("name must have 1 to {MAX_NAME} characters, none of them a control character");
-        return Err(Problem::invalid("name", text));
-    }
-    Ok(name)
-}
-
-fn checked_uri(uri: String) -> Result<String, Problem> {
-    let web = Url::parse(&uri).is_ok_and(|u| matches!(u.scheme(), "https" | "http") && u.has_host());
-    if !web || uri.len() > MAX_URI || uri.chars().any(char::is_control) {
-        let text = format!("uri must be an http or https URL of at most {MAX_URI} bytes");
-        return Err(Problem::invalid("uri", text));
-    }
-    Ok(uri)
-}
-
-fn redirect_uris(all: &[String]) -> Result<BTreeSet<RedirectUri>, Problem> {
-    let bad = |detail| Problem::bad("invalid-redirect-uri", "redirectUris", detail);
-    if all.len() > MAX_REDIRECT_URIS {
-        return Err(bad(format!("redirectUris has more than {MAX_REDIRECT_URIS} entries")));
-    }
-    let parse =
-        |uri: &String| RedirectUri::parse(uri).map_err(|e| bad(format!("redirect URI {} {e}", Shown(uri))));
-    all.iter().map(parse).collect()
-}
-
-fn auth_method(word: &str) -> Result<AuthMethod, Problem> {
-    let all = [AuthMethod::ClientSecretBasic, AuthMethod::ClientSecretPost, AuthMethod::None];
-    all.into_iter().find(|m| m.as_str() == word).ok_or_else(|| {
-        let text = format!(
-            "tokenEndpointAuthMethod {} isn't one of client_secret_basic, client_secret_post and none",
-            Shown(word)
-        );
-        Problem::invalid("tokenEndpointAuthMethod", text)
-    })
-}
-
-fn grant_types(all: &[String], method: AuthMethod) -> Result<BTreeSet<GrantType>, Problem> {
-    let bad = |detail: String| Problem::bad("invalid-grant-types", "grantTypes", detail);
-    let known = [GrantType::AuthorizationCode, GrantType::ClientCredentials, GrantType::RefreshToken];
-    let parse = |word: &String| {
-        known.into_iter().find(|g| g.as_str() == word).ok_or_else(|| {
-            let text = "isn't one of authorization_code, client_credentials and refresh_token";
-            bad(format!("grant type {} {text}", Shown(word)))
-        })
-    };
-    let grants = all.iter().map(parse).collect::<Result<BTreeSet<_>, _>>()?;
-    if method.is_public() && grants.contains(&GrantType::ClientCredentials) {
-        let text = "a public client (tokenEndpointAuthMethod none) can't have grant type client_credentials, \
-                    since it can't prove who it is; leave one of them out";
-        return Err(bad(text.to_owned()));
-    }
-    Ok(grants)
 }
 
 /// Checks scopes against those that there are to have.
@@ -160,18 +103,7 @@ fn grant_types(all: &[String], method: AuthMethod) -> Result<BTreeSet<GrantType>
 /// # Errors
 /// 400 `invalid-scope`.
 pub fn checked_scopes(field: &'static str, all: &[String], most: &ScopeSet) -> Result<ScopeSet, Problem> {
-    let bad = |word: &String, why: String| {
-        Problem::bad("invalid-scope", field, format!("scope {} {why}", Shown(word)))
-    };
-    let parse = |word: &String| {
-        let scope = Scope::parse(word).map_err(|e| bad(word, e.to_string()))?;
-        if most.contains(&scope) {
-            Ok(scope)
-        } else {
-            Err(bad(word, format!("isn't one of those there are to have here: {most}")))
-        }
-    };
-    all.iter().map(parse).collect()
+    Ok(client_rules::scopes(field, all, most)?)
 }
 
 fn checked_secret(
