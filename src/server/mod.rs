@@ -10,6 +10,8 @@
 //! | `admin/` | the admin API: clients and grants |
 //! | `store/` | SQLite; the only place with SQL |
 //! | `secret`, `seal`, `random` | client secrets, sealed replies, tokens |
+//! | `client_rules` | what a client may be registered with, whoever registers it |
+//! | `changes` | what became of the clients, for who wants to be told |
 //! | `state` | what handlers share |
 //! | `health`, `metrics` | what Kubernetes and Prometheus ask |
 //!
@@ -19,6 +21,8 @@
 //! lists only what works.
 
 mod admin;
+mod changes;
+mod client_rules;
 pub mod config;
 mod health;
 mod listen;
@@ -40,7 +44,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
@@ -91,7 +94,6 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
         "the provider service is ready"
     );
 
-    let (stopping, stopped) = watch::channel(false);
     let sweeper = tokio::spawn(sweep(app.clone()));
     let serve = |name, listener, router| {
         let server = listen::Server {
@@ -102,11 +104,11 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
             drain: config.drain_timeout,
             open: app.metrics.connections(name),
         };
-        server.run(stopped.clone())
+        server.run(app.stopping())
     };
     let signal = async {
         stop.await;
-        stopping.send_replace(true);
+        app.stop();
     };
     tokio::join!(
         serve("public", public, router::public(&app)),

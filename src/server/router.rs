@@ -2,7 +2,7 @@
 //! and metrics on the admin listener. Around each: a line in the log, counters, a time limit, and
 //! a panic that becomes an answer.
 
-use super::admin::{Problem, auth, clients, grants, info};
+use super::admin::{Problem, auth, changes, clients, grants, info};
 use super::oauth2::{self, OAuthError, introspect, metadata, revoke, token};
 use super::state::App;
 use super::{health, metrics};
@@ -45,6 +45,7 @@ pub fn public(app: &Arc<App>) -> Router {
         .fallback(async || OAuthError::not_found());
     around(
         router,
+        Router::new(),
         app,
         || OAuthError::timed_out().into_response(),
         |_| OAuthError::server_error().into_response(),
@@ -57,15 +58,32 @@ pub fn admin_listener(app: &Arc<App>) -> Router {
         .merge(operational())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .fallback(async || Problem::not_found("there is nothing at this address"));
-    around(router, app, || Problem::timed_out().into_response(), |_| Problem::internal().into_response())
+    around(
+        router,
+        waiting(app),
+        app,
+        || Problem::timed_out().into_response(),
+        |_| Problem::internal().into_response(),
+    )
 }
 
 fn admin(app: &Arc<App>) -> Router<Arc<App>> {
-    Router::new()
+    let router = Router::new()
         .route("/admin/info", get(info::get))
         .route("/admin/clients", get(clients::list))
         .route("/admin/clients/{id}", get(clients::get).put(clients::put).delete(clients::delete))
-        .route("/admin/grants", post(grants::post))
+        .route("/admin/grants", post(grants::post));
+    guarded(router, app)
+}
+
+/// What may take as long as its caller asked it to.
+fn waiting(app: &Arc<App>) -> Router<Arc<App>> {
+    guarded(Router::new().route("/admin/changes", get(changes::get)), app)
+}
+
+/// Only for who has the admin token.
+fn guarded(router: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {
+    router
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .route_layer(middleware::from_fn_with_state(app.clone(), auth::require))
         .layer(SetResponseHeaderLayer::overriding(
@@ -81,9 +99,10 @@ fn operational() -> Router<Arc<App>> {
         .route("/metrics", get(metrics::get))
 }
 
-/// What every route has around it, from the inside to the outside.
+/// What every route has around it, from the inside to the outside; those of `waiting` have no time limit.
 fn around(
     router: Router<Arc<App>>,
+    waiting: Router<Arc<App>>,
     app: &Arc<App>,
     timed_out: fn() -> Response,
     panicked: fn(Box<dyn Any + Send>) -> Response,
@@ -93,8 +112,9 @@ fn around(
         timeout(limit, next.run(request)).await.unwrap_or_else(|_| timed_out())
     });
     router
-        .layer(DefaultBodyLimit::max(app.body_limit))
         .layer(in_time)
+        .merge(waiting)
+        .layer(DefaultBodyLimit::max(app.body_limit))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn_with_state(app.clone(), observe))
         .with_state(app.clone())
@@ -140,12 +160,14 @@ mod tests {
             .route("/wait", get(std::future::pending::<()>));
         let public = around(
             router.clone(),
+            Router::new(),
             &app,
             || OAuthError::timed_out().into_response(),
             |_| OAuthError::server_error().into_response(),
         );
         let admin = around(
             router,
+            Router::new(),
             &app,
             || Problem::timed_out().into_response(),
             |_| Problem::internal().into_response(),

@@ -1,5 +1,6 @@
 //! What handlers share.
 
+use super::changes::Changes;
 use super::metrics::Metrics;
 use super::secret::SecretHasher;
 use super::store::{Client, Store};
@@ -8,9 +9,12 @@ use crate::domain::ScopeSet;
 use jiff::Timestamp;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
+use tokio::sync::{Semaphore, watch};
 
 /// Argon2 computations at a time, at most: each takes 19 MiB and a core.
 const MOST_ARGON2: usize = 4;
+/// Callers that wait for changes at a time, at most. An operator is one.
+const MOST_WAITERS: usize = 64;
 
 /// The service: its settings, its store, its instruments.
 pub struct App {
@@ -34,6 +38,9 @@ pub struct App {
     pub secrets: SecretHasher,
     /// Counters.
     pub metrics: Metrics,
+    /// Places for those who wait for changes.
+    pub waiters: Semaphore,
+    stop: watch::Sender<bool>,
     clock: fn() -> Timestamp,
 }
 
@@ -43,7 +50,9 @@ impl App {
     /// # Errors
     /// [`ServerError`].
     pub async fn open(config: &Config) -> Result<Self, ServerError> {
-        let store = Store::open(&config.database).await;
+        let random = |_| ServerError::Randomness;
+        let changes = Changes::beginning_at(random::bytes().map_err(random)?);
+        let store = Store::open(&config.database, changes).await;
         let store = store.map_err(|e| ServerError::Database {
             path: config.database.clone(),
             reason: e.to_string(),
@@ -57,12 +66,24 @@ impl App {
             body_limit: config.limits.body,
             request_timeout: config.limits.request_timeout,
             admin_token_file: config.admin_token_file.clone(),
-            instance: random::name().map_err(|_| ServerError::Randomness)?,
+            instance: random::name().map_err(random)?,
             store,
             secrets: SecretHasher::new(cores.min(MOST_ARGON2)),
             metrics: Metrics::new(),
+            waiters: Semaphore::new(MOST_WAITERS),
+            stop: watch::Sender::new(false),
             clock: Timestamp::now,
         })
+    }
+
+    /// Becomes true when the service is to stop.
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
+    }
+
+    /// Says that the service is to stop.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
     }
 
     /// The time.

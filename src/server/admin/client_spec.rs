@@ -2,17 +2,25 @@
 
 use super::Problem;
 use crate::domain::text::Shown;
-use crate::domain::{AuthMethod, ClientMetadata, GrantType, Owner, RedirectUri, Scope, ScopeSet};
+use crate::domain::{AuthMethod, ClientMetadata, Owner, ScopeSet};
+use crate::server::client_rules::{self, Wanted, Words};
 use crate::server::secret::{self, SecretKind};
+use crate::server::store::Tokens;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
-use std::collections::BTreeSet;
-use url::Url;
 
-const MAX_NAME: usize = 255;
-const MAX_URI: usize = 2048;
-const MAX_REDIRECT_URIS: usize = 100;
+const WORDS: Words = Words {
+    name: "name",
+    uri: "uri",
+    redirect_uris: "redirectUris",
+    grant_types: "grantTypes",
+    scopes: "scopes",
+    auth_method: "tokenEndpointAuthMethod",
+};
 const MAX_OWNER_FIELD: usize = 512;
+/// How long a secret may work on beside the one that took its place.
+const MAX_OVERLAP: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// The body of `PUT /admin/clients/{id}`, as it came. Words are text here, so that a wrong one gets
 /// an answer of its own and not a parser's.
@@ -32,6 +40,9 @@ pub struct ClientBody {
     secret: Option<SecretString>,
     #[serde(default)]
     secret_kind: SecretKind,
+    previous_secret_expires_at: Option<String>,
+    #[serde(default)]
+    revoke_tokens: bool,
     owner: Option<Owner>,
 }
 
@@ -41,6 +52,10 @@ pub struct ClientSpec {
     pub metadata: ClientMetadata,
     /// Its secret; left out, it keeps the one it has or is given one.
     pub secret: Option<(SecretKind, SecretString)>,
+    /// Until when the secret before this one still authenticates; left out, it ends at once.
+    pub previous_until: Option<Timestamp>,
+    /// Whether all tokens and grants that it has end.
+    pub tokens: Tokens,
     /// Who makes it.
     pub owner: Option<Owner>,
 }
@@ -59,84 +74,28 @@ impl ClientBody {
     ///
     /// # Errors
     /// 400, with the field and a code.
-    pub fn check(self, scopes: &ScopeSet) -> Result<ClientSpec, Problem> {
-        let auth_method = auth_method(&self.token_endpoint_auth_method)?;
-        let redirect_uris = redirect_uris(&self.redirect_uris)?;
-        let grant_types = grant_types(&self.grant_types, auth_method)?;
-        if grant_types.contains(&GrantType::AuthorizationCode) && redirect_uris.is_empty() {
-            let text =
-                "grant type authorization_code needs at least one redirect URI; add one to redirectUris";
-            return Err(Problem::bad("invalid-redirect-uri", "redirectUris", text));
-        }
+    pub fn check(self, scopes: &ScopeSet, now: Timestamp) -> Result<ClientSpec, Problem> {
+        let wanted = Wanted {
+            name: self.name,
+            uri: self.uri,
+            redirect_uris: self.redirect_uris,
+            grant_types: self.grant_types,
+            scopes: self.scopes,
+            auth_method: self.token_endpoint_auth_method,
+        };
+        let metadata = wanted.check(&WORDS, scopes)?;
+        let auth_method = metadata.auth_method;
         Ok(ClientSpec {
+            metadata,
             secret: checked_secret(self.secret, self.secret_kind, auth_method)?,
+            previous_until: self
+                .previous_secret_expires_at
+                .map(|until| checked_previous_until(&until, auth_method, now))
+                .transpose()?,
+            tokens: if self.revoke_tokens { Tokens::End } else { Tokens::Keep },
             owner: self.owner.map(checked_owner).transpose()?,
-            metadata: ClientMetadata {
-                name: checked_name(self.name)?,
-                uri: self.uri.map(checked_uri).transpose()?,
-                redirect_uris,
-                grant_types,
-                scopes: checked_scopes("scopes", &self.scopes, scopes)?,
-                auth_method,
-            },
         })
     }
-}
-
-fn checked_name(name: String) -> Result<String, Problem> {
-    if name.trim().is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
-        let text = format!("name must have 1 to {MAX_NAME} characters, none of them a control character");
-        return Err(Problem::invalid("name", text));
-    }
-    Ok(name)
-}
-
-fn checked_uri(uri: String) -> Result<String, Problem> {
-    let web = Url::parse(&uri).is_ok_and(|u| matches!(u.scheme(), "https" | "http") && u.has_host());
-    if !web || uri.len() > MAX_URI || uri.chars().any(char::is_control) {
-        let text = format!("uri must be an http or https URL of at most {MAX_URI} bytes");
-        return Err(Problem::invalid("uri", text));
-    }
-    Ok(uri)
-}
-
-fn redirect_uris(all: &[String]) -> Result<BTreeSet<RedirectUri>, Problem> {
-    let bad = |detail| Problem::bad("invalid-redirect-uri", "redirectUris", detail);
-    if all.len() > MAX_REDIRECT_URIS {
-        return Err(bad(format!("redirectUris has more than {MAX_REDIRECT_URIS} entries")));
-    }
-    let parse =
-        |uri: &String| RedirectUri::parse(uri).map_err(|e| bad(format!("redirect URI {} {e}", Shown(uri))));
-    all.iter().map(parse).collect()
-}
-
-fn auth_method(word: &str) -> Result<AuthMethod, Problem> {
-    let all = [AuthMethod::ClientSecretBasic, AuthMethod::ClientSecretPost, AuthMethod::None];
-    all.into_iter().find(|m| m.as_str() == word).ok_or_else(|| {
-        let text = format!(
-            "tokenEndpointAuthMethod {} isn't one of client_secret_basic, client_secret_post and none",
-            Shown(word)
-        );
-        Problem::invalid("tokenEndpointAuthMethod", text)
-    })
-}
-
-fn grant_types(all: &[String], method: AuthMethod) -> Result<BTreeSet<GrantType>, Problem> {
-    let bad = |detail: String| Problem::bad("invalid-grant-types", "grantTypes", detail);
-    let known = [GrantType::AuthorizationCode, GrantType::ClientCredentials, GrantType::RefreshToken];
-    let parse = |word: &String| {
-        known.into_iter().find(|g| g.as_str() == word).ok_or_else(|| {
-            let text = "isn't one of authorization_code, client_credentials and refresh_token";
-            bad(format!("grant type {} {text}", Shown(word)))
-        })
-    };
-    let grants = all.iter().map(parse).collect::<Result<BTreeSet<_>, _>>()?;
-    if method.is_public() && grants.contains(&GrantType::ClientCredentials) {
-        let text = "a public client (tokenEndpointAuthMethod none) can't have grant type client_credentials, \
-                    since it can't prove who it is; leave one of them out";
-        return Err(bad(text.to_owned()));
-    }
-    Ok(grants)
 }
 
 /// Checks scopes against those that there are to have.
@@ -144,18 +103,7 @@ fn grant_types(all: &[String], method: AuthMethod) -> Result<BTreeSet<GrantType>
 /// # Errors
 /// 400 `invalid-scope`.
 pub fn checked_scopes(field: &'static str, all: &[String], most: &ScopeSet) -> Result<ScopeSet, Problem> {
-    let bad = |word: &String, why: String| {
-        Problem::bad("invalid-scope", field, format!("scope {} {why}", Shown(word)))
-    };
-    let parse = |word: &String| {
-        let scope = Scope::parse(word).map_err(|e| bad(word, e.to_string()))?;
-        if most.contains(&scope) {
-            Ok(scope)
-        } else {
-            Err(bad(word, format!("isn't one of those there are to have here: {most}")))
-        }
-    };
-    all.iter().map(parse).collect()
+    Ok(client_rules::scopes(field, all, most)?)
 }
 
 fn checked_secret(
@@ -170,6 +118,36 @@ fn checked_secret(
     }
     secret::check_form(kind, &secret).map_err(|e| Problem::invalid("secret", format!("secret {e}")))?;
     Ok(Some((kind, secret)))
+}
+
+/// The end of an overlap, in whole milliseconds, as the store keeps it. One that is over is good: a
+/// PUT that is repeated must not fail because time went on.
+fn checked_previous_until(text: &str, method: AuthMethod, now: Timestamp) -> Result<Timestamp, Problem> {
+    const FIELD: &str = "previousSecretExpiresAt";
+    if method.is_public() {
+        let text = "a public client (tokenEndpointAuthMethod none) has no secret, and none before; \
+                    leave previousSecretExpiresAt out";
+        return Err(Problem::invalid(FIELD, text));
+    }
+    let parsed: Option<Timestamp> = text.parse().ok();
+    let until =
+        parsed.and_then(|t| Timestamp::from_millisecond(t.as_millisecond()).ok()).ok_or_else(|| {
+            let text = format!(
+                "{FIELD} {} is no time of RFC 3339; write one like 2026-01-31T12:00:00Z",
+                Shown(text)
+            );
+            Problem::invalid(FIELD, text)
+        })?;
+    let latest = now + MAX_OVERLAP;
+    if until > latest {
+        let text = format!(
+            "{FIELD} {} is more than {} days ahead; write a time that isn't after {latest:.0}",
+            Shown(text),
+            MAX_OVERLAP.as_hours() / 24
+        );
+        return Err(Problem::invalid(FIELD, text));
+    }
+    Ok(until)
 }
 
 fn checked_owner(owner: Owner) -> Result<Owner, Problem> {
@@ -203,12 +181,16 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
+    fn now() -> Timestamp {
+        "2026-11-22T10:00:00Z".parse().expect("a time")
+    }
+
     fn check(change: impl FnOnce(&mut Value)) -> Result<ClientSpec, String> {
         let mut body = json!({"name": "n", "tokenEndpointAuthMethod": "client_secret_basic"});
         change(&mut body);
         let body: ClientBody = serde_json::from_value(body).map_err(|e| e.to_string())?;
         let scopes = ScopeSet::parse("a b").expect("scopes");
-        body.check(&scopes).map_err(|p| format!("{p:?}"))
+        body.check(&scopes, now()).map_err(|p| format!("{p:?}"))
     }
 
     #[test]
@@ -226,7 +208,7 @@ mod tests {
 
     #[test]
     fn bad_ones_name_code_and_field() {
-        let cases: [(Value, &str, &str); 12] = [
+        let cases: [(Value, &str, &str); 15] = [
             (json!({"name": " "}), "invalid-request", "name"),
             (json!({"uri": "javascript:alert(1)"}), "invalid-request", "uri"),
             (json!({"redirectUris": ["http://a.example/"]}), "invalid-redirect-uri", "redirectUris"),
@@ -250,6 +232,17 @@ mod tests {
                 "grantTypes",
             ),
             (json!({"secret": "short canary"}), "invalid-request", "secret"),
+            (json!({"previousSecretExpiresAt": "tomorrow"}), "invalid-request", "previousSecretExpiresAt"),
+            (
+                json!({"previousSecretExpiresAt": "2026-12-22T10:00:00.001Z"}),
+                "invalid-request",
+                "previousSecretExpiresAt",
+            ),
+            (
+                json!({"tokenEndpointAuthMethod": "none", "previousSecretExpiresAt": "2026-11-22T11:00:00Z"}),
+                "invalid-request",
+                "previousSecretExpiresAt",
+            ),
             (json!({"secret": "long enough, canary", "secretKind": "derived"}), "invalid-request", "secret"),
         ];
         for (change, code, field) in cases {
@@ -263,6 +256,44 @@ mod tests {
                 "{said}"
             );
             assert!(!said.contains("canary"), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_overlap_ends_within_30_days_and_may_be_over() {
+        for (given, taken) in [
+            ("2026-12-22T10:00:00Z", "2026-12-22T10:00:00Z"),
+            ("2026-11-23T09:00:00.1234567+01:00", "2026-11-23T08:00:00.123Z"),
+            ("2020-01-01T00:00:00Z", "2020-01-01T00:00:00Z"),
+        ] {
+            let spec = check(|b| b["previousSecretExpiresAt"] = json!(given)).expect(given);
+            assert_eq!(spec.previous_until.map(|t| t.to_string()).as_deref(), Some(taken));
+        }
+        let said = check(|b| b["previousSecretExpiresAt"] = json!("2027-01-01T00:00:00Z")).err();
+        let said = said.expect("refused");
+        for part in ["previousSecretExpiresAt", "2027-01-01T00:00:00Z", "2026-12-22T10:00:00Z"] {
+            assert!(said.contains(part), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_owner_may_leave_out_what_is_newer_and_have_no_request() {
+        let mut owner = json!({"installation": "i", "namespace": "n", "namespaceUid": "nu", "name": "l",
+                               "uid": "u", "serial": 1, "mark": "m"});
+        assert!(check(|b| b["owner"] = owner.clone()).is_ok());
+        owner["request"] = json!("2026-11-22T10:00:00Z");
+        owner["since"] = json!(5);
+        let spec = check(|b| b["owner"] = owner.clone()).expect("taken");
+        assert_eq!(spec.owner.map(|o| (o.since, o.previous_until)), Some((5, 0)));
+        for (field, value) in [
+            ("request", json!("two words")),
+            ("since", json!(-1)),
+            ("previousUntil", json!(-1)),
+            ("mark", json!("")),
+        ] {
+            let mut odd = owner.clone();
+            odd[field] = value;
+            assert!(check(|b| b["owner"] = odd).is_err(), "{field}");
         }
     }
 

@@ -3,25 +3,27 @@
 //! What a change does to tokens that are out: a deleted client takes all its tokens and grants
 //! along. A lost scope is lost to them at once, and a lost grant type ends the tokens that came of
 //! it. `grantTypes: []` so disables a client. A new secret or authentication method counts from the
-//! next request on, and doesn't end tokens: revoke them where a secret has leaked.
+//! next request on, and doesn't end tokens: where a secret has leaked, `revokeTokens` ends them all with
+//! the same PUT. The secret before
+//! works on only where the caller says until when (`secrets`).
 
 use super::Problem;
 use super::body::{self, ClientView};
 use super::client_spec::{ClientBody, ClientSpec};
-use super::extract::{Body, Id, Params};
+use super::extract::{Actor, Body, Id, Params};
 use super::preconditions::Preconditions;
+use super::secrets::{self, Secrets};
 use crate::domain::{ClientId, Owner};
 use crate::server::random;
-use crate::server::secret::{SecretKind, StoredSecret};
 use crate::server::state::App;
-use crate::server::store::{Client, Deleted};
+use crate::server::store::{Client, Deleted, Tokens};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use secrecy::SecretString;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -55,7 +57,8 @@ pub async fn list(
     let more = clients.len() > limit as usize;
     clients.truncate(limit as usize);
     let next = clients.last().filter(|_| more).map(|c| URL_SAFE_NO_PAD.encode(c.id.as_str()));
-    let items: Vec<_> = clients.iter().map(ClientView::of).collect();
+    let now = app.now();
+    let items: Vec<_> = clients.iter().map(|c| ClientView::of(c, now)).collect();
     Ok(Json(json!({ "items": items, "next": next })))
 }
 
@@ -68,13 +71,14 @@ fn decoded(cursor: &str) -> Result<String, Problem> {
 /// `GET /admin/clients/{id}`
 pub async fn get(State(app): State<Arc<App>>, Id(id): Id) -> Result<Response, Problem> {
     let client = app.store.client(&id).await?.ok_or_else(absent)?;
-    Ok(body::one(StatusCode::OK, &client, None))
+    Ok(body::one(StatusCode::OK, &client, app.now(), None))
 }
 
 /// `DELETE /admin/clients/{id}`: with all its tokens and grants
 pub async fn delete(
     State(app): State<Arc<App>>,
     Id(id): Id,
+    Actor(actor): Actor,
     preconditions: Preconditions,
 ) -> Result<StatusCode, Problem> {
     let changed =
@@ -87,7 +91,7 @@ pub async fn delete(
         preconditions.check(Some(&client.etag))?;
         etag = Some(client.etag);
     }
-    match app.store.delete(&id, etag.as_deref()).await? {
+    match app.store.delete(&id, etag.as_deref(), actor.as_deref()).await? {
         Deleted::Gone => {
             tracing::info!(client = id.as_str(), "client deleted with all its tokens");
             Ok(StatusCode::NO_CONTENT)
@@ -105,17 +109,18 @@ fn absent() -> Problem {
 pub async fn put(
     State(app): State<Arc<App>>,
     Id(id): Id,
+    Actor(actor): Actor,
     preconditions: Preconditions,
     Body(body): Body<ClientBody>,
 ) -> Result<Response, Problem> {
-    let spec = body.check(&app.scopes)?;
+    let spec = body.check(&app.scopes, app.now())?;
     for _ in 0..TRIES {
         let current = app.store.client(&id).await?;
         preconditions.check(current.as_ref().map(|c| c.etag.as_str()))?;
         if let Some(current) = &current {
             owned(current, &spec, &preconditions)?;
         }
-        if let Some(response) = converge(&app, &id, current, &spec).await? {
+        if let Some(response) = converge(&app, &id, current, &spec, actor.as_deref()).await? {
             return Ok(response);
         }
     }
@@ -159,61 +164,51 @@ async fn converge(
     id: &ClientId,
     current: Option<Client>,
     spec: &ClientSpec,
+    actor: Option<&str>,
 ) -> Result<Option<Response>, Problem> {
-    let stored = current.as_ref().and_then(|c| c.secret.as_ref());
-    let (secret, made_up) = secret(app, spec, stored).await?;
     let now = app.now();
+    let Secrets { current: secret, previous, made_up } =
+        secrets::after(app, spec, current.as_ref(), now).await?;
     let client = Client {
         id: id.clone(),
         metadata: spec.metadata.clone(),
         secret,
+        previous,
         owner: spec.owner.clone(),
         etag: random::name()?,
+        token_epoch: 0,
         created_at: current.as_ref().map_or(now, |c| c.created_at),
         updated_at: now,
     };
     let (written, status) = match &current {
-        Some(current) if same(current, &client) => return Ok(Some(body::one(StatusCode::OK, current, None))),
-        Some(current) => (app.store.replace(&client, &current.etag).await?, StatusCode::OK),
-        None => (app.store.insert(&client).await?, StatusCode::CREATED),
+        Some(current) if same(current, &client, now) => {
+            if spec.tokens == Tokens::End {
+                if !app.store.end_tokens(id, &current.etag).await? {
+                    return Ok(None);
+                }
+                tracing::info!(client = id.as_str(), "all tokens revoked");
+            }
+            return Ok(Some(body::one(StatusCode::OK, current, now, None)));
+        }
+        Some(current) => {
+            (app.store.replace(&client, &current.etag, spec.tokens, actor).await?, StatusCode::OK)
+        }
+        None => (app.store.insert(&client, actor).await?, StatusCode::CREATED),
     };
     if !written {
         return Ok(None);
     }
-    tracing::info!(client = id.as_str(), created = current.is_none(), "client registered");
+    let revoked = current.is_some() && spec.tokens == Tokens::End;
+    tracing::info!(client = id.as_str(), created = current.is_none(), revoked, "client registered");
     // What is shown is what is stored, which has whole milliseconds.
     let shown = app.store.client(id).await?.filter(|c| c.etag == client.etag).unwrap_or(client);
-    Ok(Some(body::one(status, &shown, made_up.as_ref())))
+    Ok(Some(body::one(status, &shown, now, made_up.as_ref())))
 }
 
-fn same(a: &Client, b: &Client) -> bool {
-    (&a.metadata, &a.secret, &a.owner) == (&b.metadata, &b.secret, &b.owner)
-}
-
-/// The secret to keep, and the one that was made up here, if it was.
-async fn secret(
-    app: &App,
-    spec: &ClientSpec,
-    stored: Option<&StoredSecret>,
-) -> Result<(Option<StoredSecret>, Option<SecretString>), Problem> {
-    if spec.metadata.auth_method.is_public() {
-        return Ok((None, None));
-    }
-    match (&spec.secret, stored) {
-        (None, Some(stored)) => Ok((Some(stored.clone()), None)),
-        (None, None) => {
-            let made_up = random::token()?;
-            Ok((Some(app.secrets.store(SecretKind::Derived, &made_up).await?), Some(made_up)))
-        }
-        (Some((kind, given)), stored) => {
-            if let Some(stored) = stored.filter(|s| s.kind() == *kind)
-                && app.secrets.verify(stored, given).await?
-            {
-                return Ok((Some(stored.clone()), None));
-            }
-            Ok((Some(app.secrets.store(*kind, given).await?), None))
-        }
-    }
+/// A previous secret that is dead is as good as none: nothing is written to drop it.
+fn same(a: &Client, b: &Client, now: Timestamp) -> bool {
+    (&a.metadata, &a.secret, a.live_previous(now), &a.owner)
+        == (&b.metadata, &b.secret, b.live_previous(now), &b.owner)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 pub mod auth;
 mod body;
+pub mod changes;
 mod client_spec;
 pub mod clients;
 mod extract;
@@ -10,6 +11,7 @@ pub mod grants;
 pub mod info;
 mod preconditions;
 mod problem;
+mod secrets;
 
 pub use auth::{AdminTokenError, check_token_file};
 pub use problem::Problem;

@@ -1,5 +1,6 @@
 //! Problem details (RFC 9457): the one shape of every error on the admin listener.
 
+use crate::server::client_rules::{Broken, Rule};
 use crate::server::random::NoRandomness;
 use crate::server::secret::HashingFailed;
 use crate::server::store::StoreError;
@@ -88,6 +89,18 @@ impl IntoResponse for Problem {
 fn failed(error: &dyn std::error::Error) -> Problem {
     tracing::error!(%error, "an admin request failed");
     Problem::internal()
+}
+
+impl From<Broken> for Problem {
+    fn from(broken: Broken) -> Self {
+        let code = match broken.rule {
+            Rule::RedirectUri => "invalid-redirect-uri",
+            Rule::GrantTypes => "invalid-grant-types",
+            Rule::Scope => "invalid-scope",
+            Rule::Other => "invalid-request",
+        };
+        Self::bad(code, broken.field, broken.text)
+    }
 }
 
 impl From<StoreError> for Problem {

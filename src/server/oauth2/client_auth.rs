@@ -56,7 +56,14 @@ async fn try_authenticate(app: &App, form: &Form) -> Result<Client, OAuthError> 
     }
     let good = match (&client.secret, &presented.secret) {
         _ if client.metadata.auth_method.is_public() => true,
-        (Some(stored), Some(given)) => app.secrets.verify(stored, given).await?,
+        (Some(stored), Some(given)) => {
+            let previous = client.live_previous(app.now());
+            app.secrets.verify(stored, given).await?
+                || match previous {
+                    Some(previous) => app.secrets.verify(&previous.secret, given).await?,
+                    None => false,
+                }
+        }
         _ => false,
     };
     if good { Ok(client) } else { Err(refused(id.as_str(), "wrong secret")) }

@@ -30,8 +30,8 @@ pub async fn grant(app: &App, client: &Client, form: &Form) -> Result<Response, 
         issued_at: now,
         expires_at: now + SignedDuration::from_secs(lifetime.as_secs()),
     };
-    if !app.store.add_access(&client.id, &kept).await? {
-        // It was deleted after it had authenticated.
+    if !app.store.add_access(client, &kept).await? {
+        // It was deleted, or all its tokens were ended, after it had authenticated.
         return Err(OAuthError::invalid_client());
     }
     app.metrics.issued(GrantType::ClientCredentials);

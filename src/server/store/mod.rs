@@ -14,10 +14,11 @@ mod rows;
 mod sweep;
 mod tokens;
 
-pub use clients::{Client, Deleted};
+pub use clients::{Client, Deleted, PreviousSecret, Tokens};
 pub use refresh::{Grant, Refreshed, Refusal, Rotation, Successor};
 pub use tokens::{AccessToken, NewGrant, Revoked, Seen};
 
+use super::changes::{Change, Changes};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Sqlite, SqlitePool, Transaction};
 use std::io;
@@ -29,7 +30,11 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("src/server/store/migrations");
 // The compiler doesn't see what the macro above reads; so it builds anew when the file changes.
-const _: &str = include_str!("migrations/0001_init.sql");
+const _: [&str; 3] = [
+    include_str!("migrations/0001_init.sql"),
+    include_str!("migrations/0002_previous_secret.sql"),
+    include_str!("migrations/0003_token_epoch.sql"),
+];
 
 const READERS: u32 = 4;
 
@@ -42,6 +47,7 @@ pub struct Store {
     quick: SqlitePool,
     readers: SqlitePool,
     turn: Arc<Mutex<()>>,
+    changes: Arc<Changes>,
 }
 
 /// A transaction, and the turn to write. Dropped without a commit, it wrote nothing.
@@ -53,6 +59,18 @@ struct Write {
 impl Write {
     async fn commit(self) -> Result<(), StoreError> {
         Ok(self.tx.commit().await?)
+    }
+
+    /// Commits, and tells of the change before anybody else may write. A caller that goes away in the middle makes no
+    /// difference: what was committed was told.
+    async fn commit_and_tell(self, changes: Arc<Changes>, change: Change) -> Result<(), StoreError> {
+        let done = tokio::spawn(async move {
+            let Self { tx, _turn } = self;
+            tx.commit().await?;
+            changes.push(change);
+            Ok(())
+        });
+        done.await.unwrap_or(Err(StoreError::Database(sqlx::Error::WorkerCrashed)))
     }
 }
 
@@ -87,11 +105,12 @@ impl StoreError {
 }
 
 impl Store {
-    /// Opens the file, makes it if it isn't there, and brings its schema up to date.
+    /// Opens the file, makes it if it isn't there, and brings its schema up to date. What is written to clients
+    /// is told to `changes`.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+    pub async fn open(path: &Path, changes: Changes) -> Result<Self, StoreError> {
         // SQLite would make it readable for everybody; its -wal and -shm take over the mode.
         std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
         let options = SqliteConnectOptions::new()
@@ -115,7 +134,12 @@ impl Store {
         MIGRATIONS.run(&durable).await?;
         let quick = pool().max_connections(1).connect_with(writer(SqliteSynchronous::Normal)).await?;
         let readers = pool().max_connections(READERS).connect_with(options.read_only(true)).await?;
-        Ok(Self { durable, quick, readers, turn: Arc::default() })
+        Ok(Self { durable, quick, readers, turn: Arc::default(), changes: Arc::new(changes) })
+    }
+
+    /// What became of the clients since this was opened.
+    pub fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     /// Asks the database for an answer.
@@ -160,7 +184,8 @@ pub(super) mod testing {
 
     pub async fn store() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().expect("a folder");
-        let store = Store::open(&dir.path().join("db")).await.expect("a store");
+        let store =
+            Store::open(&dir.path().join("db"), Changes::beginning_at([0; 8])).await.expect("a store");
         (dir, store)
     }
 
@@ -176,8 +201,10 @@ pub(super) mod testing {
                 auth_method: AuthMethod::None,
             },
             secret: None,
+            previous: None,
             owner: None,
             etag: "e1".into(),
+            token_epoch: 0,
             created_at: at(0),
             updated_at: at(0),
         }
@@ -187,15 +214,43 @@ pub(super) mod testing {
     async fn the_file_is_for_its_owner_only_and_opens_again() {
         use std::os::unix::fs::PermissionsExt as _;
         let (dir, store) = store().await;
-        store.insert(&client("c")).await.expect("stored");
+        store.insert(&client("c"), None).await.expect("stored");
         for file in ["db", "db-wal"] {
             let mode = std::fs::metadata(dir.path().join(file)).expect(file).permissions().mode();
             assert_eq!(mode & 0o077, 0, "{file}: {mode:o}");
         }
         store.close().await;
-        let again = Store::open(&dir.path().join("db")).await.expect("opened");
+        let again = Store::open(&dir.path().join("db"), Changes::beginning_at([0; 8])).await.expect("opened");
         again.ping().await.expect("an answer");
         assert!(again.client(&client("c").id).await.expect("read").is_some());
+    }
+
+    /// A file as the version with only the first `steps` migrations left it, with one client.
+    async fn old_file(path: &Path, steps: usize) {
+        use sqlx::Executor as _;
+        let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.expect("opened");
+        let migrations: Vec<_> = MIGRATIONS.iter().take(steps).cloned().collect();
+        let old =
+            sqlx::migrate::Migrator { migrations: migrations.into(), ..sqlx::migrate::Migrator::DEFAULT };
+        old.run(&pool).await.expect("migrated");
+        let sql = "INSERT INTO clients (id, name, redirect_uris, grant_types, scopes, auth_method, secret, etag, \
+                   created_at, updated_at) VALUES ('c', 'n', '', 'client_credentials', 'a', \
+                   'client_secret_basic', 'sha256:x', 'e', 1, 1)";
+        pool.execute(sql).await.expect("stored");
+        pool.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_file_of_every_earlier_version_opens_with_what_is_in_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for steps in 1..=MIGRATIONS.iter().count() {
+            let path = dir.path().join(steps.to_string());
+            old_file(&path, steps).await;
+            let store = Store::open(&path, Changes::beginning_at([0; 8])).await.expect("opened");
+            let found = store.client(&client("c").id).await.expect("read").expect("a client");
+            assert_eq!((found.etag.as_str(), found.previous), ("e", None));
+        }
     }
 
     #[tokio::test]
@@ -203,6 +258,6 @@ pub(super) mod testing {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("db");
         std::fs::write(&path, "no database, but long enough to have a header").expect("written");
-        assert!(Store::open(&path).await.is_err());
+        assert!(Store::open(&path, Changes::beginning_at([0; 8])).await.is_err());
     }
 }

@@ -118,7 +118,7 @@ impl Store {
         rotation: Rotation<'_>,
         next: &Successor,
     ) -> Result<(), StoreError> {
-        insert_access(tx, rotation.client, Some(id), &next.access).await?;
+        insert_access(tx, rotation.client, None, Some(id), &next.access).await?;
         insert_refresh(tx, &next.refresh, id, rotation.now, next.refresh_expires_at).await?;
         if let Some(sealed) = &next.sealed {
             sqlx::query("UPDATE refresh_tokens SET successor = ?1 WHERE hash = ?2")
@@ -201,7 +201,7 @@ mod tests {
         async fn new() -> Self {
             let (_dir, store) = store().await;
             let c = client("c");
-            store.insert(&c).await.expect("stored");
+            store.insert(&c, None).await.expect("stored");
             let scopes = ScopeSet::parse("a b").expect("scopes");
             let new = NewGrant {
                 client: &c.id,

@@ -10,7 +10,7 @@ const BATCH: u32 = 500;
 
 impl Store {
     /// Clears out all that expired before `now`, and sealed replies whose grace is over. Returns
-    /// the number of tokens and grants that went.
+    /// the number of tokens, grants and previous secrets that went.
     ///
     /// # Errors
     /// [`StoreError`]; what was cleared out until then stays so.
@@ -31,6 +31,12 @@ impl Store {
                 now,
             ),
             ("DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE expires_at <= ?1 LIMIT ?2)", now),
+            // Nobody could see it any more, so the client is the same without: its ETag stays.
+            (
+                "UPDATE clients SET previous_secret = NULL, previous_expires_at = NULL WHERE id IN \
+                 (SELECT id FROM clients WHERE previous_expires_at <= ?1 LIMIT ?2)",
+                now,
+            ),
         ] {
             gone += self.in_batches(sql, before).await?;
         }
@@ -62,7 +68,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::super::testing::{at, client, store};
-    use super::super::{AccessToken, NewGrant, Refreshed, Rotation, Successor};
+    use super::super::{AccessToken, Client, NewGrant, PreviousSecret, Refreshed, Rotation, Successor};
     use super::*;
     use crate::domain::{GrantType, ScopeSet};
     use crate::server::random::TokenHash;
@@ -86,21 +92,36 @@ mod tests {
     async fn what_has_expired_goes_and_the_rest_stays() {
         let (_dir, store) = store().await;
         let c = client("c");
-        store.insert(&c).await.expect("stored");
+        store.insert(&c, None).await.expect("stored");
         for i in 0..(BATCH + 3) {
-            store.add_access(&c.id, &access(&i.to_string(), 10)).await.expect("stored");
+            store.add_access(&c, &access(&i.to_string(), 10)).await.expect("stored");
         }
-        store.add_access(&c.id, &access("later", 11)).await.expect("stored");
+        store.add_access(&c, &access("later", 11)).await.expect("stored");
         assert_eq!(store.sweep(at(10), Duration::ZERO).await.expect("swept"), u64::from(BATCH) + 3);
         assert_eq!(store.sweep(at(10), Duration::ZERO).await.expect("swept"), 0);
         assert!(store.token(&hash("later")).await.expect("read").is_some());
     }
 
     #[tokio::test]
+    async fn a_previous_secret_goes_when_its_time_is_over() {
+        use crate::server::secret::StoredSecret;
+        let (_dir, store) = store().await;
+        let mut c = client("c");
+        let secret = StoredSecret::from_stored("sha256:x".into());
+        c.previous = Some(PreviousSecret { secret, expires_at: at(10) });
+        store.insert(&c, None).await.expect("stored");
+        assert_eq!(store.sweep(at(9), Duration::ZERO).await.expect("swept"), 0);
+        assert_eq!(store.client(&c.id).await.expect("read"), Some(c.clone()));
+        assert!(c.live_previous(at(9)).is_some() && c.live_previous(at(10)).is_none());
+        assert_eq!(store.sweep(at(10), Duration::ZERO).await.expect("swept"), 1);
+        assert_eq!(store.client(&c.id).await.expect("read"), Some(Client { previous: None, ..c }));
+    }
+
+    #[tokio::test]
     async fn a_sealed_reply_stays_for_the_grace_only() {
         let (_dir, store) = store().await;
         let c = client("c");
-        store.insert(&c).await.expect("stored");
+        store.insert(&c, None).await.expect("stored");
         let scopes = ScopeSet::default();
         let first = hash("r0");
         let grant = NewGrant {

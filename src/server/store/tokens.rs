@@ -1,7 +1,7 @@
 //! Access tokens and grants: made, looked up, revoked.
 
 use super::rows::{grant_type, scopes, time};
-use super::{Store, StoreError};
+use super::{Client, Store, StoreError};
 use crate::domain::{ClientId, GrantType, ScopeSet};
 use crate::server::random::TokenHash;
 use jiff::Timestamp;
@@ -72,13 +72,14 @@ type SeenRow = (Option<String>, String, Option<String>, String, i64, i64);
 pub(super) async fn insert_access(
     on: &mut SqliteConnection,
     client: &ClientId,
+    epoch: Option<i64>,
     grant: Option<i64>,
     token: &AccessToken,
 ) -> Result<bool, StoreError> {
-    // By way of the client's row: if that is gone, so be the token.
+    // By way of the client's row: if that is gone, or all its tokens were ended since, so be the token.
     let done = sqlx::query(
         "INSERT INTO access_tokens (hash, client_id, grant_id, grant_type, scopes, issued_at, expires_at) \
-         SELECT ?1, id, ?3, ?4, ?5, ?6, ?7 FROM clients WHERE id = ?2",
+         SELECT ?1, id, ?3, ?4, ?5, ?6, ?7 FROM clients WHERE id = ?2 AND token_epoch = coalesce(?8, token_epoch)",
     )
     .bind(token.hash.as_bytes())
     .bind(client.as_str())
@@ -87,6 +88,7 @@ pub(super) async fn insert_access(
     .bind(token.scopes.to_string())
     .bind(token.issued_at.as_millisecond())
     .bind(token.expires_at.as_millisecond())
+    .bind(epoch)
     .execute(on)
     .await?;
     Ok(done.rows_affected() == 1)
@@ -110,13 +112,14 @@ pub(super) async fn insert_refresh(
 }
 
 impl Store {
-    /// Keeps an access token of a client that acts for itself; `false` when the client is gone.
+    /// Keeps an access token of a client that acts for itself; `false` when the client is gone, or all
+    /// its tokens were ended since it was read.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn add_access(&self, client: &ClientId, token: &AccessToken) -> Result<bool, StoreError> {
+    pub async fn add_access(&self, client: &Client, token: &AccessToken) -> Result<bool, StoreError> {
         let mut write = self.write_quickly().await?;
-        let done = insert_access(&mut write.tx, client, None, token).await?;
+        let done = insert_access(&mut write.tx, &client.id, Some(client.token_epoch), None, token).await?;
         write.commit().await?;
         Ok(done)
     }
@@ -231,22 +234,43 @@ mod tests {
     async fn a_token_goes_with_its_client() {
         let (_dir, store) = store().await;
         let c = client("c");
-        assert!(!store.add_access(&c.id, &access("t")).await.expect("no client, no token"));
-        store.insert(&c).await.expect("stored");
-        assert!(store.add_access(&c.id, &access("t")).await.expect("stored"));
+        assert!(!store.add_access(&c, &access("t")).await.expect("no client, no token"));
+        store.insert(&c, None).await.expect("stored");
+        assert!(store.add_access(&c, &access("t")).await.expect("stored"));
         let seen = store.token(&hash("t")).await.expect("read").expect("there");
         assert_eq!((seen.client.as_str(), seen.access), ("c", Some(GrantType::ClientCredentials)));
-        store.delete(&c.id, None).await.expect("deleted");
+        store.delete(&c.id, None, None).await.expect("deleted");
         assert_eq!(store.token(&hash("t")).await.expect("read"), None);
+    }
+
+    #[tokio::test]
+    async fn ending_all_tokens_takes_those_along_whose_request_is_under_way() {
+        let (_dir, store) = store().await;
+        let (c, d) = (client("c"), client("d"));
+        for client in [&c, &d] {
+            store.insert(client, None).await.expect("stored");
+            let token = AccessToken { hash: hash(client.id.as_str()), ..access("") };
+            assert!(store.add_access(client, &token).await.expect("stored"));
+        }
+        let authenticated = store.client(&c.id).await.expect("read").expect("a client");
+        assert!(!store.end_tokens(&c.id, "another").await.expect("asked"), "it isn't that client any more");
+        assert!(store.token(&hash("c")).await.expect("read").is_some());
+        assert!(store.end_tokens(&c.id, "e1").await.expect("ended"));
+        assert!(store.token(&hash("c")).await.expect("read").is_none());
+        assert!(store.token(&hash("d")).await.expect("read").is_some(), "another client's");
+        assert!(!store.add_access(&authenticated, &access("t")).await.expect("refused"));
+        let again = store.client(&c.id).await.expect("read").expect("a client");
+        assert_eq!(again.etag, authenticated.etag);
+        assert!(store.add_access(&again, &access("t")).await.expect("stored"));
     }
 
     #[tokio::test]
     async fn only_its_own_client_revokes_a_token() {
         let (_dir, store) = store().await;
         let (c, d) = (client("c"), client("d"));
-        store.insert(&c).await.expect("stored");
-        store.insert(&d).await.expect("stored");
-        store.add_access(&c.id, &access("t")).await.expect("stored");
+        store.insert(&c, None).await.expect("stored");
+        store.insert(&d, None).await.expect("stored");
+        store.add_access(&c, &access("t")).await.expect("stored");
         let scopes = ScopeSet::parse("a").expect("scope");
         let new = NewGrant {
             client: &c.id,

@@ -128,3 +128,52 @@ async fn what_a_client_lost_its_tokens_lost_too() {
     assert!(!service.is_active("c", &access).await, "a client of the same name inherits nothing");
     service.refresh("c", &reply.text("refresh_token")).await.must_be_error(400, "invalid_grant");
 }
+
+#[tokio::test]
+async fn a_put_that_revokes_ends_all_tokens_of_that_client() {
+    let service = Service::start(&["--refresh-grace", "300s"]).await;
+    let made = service.register("c", json!({"revokeTokens": true})).await;
+    service.register("d", json!({})).await;
+    let other = service.access("d").await;
+    let newer = "another-derived-secret-0123456789-0123456789";
+    let active = async |secret: &str, token: &str| {
+        let request = service.post("/oauth2/introspect").basic("c", secret).form(&format!("token={token}"));
+        request.send().await.must(200).json()["active"] == true
+    };
+    let (access, first) = (service.access("c").await, service.grant("c").await);
+    let reply = service.refresh("c", &first).await.must(200);
+    let (from_grant, next) = (reply.text("access_token"), reply.text("refresh_token"));
+
+    // With a new secret, in one request.
+    let changed =
+        service.put("c", &client(json!({"secret": newer, "revokeTokens": true}))).send().await.must(200);
+    assert_ne!(changed.header("etag"), made.header("etag"));
+    assert_eq!(changed.json().get("revokeTokens"), None);
+    for token in [&access, &first, &from_grant, &next] {
+        assert!(!active(newer, token).await, "{token}");
+    }
+    for token in [&first, &next] {
+        let form = format!("grant_type=refresh_token&refresh_token={token}");
+        let refused = service.post("/oauth2/token").basic("c", newer).form(&form).send().await;
+        refused.must_be_error(400, "invalid_grant");
+    }
+    assert!(service.is_active("d", &other).await, "another client's stays");
+
+    // The same again ends what came since, and changes nothing else.
+    let form = "grant_type=client_credentials";
+    let again = service.post("/oauth2/token").basic("c", newer).form(form).send().await.must(200);
+    let again = again.text("access_token");
+    let keep = service.put("c", &client(json!({"secret": newer}))).send().await.must(200);
+    assert!(active(newer, &again).await, "without the field they stay");
+    let repeated =
+        service.put("c", &client(json!({"secret": newer, "revokeTokens": true}))).send().await.must(200);
+    assert!(!active(newer, &again).await);
+    for reply in [keep, repeated] {
+        assert_eq!((reply.header("etag"), reply.json()), (changed.header("etag"), changed.json()));
+    }
+    // Nothing is ended by a PUT that is refused.
+    let token = service.access("d").await;
+    let body = client(json!({"revokeTokens": true}));
+    service.put("d", &body).header("if-match", "\"x\"").send().await.must(412);
+    assert!(service.is_active("d", &token).await);
+}

@@ -2,6 +2,7 @@
 
 mod admin;
 mod admin_errors;
+mod changes;
 mod client_auth;
 mod clients;
 mod http;
@@ -9,6 +10,7 @@ mod introspect_revoke;
 mod lifecycle;
 mod limits;
 mod metadata;
+mod overlap;
 mod refresh;
 mod service;
 mod token;
