@@ -48,6 +48,7 @@ struct Info {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Client {
+    #[serde(default)]
     id: String,
     name: String,
     #[serde(default)]
