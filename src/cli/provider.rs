@@ -60,6 +60,11 @@ pub struct ProviderArgs {
     #[arg(long, value_name = "TIME", env = "APPLINK_PROVIDER_REFRESH_GRACE", default_value = "10s")]
     refresh_grace: String,
 
+    /// Lets applications register themselves (RFC 7591, RFC 7592), with an initial access token that the
+    /// admin API gives
+    #[arg(long, env = "APPLINK_PROVIDER_REGISTRATION")]
+    registration: bool,
+
     /// How long requests in flight may take after SIGTERM
     #[arg(long, value_name = "TIME", env = "APPLINK_PROVIDER_DRAIN_TIMEOUT", default_value = "20s")]
     drain_timeout: String,
@@ -136,6 +141,7 @@ impl ProviderArgs {
                     MAX_REFRESH_GRACE,
                 )?,
             },
+            registration: self.registration,
             limits: Limits {
                 header_timeout: time("--header-timeout", &self.header_timeout, SECOND, HOUR)?,
                 request_timeout: time("--request-timeout", &self.request_timeout, SECOND, HOUR)?,
@@ -256,6 +262,8 @@ mod tests {
         assert_eq!(config.scopes.iter().count(), 8);
         assert_eq!(config.listen.port(), 8080);
         assert_eq!(config.admin_listen.port(), 8081);
+        assert!(!config.registration);
+        assert!(check(dir.path(), &["--registration"]).expect("a configuration").registration);
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct Config {
     pub scopes: ScopeSet,
     /// How long tokens live.
     pub tokens: TokenPolicy,
+    /// Whether applications may register themselves, with an initial access token.
+    pub registration: bool,
     /// What a peer may cost.
     pub limits: Limits,
     /// How long requests in flight may take after a shutdown was asked for.

@@ -2,8 +2,8 @@
 //! and metrics on the admin listener. Around each: a line in the log, counters, a time limit, and
 //! a panic that becomes an answer.
 
-use super::admin::{Problem, auth, changes, clients, grants, info};
-use super::oauth2::{self, OAuthError, introspect, metadata, revoke, token};
+use super::admin::{Problem, auth, changes, clients, grants, info, registration_tokens};
+use super::oauth2::{self, OAuthError, introspect, metadata, register, revoke, token};
 use super::state::App;
 use super::{health, metrics};
 use axum::Router;
@@ -11,7 +11,7 @@ use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::http::{HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,10 +28,17 @@ pub fn public(app: &Arc<App>) -> Router {
     let at = |path: &str| format!("{base}{path}");
     let no_store = |name, value| SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value));
 
-    let endpoints = Router::new()
+    let mut endpoints = Router::new()
         .route(&at(oauth2::TOKEN), post(token::post))
         .route(&at(oauth2::INTROSPECT), post(introspect::post))
-        .route(&at(oauth2::REVOKE), post(revoke::post))
+        .route(&at(oauth2::REVOKE), post(revoke::post));
+    if app.registration {
+        let client = format!("{}/{{id}}", at(oauth2::REGISTER));
+        endpoints = endpoints
+            .route(&at(oauth2::REGISTER), post(register::post))
+            .route(&client, get(register::get).put(register::put).delete(register::delete));
+    }
+    let endpoints = endpoints
         .layer(no_store(header::CACHE_CONTROL, "no-store"))
         .layer(no_store(header::PRAGMA, "no-cache"));
 
@@ -72,7 +79,9 @@ fn admin(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/admin/info", get(info::get))
         .route("/admin/clients", get(clients::list))
         .route("/admin/clients/{id}", get(clients::get).put(clients::put).delete(clients::delete))
-        .route("/admin/grants", post(grants::post));
+        .route("/admin/grants", post(grants::post))
+        .route("/admin/registration-tokens", get(registration_tokens::list).post(registration_tokens::post))
+        .route("/admin/registration-tokens/{id}", delete(registration_tokens::delete));
     guarded(router, app)
 }
 

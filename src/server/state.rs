@@ -24,6 +24,8 @@ pub struct App {
     pub scopes: ScopeSet,
     /// How long tokens live.
     pub tokens: TokenPolicy,
+    /// Whether applications may register themselves.
+    pub registration: bool,
     /// Bytes of a request body, at most.
     pub body_limit: usize,
     /// Time for a request, at most.
@@ -63,6 +65,7 @@ impl App {
             issuer: config.issuer.clone(),
             scopes: config.scopes.clone(),
             tokens: config.tokens,
+            registration: config.registration,
             body_limit: config.limits.body,
             request_timeout: config.limits.request_timeout,
             admin_token_file: config.admin_token_file.clone(),
@@ -123,6 +126,7 @@ pub mod testing {
                 refresh_lifetime: Lifetime::from_secs(3600).expect("a lifetime"),
                 refresh_grace: Duration::from_secs(10),
             },
+            registration: true,
             limits,
             drain_timeout: Duration::from_secs(1),
         };

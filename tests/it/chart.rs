@@ -96,6 +96,7 @@ fn everything() -> Value {
             "scopes": ["A", "B:c/d"],
             "allow": {"namespaces": {"matchLabels": {"a": "b"}}, "scopes": ["A"], "redirectHosts": ["*.example.com"]},
             "persistence": {"storageClassName": "fast"},
+            "registration": {"enabled": true},
         })),
         "serviceMonitor": {"enabled": true, "labels": {"release": "prometheus"}},
         "networkPolicy": {"enabled": true, "adminFrom": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
@@ -132,6 +133,7 @@ async fn values_that_do_nothing_are_refused() {
         (json!({"operator": {"service": {"type": "NodePort"}}}), "type"),
         (json!({"operator": {"resources": {"request": {}}}}), "request"),
         (json!({"provider": {"persistence": {"enabled": false}}}), "enabled"),
+        (json!({"provider": {"registration": {"enabled": "yes"}}}), "enabled"),
         (json!({"provider": {"allow": {"namespace": {}}}}), "namespace"),
         (json!({"provider": {"allow": {"namespaces": {"all": {}, "names": ["a"]}}}}), "namespaces"),
         (json!({"provider": {"url": "https://oauth.example.com/"}}), "url"),
@@ -249,7 +251,8 @@ async fn the_program_knows_each_setting_of_the_config_map() {
     let plane = ControlPlane::shared().await;
     let objects = template(plane, &everything()).await;
     let settings = one(&objects, "ConfigMap")["data"].as_object().expect("settings");
-    assert_eq!(settings.len(), 4);
+    assert_eq!(settings.len(), 5);
+    assert_eq!(settings["APPLINK_PROVIDER_REGISTRATION"], "true");
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_applink"));
     command.args(["provider", "--help"]);
     let help = run(command).await.ok();

@@ -11,6 +11,7 @@ pub mod grants;
 pub mod info;
 mod preconditions;
 mod problem;
+pub mod registration_tokens;
 mod secrets;
 
 pub use auth::{AdminTokenError, check_token_file};

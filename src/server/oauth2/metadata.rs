@@ -1,6 +1,6 @@
 //! Authorization server metadata (RFC 8414). It lists only what works.
 
-use super::{INTROSPECT, REVOKE, TOKEN};
+use super::{INTROSPECT, REGISTER, REVOKE, TOKEN};
 use crate::domain::{AuthMethod, GrantType};
 use crate::server::state::App;
 use axum::Json;
@@ -13,7 +13,7 @@ pub async fn get(State(app): State<Arc<App>>) -> Json<Value> {
     let confidential = [AuthMethod::ClientSecretBasic, AuthMethod::ClientSecretPost];
     let all = [AuthMethod::ClientSecretBasic, AuthMethod::ClientSecretPost, AuthMethod::None];
     let scopes: Vec<_> = app.scopes.iter().map(|s| s.as_str()).collect();
-    Json(json!({
+    let mut metadata = json!({
         "issuer": app.issuer.as_str(),
         "token_endpoint": app.issuer.endpoint(TOKEN),
         "token_endpoint_auth_methods_supported": all,
@@ -25,5 +25,9 @@ pub async fn get(State(app): State<Arc<App>>) -> Json<Value> {
         // Required by section 2, and there is no authorization endpoint yet.
         "response_types_supported": [],
         "scopes_supported": scopes,
-    }))
+    });
+    if app.registration {
+        metadata["registration_endpoint"] = app.issuer.endpoint(REGISTER).into();
+    }
+    Json(metadata)
 }

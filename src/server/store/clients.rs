@@ -46,7 +46,7 @@ impl Client {
         self.previous.as_ref().filter(|p| now < p.expires_at)
     }
 
-    fn change(&self, actor: Option<&str>) -> Change {
+    pub(super) fn change(&self, actor: Option<&str>) -> Change {
         let actor = actor.map(str::to_owned);
         Change { id: self.id.clone(), owner: self.owner.clone(), deleted: false, actor }
     }
@@ -158,12 +158,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn insert(&self, client: &Client, actor: Option<&str>) -> Result<bool, StoreError> {
-        let sql = "INSERT INTO clients (name, uri, redirect_uris, grant_types, scopes, auth_method, secret, \
-                   previous_secret, previous_expires_at, owner, owner_installation, etag, updated_at, id, created_at) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) ON CONFLICT (id) DO NOTHING";
-        let query = Self::bind(sql, client)?.bind(client.created_at.as_millisecond());
         let mut write = self.write().await?;
-        if query.execute(&mut *write.tx).await?.rows_affected() == 0 {
+        if !insert(&mut write.tx, client).await? {
             return Ok(false);
         }
         write.commit_and_tell(self.changes.clone(), client.change(actor)).await?;
@@ -181,12 +177,8 @@ impl Store {
         tokens: Tokens,
         actor: Option<&str>,
     ) -> Result<bool, StoreError> {
-        let sql = "UPDATE clients SET name = ?1, uri = ?2, redirect_uris = ?3, grant_types = ?4, scopes = ?5, \
-                   auth_method = ?6, secret = ?7, previous_secret = ?8, previous_expires_at = ?9, owner = ?10, \
-                   owner_installation = ?11, etag = ?12, updated_at = ?13 WHERE id = ?14 AND etag = ?15";
-        let query = Self::bind(sql, client)?.bind(etag);
         let mut write = self.write().await?;
-        if query.execute(&mut *write.tx).await?.rows_affected() == 0 {
+        if !update(&mut write.tx, client, etag).await? {
             return Ok(false);
         }
         if tokens == Tokens::End {
@@ -213,32 +205,6 @@ impl Store {
         }
         write.commit().await?;
         Ok(there.is_some())
-    }
-
-    /// Binds what both writes have in common, as ?1 to ?14.
-    fn bind<'q>(
-        sql: &'static str,
-        client: &'q Client,
-    ) -> Result<sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>, StoreError> {
-        let Client { id, metadata, secret, previous, owner, etag, token_epoch: _, created_at: _, updated_at } =
-            client;
-        let ClientMetadata { name, uri, redirect_uris, grant_types, scopes, auth_method } = metadata;
-        let owner_json = owner.as_ref().map(serde_json::to_string).transpose();
-        Ok(sqlx::query(sql)
-            .bind(name)
-            .bind(uri)
-            .bind(words(redirect_uris))
-            .bind(words(grant_types))
-            .bind(scopes.to_string())
-            .bind(auth_method.as_str())
-            .bind(secret.as_ref().map(StoredSecret::to_stored))
-            .bind(previous.as_ref().map(|p| p.secret.to_stored()))
-            .bind(previous.as_ref().map(|p| p.expires_at.as_millisecond()))
-            .bind(owner_json.map_err(|_| StoreError::Corrupt("client's owner"))?)
-            .bind(owner.as_ref().map(|o| o.installation.as_str()))
-            .bind(etag)
-            .bind(updated_at.as_millisecond())
-            .bind(id.as_str()))
     }
 
     /// Deletes a client with all its grants and tokens, on behalf of `actor`; with `etag`, only while it has that.
@@ -290,6 +256,53 @@ impl Store {
         }
         query.fetch_all(&self.readers).await?.into_iter().map(Client::try_from).collect()
     }
+}
+
+/// Adds a client; `false` when there is one with its identifier.
+pub(super) async fn insert(on: &mut SqliteConnection, client: &Client) -> Result<bool, StoreError> {
+    let sql = "INSERT INTO clients (name, uri, redirect_uris, grant_types, scopes, auth_method, secret, \
+               previous_secret, previous_expires_at, owner, owner_installation, etag, updated_at, id, created_at) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15) ON CONFLICT (id) DO NOTHING";
+    let query = bind(sql, client)?.bind(client.created_at.as_millisecond());
+    Ok(query.execute(on).await?.rows_affected() == 1)
+}
+
+/// Writes over the client that has `etag`; `false` when there is none with it any more.
+pub(super) async fn update(
+    on: &mut SqliteConnection,
+    client: &Client,
+    etag: &str,
+) -> Result<bool, StoreError> {
+    let sql = "UPDATE clients SET name = ?1, uri = ?2, redirect_uris = ?3, grant_types = ?4, scopes = ?5, \
+               auth_method = ?6, secret = ?7, previous_secret = ?8, previous_expires_at = ?9, owner = ?10, \
+               owner_installation = ?11, etag = ?12, updated_at = ?13 WHERE id = ?14 AND etag = ?15";
+    Ok(bind(sql, client)?.bind(etag).execute(on).await?.rows_affected() == 1)
+}
+
+/// Binds what both writes have in common, as ?1 to ?14.
+fn bind<'q>(
+    sql: &'static str,
+    client: &'q Client,
+) -> Result<sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>, StoreError> {
+    let Client { id, metadata, secret, previous, owner, etag, token_epoch: _, created_at: _, updated_at } =
+        client;
+    let ClientMetadata { name, uri, redirect_uris, grant_types, scopes, auth_method } = metadata;
+    let owner_json = owner.as_ref().map(serde_json::to_string).transpose();
+    Ok(sqlx::query(sql)
+        .bind(name)
+        .bind(uri)
+        .bind(words(redirect_uris))
+        .bind(words(grant_types))
+        .bind(scopes.to_string())
+        .bind(auth_method.as_str())
+        .bind(secret.as_ref().map(StoredSecret::to_stored))
+        .bind(previous.as_ref().map(|p| p.secret.to_stored()))
+        .bind(previous.as_ref().map(|p| p.expires_at.as_millisecond()))
+        .bind(owner_json.map_err(|_| StoreError::Corrupt("client's owner"))?)
+        .bind(owner.as_ref().map(|o| o.installation.as_str()))
+        .bind(etag)
+        .bind(updated_at.as_millisecond())
+        .bind(id.as_str()))
 }
 
 /// A request that has authenticated but whose token isn't kept yet finds another epoch.

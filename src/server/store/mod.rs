@@ -10,12 +10,14 @@
 
 mod clients;
 mod refresh;
+mod registrations;
 mod rows;
 mod sweep;
 mod tokens;
 
 pub use clients::{Client, Deleted, PreviousSecret, Tokens};
 pub use refresh::{Grant, Refreshed, Refusal, Rotation, Successor};
+pub use registrations::{InitialToken, Turn};
 pub use tokens::{AccessToken, NewGrant, Revoked, Seen};
 
 use super::changes::{Change, Changes};
@@ -30,10 +32,11 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("src/server/store/migrations");
 // The compiler doesn't see what the macro above reads; so it builds anew when the file changes.
-const _: [&str; 3] = [
+const _: [&str; 4] = [
     include_str!("migrations/0001_init.sql"),
     include_str!("migrations/0002_previous_secret.sql"),
     include_str!("migrations/0003_token_epoch.sql"),
+    include_str!("migrations/0004_registration.sql"),
 ];
 
 const READERS: u32 = 4;

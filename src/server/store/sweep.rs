@@ -31,6 +31,11 @@ impl Store {
                 now,
             ),
             ("DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE expires_at <= ?1 LIMIT ?2)", now),
+            (
+                "DELETE FROM registration_tokens WHERE id IN \
+                 (SELECT id FROM registration_tokens WHERE expires_at <= ?1 LIMIT ?2)",
+                now,
+            ),
             // Nobody could see it any more, so the client is the same without: its ETag stays.
             (
                 "UPDATE clients SET previous_secret = NULL, previous_expires_at = NULL WHERE id IN \

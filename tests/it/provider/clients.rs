@@ -58,16 +58,30 @@ async fn requests_oauthlib() {
     speaks("team-a.ci_1~", async |_| python("requests_oauthlib_client.py").await).await;
 }
 
+async fn node(script: &str, folder: &Path) -> Command {
+    // Node.js looks for modules beside the script.
+    let (here, modules) = (folder.join(script), folder.join("node_modules"));
+    std::fs::copy(format!("{SCRIPTS}/{script}"), &here).expect("copied");
+    std::os::unix::fs::symlink(installed().await.join("node_modules"), modules).expect("linked");
+    let mut command = Command::new("node");
+    command.arg(here).env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
+    command
+}
+
 #[tokio::test]
 async fn openid_client() {
-    speaks("team a/ci", async |folder: &Path| {
-        // Node.js looks for modules beside the script.
-        let (script, modules) = (folder.join("openid_client.mjs"), folder.join("node_modules"));
-        std::fs::copy(format!("{SCRIPTS}/openid_client.mjs"), &script).expect("copied");
-        std::os::unix::fs::symlink(installed().await.join("node_modules"), modules).expect("linked");
-        let mut command = Command::new("node");
-        command.arg(script);
-        command
-    })
-    .await;
+    speaks("team a/ci", async |folder: &Path| node("openid_client.mjs", folder).await).await;
+}
+
+#[tokio::test]
+async fn openid_client_registers_itself() {
+    for (path, method) in [("", "client_secret_basic"), ("/a/path", "client_secret_post")] {
+        let service = Service::start_at(path, &["--registration"]).await;
+        let mut command = node("openid_client_registration.mjs", service.dir.path()).await;
+        command.env("ISSUER", &service.issuer).env("AUTH_METHOD", method);
+        command.env("INITIAL_TOKEN", service.initial_token(2).await);
+        assert_eq!(run(command).await.ok().trim(), "ok", "{path} {method}");
+        let clients = service.admin("GET", "/admin/clients").send().await.must(200).json();
+        assert_eq!(clients["items"], json!([]), "it deleted itself");
+    }
 }

@@ -26,6 +26,11 @@ async fn it_lists_what_works_and_nothing_else() {
     });
     assert_eq!(metadata.json(), expected);
     get("/.well-known/openid-configuration").await.must(404);
+    // Registration is listed where it is turned on.
+    let service = Service::start_at("/a", &["--registration"]).await;
+    let path = "/.well-known/oauth-authorization-server/a";
+    let metadata = Request::new(service.public, "GET", path).send().await.must(200);
+    assert_eq!(metadata.text("registration_endpoint"), format!("{}/oauth2/register", service.issuer));
 }
 
 #[tokio::test]

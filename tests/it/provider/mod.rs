@@ -12,5 +12,7 @@ mod limits;
 mod metadata;
 mod overlap;
 mod refresh;
+mod registration;
+mod registration_access;
 mod service;
 mod token;

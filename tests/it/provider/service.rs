@@ -96,6 +96,12 @@ impl Service {
         self.admin("POST", "/admin/grants").json(&body).send().await.must(201).text("refreshToken")
     }
 
+    /// An initial access token with which so many clients can be registered.
+    pub async fn initial_token(&self, uses: u32) -> String {
+        let body = json!({"expiresIn": 3600, "uses": uses});
+        self.admin("POST", "/admin/registration-tokens").json(&body).send().await.must(201).text("token")
+    }
+
     /// What introspection says to this client, which has the derived secret.
     pub async fn introspect(&self, id: &str, token: &str) -> Value {
         let request = self.post("/oauth2/introspect").basic(id, DERIVED);

@@ -4,6 +4,9 @@
 APPLINK_PROVIDER_ACCESS_TOKEN_LIFETIME: {{ quote .accessTokenLifetime }}
 APPLINK_PROVIDER_REFRESH_TOKEN_LIFETIME: {{ quote .refreshTokenLifetime }}
 APPLINK_PROVIDER_REFRESH_GRACE: {{ quote .refreshGrace }}
+{{- if .registration.enabled }}
+APPLINK_PROVIDER_REGISTRATION: "true"
+{{- end }}
 {{- with .scopes }}
 APPLINK_PROVIDER_SCOPES: {{ join "," . | quote }}
 {{- end }}
