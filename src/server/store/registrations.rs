@@ -46,6 +46,7 @@ pub struct Turn<'a> {
 }
 
 type TokenRow = (String, u32, u32, i64, i64);
+type RegistrationRow = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
 
 impl Store {
     /// Keeps an initial access token; `false` when there are too many.
@@ -158,7 +159,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn registration(&self, id: &ClientId) -> Result<Option<Registration>, StoreError> {
         let sql = "SELECT hash, previous, successor FROM registrations WHERE client_id = ?1";
-        let row: Option<(Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>)> =
+        let row: Option<RegistrationRow> =
             sqlx::query_as(sql).bind(id.as_str()).fetch_optional(&self.readers).await?;
         Ok(row.map(|(hash, previous, successor)| Registration { hash, before: previous.zip(successor) }))
     }
@@ -214,4 +215,77 @@ async fn turned(on: &mut SqliteConnection, id: &ClientId, turn: Turn<'_>) -> Res
         .execute(on)
         .await?;
     Ok(done.rows_affected() == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{at, client, store};
+    use super::*;
+    use secrecy::SecretString;
+    use std::time::Duration;
+
+    fn hash(text: &str) -> TokenHash {
+        TokenHash::of(&SecretString::from(text.to_owned()))
+    }
+
+    fn token(id: &str, uses: u32) -> InitialToken {
+        InitialToken { id: id.to_owned(), uses, uses_left: uses, created_at: at(0), expires_at: at(10) }
+    }
+
+    #[tokio::test]
+    async fn an_initial_token_ends_with_its_uses_or_its_time() {
+        let (_dir, store) = store().await;
+        for (id, uses) in [("a", 1), ("b", 2)] {
+            assert!(store.add_initial_token(&token(id, uses), &hash(id)).await.expect("stored"));
+        }
+        let register = async |initial: &str, id: &str| {
+            store.register(&hash(initial), &client(id), &hash("t")).await.expect("asked")
+        };
+        assert_eq!(register("a", "c").await.as_deref(), Some("a"));
+        assert_eq!(register("a", "d").await, None);
+        assert_eq!(store.client(&client("d").id).await.expect("read"), None, "nothing of it was written");
+        assert!(!store.may_register(&hash("a"), at(1)).await.expect("read"));
+        assert!(store.may_register(&hash("b"), at(9)).await.expect("read"));
+        assert!(!store.may_register(&hash("b"), at(10)).await.expect("read"));
+        let left: Vec<_> = store
+            .initial_tokens(at(9))
+            .await
+            .expect("read")
+            .into_iter()
+            .map(|t| (t.id, t.uses_left))
+            .collect();
+        assert_eq!(left, [("a".to_owned(), 0), ("b".to_owned(), 2)]);
+        // A client that can't be made costs no use.
+        assert!(store.register(&hash("b"), &client("c"), &hash("t")).await.is_err());
+        assert_eq!(store.initial_tokens(at(9)).await.expect("read")[1].uses_left, 2);
+        assert!(store.initial_tokens(at(10)).await.expect("read").is_empty());
+        assert_eq!(store.sweep(at(10), Duration::ZERO).await.expect("swept"), 2);
+    }
+
+    #[tokio::test]
+    async fn a_token_turns_only_from_the_newest_and_with_the_client_or_not_at_all() {
+        let (_dir, store) = store().await;
+        store.add_initial_token(&token("a", 1), &hash("a")).await.expect("stored");
+        let c = client("c");
+        store.register(&hash("a"), &c, &hash("t1")).await.expect("registered");
+        let (t1, t2) = (hash("t1"), hash("t2"));
+        let turn = |from| Some(Turn { from, to: &t2, sealed: b"sealed" });
+        let newer = Client { etag: "e2".into(), ..c.clone() };
+        assert!(!store.reregister(&c.id, Some((&newer, "other")), turn(&t1)).await.expect("asked"));
+        assert!(!store.reregister(&c.id, Some((&newer, "e1")), turn(&t2)).await.expect("asked"));
+        let known = store.registration(&c.id).await.expect("read").expect("there");
+        assert_eq!(known, Registration { hash: t1.as_bytes().to_vec(), before: None });
+        assert_eq!(store.client(&c.id).await.expect("read"), Some(c.clone()));
+
+        assert!(store.reregister(&c.id, Some((&newer, "e1")), turn(&t1)).await.expect("asked"));
+        let known = store.registration(&c.id).await.expect("read").expect("there");
+        assert_eq!(known.before, Some((t1.as_bytes().to_vec(), b"sealed".to_vec())));
+        store.forget_before(&c.id, &t1).await.expect("asked");
+        assert_eq!(store.registration(&c.id).await.expect("read"), Some(known), "it isn't the newest");
+        store.forget_before(&c.id, &t2).await.expect("asked");
+        let known = store.registration(&c.id).await.expect("read").expect("there");
+        assert_eq!(known, Registration { hash: t2.as_bytes().to_vec(), before: None });
+        store.delete(&c.id, None, None).await.expect("deleted");
+        assert_eq!(store.registration(&c.id).await.expect("read"), None);
+    }
 }

@@ -69,7 +69,6 @@ async fn a_client_reads_changes_and_deletes_itself() {
     // What is left out is deleted; the secret stays, and may be repeated.
     let change = json!({"client_secret": own.secret, "client_uri": "https://ci.example.com", "x_unknown": 1});
     let changed = own.put(&own.token, change).await.must(200);
-    let mut expected = expected;
     expected["client_uri"] = json!("https://ci.example.com");
     expected["registration_access_token"] = changed.json()["registration_access_token"].clone();
     expected.as_object_mut().expect("an object").remove("scope");
