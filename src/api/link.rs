@@ -527,6 +527,11 @@ pub struct IncomingStatus {
     pub client_id: String,
     /// Serial of its secret; rises with every new one, never falls.
     pub serial: i64,
+    /// Identifier of the installation's master key that the secret and the client's owner record hang
+    /// on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub master_key: Option<String>,
     /// When this secret began (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 40))]

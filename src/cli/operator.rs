@@ -7,9 +7,9 @@ use crate::http::{AllowList, AllowListError, Guard, GuardError, GuardOptions};
 use crate::link::bootstrap::{BundledSettings, TOKEN_KEY};
 use crate::link::cache::Cache;
 use crate::link::context::{Context, Discoveries, Namespaces};
-use crate::link::controller::{self, Settings};
 use crate::link::installation::Installation;
 use crate::link::metrics::Metrics;
+use crate::link::run::{self as controllers, Settings};
 use crate::link::store::Store;
 use crate::runtime::leader::{self, LeaderError};
 use crate::runtime::shutdown::Shutdown;
@@ -218,7 +218,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         resync: args.resync,
         bundled,
     };
-    let work = controller::run(ctx, settings, shutdown.triggered());
+    let work = controllers::run(ctx, settings, shutdown.triggered());
     let lost = tokio::select! {
         () = work => false,
         () = leadership.lost() => true,

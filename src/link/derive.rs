@@ -90,10 +90,8 @@ pub fn owner(keys: &KeyRing, identity: &str, id: &ClientId, seen: &Observed, ter
 /// Where a client's secret comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// Derived by the active key.
-    Active,
-    /// Derived by another key of the ring.
-    OlderKey,
+    /// Derived by a key of the ring.
+    Derived,
     /// Kept by us, since it can't be derived.
     Kept,
     /// Nobody knows it.
@@ -109,6 +107,8 @@ pub struct Present {
     pub secret: Option<SecretString>,
     /// Where it comes from.
     pub source: Source,
+    /// The key that a derived secret and the owner record hang on.
+    pub key: String,
 }
 
 /// Finds the credentials out that a link's client has: what the provider's record of it says,
@@ -125,8 +125,15 @@ pub fn present(
     let at = OwnerMark { provider: identity, client_id: id.as_str() };
     let ours = |o: &&Owner| standing(keys, identity, id, Some(o), seen) == Standing::Ours;
     let owner = client.and_then(|c| c.owner.as_ref()).filter(ours);
+    // A link that moves takes its serial along, also when no status was written on the way.
+    let elsewhere = seen.elsewhere.iter().filter_map(|p| p.client.as_ref().ok());
+    let floor = elsewhere.filter_map(|e| {
+        let owner = e.client.as_ref()?.owner.as_ref()?;
+        let ours = standing(keys, &e.identity, &e.at.id, Some(owner), seen) == Standing::Ours;
+        ours.then_some(owner.serial)
+    });
     let mut term = Term {
-        serial: seen.last.serial,
+        serial: floor.max().unwrap_or(0).max(seen.last.serial),
         since: seen.last.since,
         previous_until: 0,
         request: seen.last.request.clone(),
@@ -158,12 +165,11 @@ pub fn present(
     let (secret, source) = match kept.and_then(|k| k.secret_of(term.serial)) {
         Some(secret) => (Some(secret.clone()), Source::Kept),
         None if caps.chooses_secret => {
-            let source = if key == keys.active_id() { Source::Active } else { Source::OlderKey };
-            (Some(self::secret(keys, key, identity, id, &seen.uid, term.serial)), source)
+            (Some(self::secret(keys, key, identity, id, &seen.uid, term.serial)), Source::Derived)
         }
         None => (None, Source::Unknown),
     };
-    Present { term, secret, source }
+    Present { term, secret, source, key: key.to_owned() }
 }
 
 /// Whose client one is, seen from a link.

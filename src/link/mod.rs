@@ -19,7 +19,7 @@
 //! | values on the way | [`claim`], [`grant`], [`kept_client`], [`content`], [`template`] |
 //! | providers | [`providers`], [`credentials`], [`mod@connect`], [`connections`], [`provider_pass`], [`bootstrap`] |
 //! | what passes share | [`context`], [`installation`], [`metrics`] |
-//! | when | [`controller`], [`cache`], [`queue`], [`scheduler`], [`sweep`] |
+//! | when | [`run`], [`cache`] |
 //!
 //! Only `cli` calls this module. Pure are `validate`, `decide`, `plan`, `derive`, `status`, and
 //! the values; they import no client, and a test holds that.
@@ -31,7 +31,6 @@ pub mod connect;
 pub mod connections;
 pub mod content;
 pub mod context;
-pub mod controller;
 pub mod credentials;
 pub mod decide;
 pub mod derive;
@@ -47,12 +46,10 @@ pub mod plan;
 pub mod problem;
 pub mod provider_pass;
 pub mod providers;
-pub mod queue;
-pub mod scheduler;
+pub mod run;
 pub mod secrets;
 pub mod status;
 pub mod store;
-pub mod sweep;
 pub mod template;
 pub mod validate;
 

@@ -226,7 +226,27 @@ impl Look<'_> {
             return (facts, Some(connected));
         };
         match client_at(self.ctx, &place.claim, &connected, &at, &place.identity, self.link, seen).await {
-            Ok(client) => {
+            Ok(mut client) => {
+                // What we kept is gone; another of our name may be there, and its name is taken.
+                let tag = derive::client_tag(self.keys, &place.identity, seen);
+                let mut by_tag = None;
+                if let (None, Some(tag)) = (&client, tag)
+                    && !place.caps.chooses_id
+                    && place.caps.lists
+                    && seen.kept_at(&place.identity).is_some()
+                {
+                    let at = ClientRef { id: tag, handle: None };
+                    match client_at(self.ctx, &place.claim, &connected, &at, &place.identity, self.link, seen)
+                        .await
+                    {
+                        Ok(found) => client = found,
+                        Err(problem) => {
+                            facts.place = Err(problem);
+                            return (facts, None);
+                        }
+                    }
+                    by_tag = client.is_some().then_some(at);
+                }
                 if let (Some((name, key)), None) =
                     (adopt.and_then(|a| a.secret.as_ref()), seen.kept_at(&place.identity))
                 {
@@ -238,8 +258,9 @@ impl Look<'_> {
                 facts.proof = self.prove(goal, seen, &place, &connected, &at, &facts).await;
                 // What the answer changed is known to be kept by now.
                 let kept = seen.kept_at(&place.identity);
-                facts.at =
-                    derive::lookup(self.keys, &place.identity, place.caps, adopt.map(|a| &a.id), kept, seen);
+                facts.at = by_tag.or_else(|| {
+                    derive::lookup(self.keys, &place.identity, place.caps, adopt.map(|a| &a.id), kept, seen)
+                });
                 facts.place = Ok(place);
             }
             Err(problem) => facts.place = Err(problem),
@@ -342,6 +363,7 @@ async fn client_at(
     if let Some(handle) = client.as_ref().and_then(|c| c.handle.clone())
         && let Some((kept, version)) = &mut seen.kept
         && let Some(entry) = kept.at.get_mut(identity)
+        && client.as_ref().is_some_and(|c| c.id.as_str() == entry.id)
         && entry.handle != Some(Kept(handle.clone()))
     {
         entry.handle = Some(Kept(handle));

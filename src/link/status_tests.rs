@@ -59,6 +59,7 @@ fn status(
 ) -> ApplicationLinkStatus {
     let valid = validate(link).map_err(|e| Problem::edit("InvalidSpec", e.to_string()));
     let view = IncomingView {
+        key: None,
         since: 0,
         next_rotation: None,
         previous_until: None,

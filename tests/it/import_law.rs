@@ -33,10 +33,11 @@ const PURE: &[&str] = &[
     "link/facts",
     "link/claim",
     "link/grant",
+    "link/kept_client",
     "link/content",
     "link/template",
     "link/providers",
-    "link/queue",
+    "link/run/queue",
     "domain",
 ];
 

@@ -16,6 +16,7 @@ use crate::domain::{ClientId, ClientMetadata, KeyRing, SecretString};
 use crate::link::content::{self, Data, Slot, Values};
 use crate::link::derive::{self, Present, Standing};
 use crate::link::facts::{IncomingFacts, Observed, OwnSecret, Place, SecretFact};
+use crate::link::kept_client::KeptClient;
 use crate::link::plan::SecretWrite;
 use crate::link::problem::Problem;
 use crate::link::validate::IncomingGoal;
@@ -30,6 +31,8 @@ pub struct IncomingView {
     pub client_id: ClientId,
     /// Serial of its secret.
     pub serial: i64,
+    /// The key of the ring that secret or owner record hang on, where they do.
+    pub key: Option<String>,
     /// When that began, in seconds since 1970; 0 where nobody knows.
     pub since: i64,
     /// When the next one will be made, in seconds since 1970.
@@ -145,9 +148,16 @@ impl<'a> Case<'a> {
             self.place.caps,
             &self.at.id,
             self.facts.client.as_ref(),
-            self.seen.kept_at(&self.place.identity),
+            self.kept(),
             self.seen,
         )
+    }
+
+    /// What is kept of the client, unless another one was found in its place.
+    fn kept(&self) -> Option<&'a KeptClient> {
+        let kept = self.seen.kept_at(&self.place.identity)?;
+        let other = self.facts.client.as_ref().is_some_and(|c| c.id.as_str() != kept.id);
+        (!other || self.place.caps.chooses_id).then_some(kept)
     }
 
     fn name(&self) -> String {
@@ -157,7 +167,7 @@ impl<'a> Case<'a> {
     fn found(&self) -> Result<Found<'a>, Problem> {
         let id = &self.at.id;
         let adopts = self.goal.adopt.as_ref().is_some_and(|a| a.id == *id);
-        let kept = self.seen.kept_at(&self.place.identity).is_some();
+        let kept = self.kept().is_some();
         let Some(client) = &self.facts.client else {
             return if adopts && !kept && self.seen.last.serial == 0 {
                 Err(self.nothing_to_adopt())
@@ -223,10 +233,8 @@ impl<'a> Case<'a> {
     }
 
     fn view(&self, id: &ClientId, present: &Present) -> IncomingView {
-        let expires = rotation::expires_at(
-            self.facts.client.as_ref(),
-            self.seen.kept_at(&self.place.identity).and_then(|k| k.secret_expires_at),
-        );
+        let expires =
+            rotation::expires_at(self.facts.client.as_ref(), self.kept().and_then(|k| k.secret_expires_at));
         let next = rotation::next(self.goal, present)
             .into_iter()
             .chain(rotation::expiry(present.term.since, expires))
@@ -234,6 +242,7 @@ impl<'a> Case<'a> {
         IncomingView {
             client_id: id.clone(),
             serial: present.term.serial,
+            key: self.place.caps.tells_owner.then(|| present.key.clone()),
             since: present.term.since,
             next_rotation: next.filter(|_| !self.goal.metadata.auth_method.is_public()),
             previous_until: Some(present.term.previous_until).filter(|t| *t > self.now.as_second()),

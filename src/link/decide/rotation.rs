@@ -35,6 +35,7 @@ impl Due {
 pub(super) fn due(
     goal: &IncomingGoal,
     present: &Present,
+    active_key: &str,
     expires_at: Option<i64>,
     now: Timestamp,
 ) -> Option<Due> {
@@ -44,7 +45,7 @@ pub(super) fn due(
     if let Some(request) = goal.request.as_ref().filter(|r| r.value != present.term.request) {
         return Some(Due::Request { now: request.now });
     }
-    if present.source == Source::OlderKey {
+    if present.source == Source::Derived && present.key != active_key {
         return Some(Due::Key);
     }
     if next(goal, present).is_some_and(|at| at <= now.as_second()) {

@@ -56,7 +56,7 @@ pub(super) fn decide(case: &Case<'_>, client: &RegisteredClient) -> Result<Decid
     let changed = differences(client.metadata.as_ref(), &case.goal.metadata);
     let changed =
         if changed.is_empty() { "as it was".to_owned() } else { format!("now as the spec says: {changed}") };
-    let present = Present { term, secret, source: Source::Kept };
+    let present = Present { term, secret, source: Source::Kept, key: case.keys.active_id().to_owned() };
     Ok(Decided {
         part,
         view: Some(case.view(id, &present)),

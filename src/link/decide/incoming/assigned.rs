@@ -13,7 +13,7 @@ use crate::provider::{ClientRef, Proof, PutClient, PutSecret, RegisteredClient};
 
 pub(super) fn decide(case: &Case<'_>) -> Result<Decided, Problem> {
     let found = case.found()?;
-    let kept = case.seen.kept_at(&case.place.identity);
+    let kept = case.kept();
     match (found, kept) {
         (Found::Adoptable(client), _) => adopt::decide(case, client),
         (Found::Nobody, kept) => Ok(make(case, kept)),
@@ -144,7 +144,7 @@ fn settled(case: &Case<'_>, client: &RegisteredClient, kept: &KeptClient) -> Res
     }
     let refused = !public && (secret.is_none() || case.facts.proof == Some(Proof::Refused));
     let expires = rotation::expires_at(Some(client), kept.secret_expires_at);
-    let due = rotation::due(case.goal, &present, expires, case.now);
+    let due = rotation::due(case.goal, &present, case.keys.active_id(), expires, case.now);
     if refused || due.is_some() {
         let why = due.map_or("the provider refuses the one that we have", Due::why);
         let renewed =
@@ -191,8 +191,11 @@ fn at_rest(
     let present = case.present();
     let view = Some(case.view(id, &present));
     let mut notes = Vec::new();
-    if client.metadata.as_ref() != Some(&case.goal.metadata) {
-        let what = differences(client.metadata.as_ref(), &case.goal.metadata);
+    let mut what = differences(client.metadata.as_ref(), &case.goal.metadata);
+    if public && client.has_secret {
+        what.push_str(if what.is_empty() { "its secret" } else { ", its secret" });
+    }
+    if !what.is_empty() {
         notes.push(Note::repaired(format!("client {id} was other than it should be ({what}): put right")));
         let put = put(case, case.at.clone(), PutSecret::Kept, Some(client));
         return Ok(Decided { part: step(case, put, kept.clone(), None), view, notes });

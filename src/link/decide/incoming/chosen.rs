@@ -99,8 +99,13 @@ fn aim(case: &Case<'_>, found: &Found<'_>, notes: &mut Vec<Note>) -> Aim {
         }
         Found::Ours(client) => *client,
     };
-    if let Some(due) = rotation::due(case.goal, &present, rotation::expires_at(Some(client), None), case.now)
-    {
+    if let Some(due) = rotation::due(
+        case.goal,
+        &present,
+        case.keys.active_id(),
+        rotation::expires_at(Some(client), None),
+        case.now,
+    ) {
         let until = match rotation::overlap(case.goal, case.place, due) {
             0 => 0,
             // The provider's own clock rounds to seconds.
@@ -123,8 +128,10 @@ fn aim(case: &Case<'_>, found: &Found<'_>, notes: &mut Vec<Note>) -> Aim {
     let ended = client.has_previous && present.term.previous_until <= now;
     let mut present = present;
     let mut register = ended || !is_registered(case, client, &present, notes);
-    if public && present.source == Source::OlderKey {
+    // No secret hangs on the older key, but the mark does.
+    if present.key != case.keys.active_id() {
         register = true;
+        present.key = case.keys.active_id().to_owned();
     }
     // A client of the time before rotation: from now on it is known how old its secret is.
     if case.goal.rotation.every.is_some() && present.term.since == 0 {
@@ -142,12 +149,12 @@ fn aim(case: &Case<'_>, found: &Found<'_>, notes: &mut Vec<Note>) -> Aim {
 
 /// The present credentials, but by the active key.
 fn active(case: &Case<'_>, present: Present) -> Present {
-    if present.source != Source::OlderKey {
-        return present;
+    let key = case.keys.active_id().to_owned();
+    if present.source != Source::Derived {
+        return Present { key, ..present };
     }
-    let serial = present.term.serial;
-    let secret = secret(case, serial);
-    Present { secret: Some(secret), source: Source::Active, ..present }
+    let secret = secret(case, present.term.serial);
+    Present { secret: Some(secret), key, ..present }
 }
 
 fn renewed(case: &Case<'_>, before: &Present, serial: i64, previous_until: i64) -> Present {
@@ -156,7 +163,12 @@ fn renewed(case: &Case<'_>, before: &Present, serial: i64, previous_until: i64) 
     term.serial = serial;
     term.since = case.now.as_second();
     term.previous_until = previous_until;
-    Present { term, secret: Some(secret(case, serial)), source: Source::Active }
+    Present {
+        term,
+        secret: Some(secret(case, serial)),
+        source: Source::Derived,
+        key: case.keys.active_id().to_owned(),
+    }
 }
 
 /// The request that is carried out with the next write.
@@ -173,7 +185,7 @@ fn secret(case: &Case<'_>, serial: i64) -> SecretString {
 /// be told it again.
 fn before(case: &Case<'_>, present: &Present) -> Option<SecretString> {
     let serial = present.term.serial - 1;
-    let kept = case.seen.kept_at(&case.place.identity).and_then(|k| k.secret_of(serial));
+    let kept = case.kept().and_then(|k| k.secret_of(serial));
     kept.cloned().or_else(|| (serial > 0).then(|| secret(case, serial)))
 }
 
@@ -226,7 +238,7 @@ fn put(case: &Case<'_>, aim: &Aim, secret: Option<&SecretString>) -> PutClient {
 
 /// A secret that was there before us is kept until a derived one took its place.
 fn forget_old(case: &Case<'_>, aim: &Aim) -> Option<Effect> {
-    let kept = case.seen.kept_at(&case.place.identity)?;
+    let kept = case.kept()?;
     let over = kept.secret.is_some() && kept.serial < aim.present.term.serial && aim.previous.is_none();
     let mut known = kept.clone();
     known.secret = None;

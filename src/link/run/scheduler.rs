@@ -1,8 +1,8 @@
 //! Runs a queue: hands out keys as they come due, each to a task of its own.
 
-use super::cache::Key;
-use super::metrics::{ByController, Metrics};
 use super::queue::{Lane, Queue};
+use crate::link::cache::Key;
+use crate::link::metrics::{ByController, Metrics};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

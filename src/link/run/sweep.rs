@@ -2,15 +2,15 @@
 //! back. Grants are revoked and removed, by the same plan as a deletion; providers that nobody
 //! uses are forgotten.
 
-use super::cache::Key;
-use super::claim;
-use super::context::Context;
-use super::decide::{Goal, decide};
-use super::execute::execute;
-use super::facts::{LastSecret, Observed};
-use super::grant::Grant;
-use super::observe::Handles;
 use crate::api::ApplicationLink;
+use crate::link::cache::Key;
+use crate::link::claim;
+use crate::link::context::Context;
+use crate::link::decide::{Goal, decide};
+use crate::link::execute::execute;
+use crate::link::facts::{LastSecret, Observed};
+use crate::link::grant::Grant;
+use crate::link::observe::Handles;
 use jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
 use serde_json::json;

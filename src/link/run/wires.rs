@@ -1,0 +1,242 @@
+//! What a change of one object means to the others: who has to look again.
+
+use super::queue::Lane;
+use super::scheduler::Scheduler;
+use crate::api::{ApplicationLink, names};
+use crate::domain::ClientId;
+use crate::link::cache::{Change, Key};
+use crate::link::claim;
+use crate::link::context::{Context, OwnMeta};
+use crate::link::credentials;
+use crate::link::provider_pass;
+use crate::link::providers::ProviderView;
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::PartialObjectMeta;
+use kube::{Resource as _, ResourceExt as _};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch as flag;
+
+/// The links that refer to a Secret, by the Secret.
+#[derive(Default)]
+pub(super) struct Index {
+    by_secret: HashMap<Key, HashSet<Key>>,
+    by_link: HashMap<Key, Vec<Key>>,
+}
+
+impl Index {
+    fn set(&mut self, link: &Key, secrets: Vec<Key>) {
+        for old in self.by_link.remove(link).unwrap_or_default() {
+            if let Some(links) = self.by_secret.get_mut(&old) {
+                links.remove(link);
+                if links.is_empty() {
+                    self.by_secret.remove(&old);
+                }
+            }
+        }
+        for secret in &secrets {
+            self.by_secret.entry(secret.clone()).or_default().insert(link.clone());
+        }
+        if !secrets.is_empty() {
+            self.by_link.insert(link.clone(), secrets);
+        }
+    }
+}
+
+/// The names of all Secrets that a link reads or writes. Reads the raw spec for names alone, so
+/// that also a link whose spec isn't valid yet is looked at when they appear.
+fn secrets_of(link: &ApplicationLink) -> Vec<Key> {
+    let namespace = link.namespace().unwrap_or_default();
+    let name = link.name_any();
+    let mut names = Vec::new();
+    if let Some(i) = &link.spec.incoming {
+        names.push(i.secret.as_ref().and_then(|s| s.name.clone()).unwrap_or_else(|| format!("{name}-oauth")));
+        names.extend(i.adopt.as_ref().and_then(|a| a.secret_ref.as_ref()).map(|r| r.name.clone()));
+    }
+    if let Some(o) = &link.spec.outgoing {
+        names.push(o.secret.as_ref().and_then(|s| s.name.clone()).unwrap_or_else(|| format!("{name}-token")));
+        names.push(o.oauth2.client.secret_ref.name.clone());
+        names.extend(o.oauth2.grant.refresh_token.as_ref().map(|r| r.secret_ref.name.clone()));
+    }
+    names.into_iter().map(|n| Key::new(namespace.clone(), n)).collect()
+}
+
+/// Who is waited for: the lane of a link.
+pub(super) fn lane_of(ctx: &Context, key: &Key) -> Lane {
+    let owner = key.namespace.clone();
+    let Some(link) = ctx.links.get(key) else { return Lane { waits_for: String::new(), owner } };
+    let provider = match (&link.spec.incoming, &link.spec.provider_ref) {
+        (None, _) => String::new(),
+        (Some(_), Some(r)) if r.kind == crate::api::link::ProviderKind::LinkProvider => {
+            format!("{}/{}", key.namespace, r.name)
+        }
+        (Some(_), Some(r)) => r.name.clone(),
+        (Some(_), None) => {
+            claim::read(link.annotations()).last().map_or_else(|| "default".into(), |c| c.name.clone())
+        }
+    };
+    let server = link.spec.outgoing.as_ref().map(|o| &o.oauth2.server.custom);
+    let server = server.and_then(|c| c.issuer.as_deref().or(c.token_endpoint.as_deref()));
+    let host = server.and_then(|s| url::Url::parse(s).ok()).and_then(|u| u.host_str().map(str::to_owned));
+    Lane { waits_for: format!("{provider}|{}", host.unwrap_or_default()), owner }
+}
+
+/// The lane of a provider: its own.
+pub(super) fn provider_lane(key: &Key) -> Lane {
+    let name = format!("{}/{}", key.namespace, key.name);
+    Lane { waits_for: name.clone(), owner: name }
+}
+
+/// What the watches feed.
+pub(super) struct Wires {
+    pub(super) ctx: Arc<Context>,
+    pub(super) links: Arc<Scheduler>,
+    pub(super) providers: Arc<Scheduler>,
+    pub(super) index: Mutex<Index>,
+    pub(super) master_key: flag::Sender<u64>,
+    pub(super) sweep: flag::Sender<u64>,
+}
+
+impl Wires {
+    fn index(&self) -> std::sync::MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn link(&self, key: Key) {
+        let lane = lane_of(&self.ctx, &key);
+        self.links.add(key, lane, Duration::ZERO);
+    }
+
+    pub(super) fn provider(&self, key: Key) {
+        let lane = provider_lane(&key);
+        self.providers.add(key, lane, Duration::ZERO);
+    }
+
+    pub(super) fn all_links(&self) {
+        self.ctx.links.all().iter().for_each(|l| self.link(Key::of(l.as_ref())));
+    }
+
+    /// The links that use a provider, or might.
+    pub(super) fn links_of(&self, view: &ProviderView) {
+        for link in self.ctx.links.all() {
+            let key = Key::of(link.as_ref());
+            let named = link
+                .spec
+                .provider_ref
+                .as_ref()
+                .is_some_and(|r| r.name == view.claim.name && r.kind == view.claim.kind);
+            let claims = claim::read(link.annotations());
+            let claimed = claims.iter().any(|c| c.uid == view.claim.uid);
+            let open = link.spec.incoming.is_some() && link.spec.provider_ref.is_none() && claims.is_empty();
+            if named || claimed || open {
+                self.link(key);
+            }
+        }
+    }
+
+    /// The links of these clients.
+    pub(super) fn clients_changed(&self, clients: &[ClientId]) {
+        let ids: HashSet<&str> = clients.iter().map(ClientId::as_str).collect();
+        for link in self.ctx.links.all() {
+            let id = link.status.as_ref().and_then(|s| s.incoming.as_ref()).map(|i| i.client_id.as_str());
+            if id.is_some_and(|id| ids.contains(id)) {
+                self.link(Key::of(link.as_ref()));
+            }
+        }
+    }
+
+    pub(super) fn link_changed(&self, change: Change<'_, ApplicationLink>) {
+        match change {
+            Change::Now(link, before) => {
+                let key = Key::of(link.as_ref());
+                let same = before.is_some_and(|b| {
+                    b.uid() == link.uid()
+                        && b.meta().generation == link.meta().generation
+                        && b.meta().deletion_timestamp == link.meta().deletion_timestamp
+                        && b.annotations() == link.annotations()
+                        && b.finalizers() == link.finalizers()
+                });
+                if !same {
+                    self.index().set(&key, secrets_of(link));
+                    self.link(key);
+                }
+            }
+            Change::Gone(link) => {
+                let key = Key::of(link.as_ref());
+                let freed = secrets_of(&link);
+                self.index().set(&key, Vec::new());
+                // Who waited for a Secret name or for a provider may go on.
+                for secret in freed {
+                    self.secret_users(&secret);
+                }
+                for view in self.ctx.providers().iter().filter(|v| v.deleting) {
+                    self.provider(provider_pass::key_of(view));
+                }
+                let uid = link.uid().unwrap_or_default();
+                self.ctx.memos.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+                let grant = Key::new(self.ctx.namespace.as_str(), format!("applink-grant-{uid}"));
+                if self.ctx.own.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&grant) {
+                    self.sweep.send_modify(|n| *n += 1);
+                }
+            }
+            Change::Synced => {}
+        }
+    }
+
+    pub(super) fn provider_changed(&self, now: Option<&ProviderView>, before: Option<&ProviderView>) {
+        let Some(view) = now.or(before) else { return };
+        if now != before {
+            self.ctx.connections.forget(&view.claim.uid);
+            if now.is_none() {
+                self.ctx.memos.lock().unwrap_or_else(PoisonError::into_inner).remove(&view.claim.uid);
+            }
+            self.provider(provider_pass::key_of(view));
+            self.links_of(view);
+        }
+    }
+
+    fn secret_users(&self, key: &Key) {
+        let links: Vec<Key> = self.index().by_secret.get(key).into_iter().flatten().cloned().collect();
+        links.into_iter().for_each(|l| self.link(l));
+    }
+
+    pub(super) fn secret_changed(&self, change: Change<'_, PartialObjectMeta<Secret>>, synced: bool) {
+        let (key, now) = match &change {
+            Change::Now(s, _) => (Key::of(s.as_ref()), Some(s.as_ref())),
+            Change::Gone(s) => (Key::of(s.as_ref()), None),
+            Change::Synced => {
+                // A watch that was interrupted may have missed that a Secret went.
+                if synced {
+                    self.all_links();
+                }
+                return;
+            }
+        };
+        {
+            let mut own = self.ctx.own.lock().unwrap_or_else(PoisonError::into_inner);
+            let ours = now
+                .filter(|s| s.labels().get(names::MANAGED_BY).is_some_and(|v| v == names::MANAGED_BY_VALUE));
+            match ours {
+                Some(s) => {
+                    let owners = s.owner_references().iter().map(|o| o.uid.clone()).collect();
+                    own.insert(key.clone(), OwnMeta { uid: s.uid().unwrap_or_default(), owners });
+                }
+                None => drop(own.remove(&key)),
+            }
+        }
+        self.secret_users(&key);
+        if key.namespace == self.ctx.namespace && key.name == self.ctx.installation.secret() {
+            self.master_key.send_modify(|n| *n += 1);
+        }
+        for view in self.ctx.providers() {
+            let namespace = view.namespace.as_deref().unwrap_or(&self.ctx.namespace);
+            let refers = |s| credentials::references(s).iter().any(|r| r.name == key.name);
+            if namespace == key.namespace && view.service.as_ref().is_some_and(refers) {
+                self.ctx.connections.forget(&view.claim.uid);
+                self.provider(provider_pass::key_of(&view));
+                self.links_of(&view);
+            }
+        }
+    }
+}
