@@ -210,6 +210,9 @@ impl BundledProvider {
     }
 
     async fn put(&self, put: &PutClient) -> Result<Registered, ProviderError> {
+        if matches!(put.secret, PutSecret::Fresh) {
+            return Err(ProviderError::Unsupported { what: "picking a new secret" });
+        }
         let m = &put.metadata;
         let mut body = json!({
             "name": m.name,
