@@ -215,6 +215,11 @@ impl HttpClient {
         self
     }
 
+    /// How long the whole call may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Whose word the addresses are.
     pub fn trust(&self) -> Trust {
         self.trust

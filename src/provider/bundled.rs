@@ -130,9 +130,6 @@ fn is_ours(response: &Response) -> bool {
     response.content_type.as_deref() == Some("application/problem+json")
 }
 
-/// How long a page of clients may take, and how large it may be.
-const PAGE: (Duration, usize) = (Duration::from_secs(30), 16 << 20);
-
 impl BundledProvider {
     /// A client of the admin API at `admin`, which takes `token` as a bearer token. `actor` is who
     /// we are to the provider: 1 to 64 letters, digits, dots, dashes and underscores.
@@ -269,8 +266,7 @@ impl BundledProvider {
         if let Some(after) = after {
             url.query_pairs_mut().append_pair("cursor", after);
         }
-        let response =
-            self.wire.patient(PAGE.0, PAGE.1).send_with(Request::get(url), Some(&self.token)).await?;
+        let response = self.wire.paging().send_with(Request::get(url), Some(&self.token)).await?;
         if response.status != 200 {
             return Err(self.refusal(&response));
         }

@@ -21,7 +21,6 @@ use futures::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
-use std::time::Duration;
 use url::{Url, form_urlencoded};
 
 /// A client of Hydra's admin API.
@@ -39,10 +38,10 @@ const OWNER: &str = "applink-operator.io/owner";
 const NO_SCOPES: &str = " ";
 /// What Hydra says of a client that isn't there. Any other 404 is another server's.
 const ABSENT: &str = "Unable to locate the resource";
+/// What Hydra says, with a 400, where its database let something else go first. Nothing happened.
+const CONCURRENT: &str = "Unable to serialize access due to a concurrent update in another session";
 /// Clients a page.
 const PAGE_SIZE: &str = "500";
-/// How long a page of clients may take, and how large it may be.
-const PAGE: (Duration, usize) = (Duration::from_secs(30), 16 << 20);
 /// A client that isn't asked for by anybody else: whether it is there or not, only Hydra says so.
 const PROBE: &str = "applink-operator-probe";
 
@@ -217,7 +216,7 @@ impl HydraProvider {
     /// What an answer other than the ones hoped for means.
     fn refusal(&self, response: &Response) -> ProviderError {
         match (response.status, problem(response).error.as_str()) {
-            (409, _) => ProviderError::Conflict,
+            (409, _) | (400, CONCURRENT) => ProviderError::Conflict,
             (400, "invalid_redirect_uri") => {
                 rejected("invalid-redirect-uri", "change spec.incoming.oauth2.redirectUris")
             }
@@ -368,8 +367,7 @@ impl HydraProvider {
         if let Some(after) = after {
             url.query_pairs_mut().append_pair("page_token", after);
         }
-        let wire = self.admin.patient(PAGE.0, PAGE.1);
-        let response = wire.send_with(Request::get(url), self.token.as_ref()).await?;
+        let response = self.admin.paging().send_with(Request::get(url), self.token.as_ref()).await?;
         if response.status != 200 {
             return Err(self.refusal(&response));
         }

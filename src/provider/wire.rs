@@ -11,6 +11,9 @@ use sha2::{Digest as _, Sha256};
 use std::time::Duration;
 use url::Url;
 
+/// How large a page of clients may be.
+const MAX_PAGE: usize = 16 << 20;
+
 /// An API at an address.
 #[derive(Debug, Clone)]
 pub(super) struct Wire {
@@ -36,6 +39,11 @@ impl Wire {
     pub(super) fn patient(&self, timeout: Duration, max_body: usize) -> Self {
         let http = self.http.clone().with_timeout(timeout).with_max_body(max_body);
         Self { http, ..self.clone() }
+    }
+
+    /// The same API, called for a page of clients.
+    pub(super) fn paging(&self) -> Self {
+        self.patient(self.http.timeout() * 2, MAX_PAGE)
     }
 
     /// An address below the base. The segments are encoded.

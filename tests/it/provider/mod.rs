@@ -12,5 +12,5 @@ mod limits;
 mod metadata;
 mod overlap;
 mod refresh;
-mod service;
+pub mod service;
 mod token;

@@ -1,0 +1,9 @@
+//! The port to a provider service, with the real services behind it: one conformance suite and one
+//! fault suite for every adapter.
+//!
+//! A new adapter plugs in with a [`subject::Subject`] and `conformance!(Its)`, `faults!(Its)`.
+
+mod bundled;
+mod conformance;
+mod hydra;
+mod subject;
