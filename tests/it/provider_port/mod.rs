@@ -5,5 +5,6 @@
 
 mod bundled;
 mod conformance;
+mod docs;
 mod hydra;
 mod subject;
