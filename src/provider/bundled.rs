@@ -241,7 +241,11 @@ impl BundledProvider {
         };
         let response = self.call(self.by_us(request)).await?;
         match response.status {
-            200 | 201 => Ok(Registered::chosen(&put.at.id)),
+            200 | 201 => {
+                // Another server may say 200 to anything.
+                let _: Client = self.wire.body(&response)?;
+                Ok(Registered::chosen(&put.at.id))
+            }
             _ => Err(self.refusal(&response)),
         }
     }
@@ -253,7 +257,7 @@ impl BundledProvider {
         }
         let response = self.call(self.by_us(request)).await?;
         match response.status {
-            204 | 200 => Ok(()),
+            204 => Ok(()),
             404 if is_ours(&response) => Ok(()),
             404 => Err(self.wire.other(404)),
             _ => Err(self.refusal(&response)),

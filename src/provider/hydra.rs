@@ -328,7 +328,7 @@ impl HydraProvider {
         let request = Request::new(Method::PUT, self.client_url(&put.at.id)?).accept_json();
         let response = self.call(request.json(&Value::Object(client.0))).await?;
         match response.status {
-            200 => {}
+            200 => self.read(&response).map(drop)?,
             404 if is_absent(&response) => return Err(ProviderError::Conflict),
             _ => return Err(self.refusal(&response)),
         }

@@ -8,6 +8,7 @@ use serde_json::json;
 use url::Url;
 
 use super::conformance::conformance;
+use super::faults::faults;
 use super::subject::{Subject, Tokens};
 use crate::provider::service::{ADMIN_TOKEN, Service, client};
 
@@ -70,3 +71,4 @@ impl Subject for Bundled {
 }
 
 conformance!(Bundled);
+faults!(Bundled);

@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use url::Url;
 
 use super::conformance::conformance;
+use super::faults::faults;
 use super::subject::{CALLBACK, Give, Port, Subject, Tokens, http_client, uris};
 use crate::support::hydra::Hydra;
 use crate::support::stage::http;
@@ -75,6 +76,7 @@ impl Subject for TheHydra {
 }
 
 conformance!(TheHydra);
+faults!(TheHydra);
 
 /// Changes one field of a client by hand.
 async fn edit(hydra: &Hydra, id: &ClientId, pointer: &str, value: Value) {

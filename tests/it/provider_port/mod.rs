@@ -6,5 +6,6 @@
 mod bundled;
 mod conformance;
 mod docs;
+mod faults;
 mod hydra;
 mod subject;

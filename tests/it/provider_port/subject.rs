@@ -150,7 +150,12 @@ pub struct Port<'s, S> {
 
 impl<'s, S: Subject> Port<'s, S> {
     pub async fn of(subject: &'s S) -> Self {
-        let provider = subject.adapter(http_client(), &subject.bases());
+        Self::at(subject, http_client(), &subject.bases()).await
+    }
+
+    /// The service at these addresses, which are those of proxies before it.
+    pub async fn at(subject: &'s S, http: HttpClient, bases: &[String]) -> Self {
+        let provider = subject.adapter(http, bases);
         let info = provider.info().await.expect("the service says who it is");
         let can = provider.capabilities();
         Self { subject, provider, info, can }
