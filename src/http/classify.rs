@@ -2,7 +2,7 @@
 
 use super::resolve::Refusal;
 use super::{NoAnswer, NotSent, SendError, TlsFault};
-use rustls::CertificateError as Cert;
+use rustls::{AlertDescription as Alert, CertificateError as Cert};
 use std::error::Error;
 use std::io;
 
@@ -16,6 +16,12 @@ pub(super) fn send_error(error: &reqwest::Error) -> SendError {
     }
     if error.is_connect() {
         return SendError::NotSent(connect_error(error));
+    }
+    // With TLS 1.3 a server looks at our certificate after we may write; it reads nothing before.
+    if let Some(tls) = find::<rustls::Error>(error)
+        && tls_fault(tls) == TlsFault::ClientCertificate
+    {
+        return SendError::NotSent(NotSent::Tls(TlsFault::ClientCertificate));
     }
     if let Some(hyper) = find::<hyper::Error>(error) {
         // hyper says "canceled" only while it still holds the whole request.
@@ -57,6 +63,19 @@ fn tls_fault(error: &rustls::Error) -> TlsFault {
             | Cert::NotValidYetContext { .. } => TlsFault::Expired,
             _ => TlsFault::BadCertificate,
         },
+        // Alerts by which a server speaks of the certificate of the other side, which is ours.
+        rustls::Error::AlertReceived(
+            Alert::NoCertificate
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::CertificateRequired
+            | Alert::DecryptError,
+        ) => TlsFault::ClientCertificate,
         _ => TlsFault::Handshake,
     }
 }

@@ -2,7 +2,10 @@
 
 use super::resolve::{self, PolicyResolver};
 use super::url_policy::check_url;
-use super::{AllowList, CaBundle, NoAnswer, NotSent, Request, Response, SendError, Trust, classify, tls};
+use super::{
+    AllowList, CaBundle, ClientIdentity, NoAnswer, NotSent, Request, Response, SendError, Trust, classify,
+    tls,
+};
 use hickory_resolver::TokioResolver;
 use jiff::Timestamp;
 use std::fmt;
@@ -61,6 +64,7 @@ struct Key {
     port: u16,
     plain: bool,
     ca: Option<[u8; 32]>,
+    identity: Option<[u8; 32]>,
 }
 
 impl fmt::Debug for Guard {
@@ -99,12 +103,18 @@ impl Guard {
             guard: self.clone(),
             trust,
             ca: ca.map(Arc::new),
+            identity: None,
             timeout: self.0.options.timeout,
             max_body: self.0.options.max_body,
         }
     }
 
-    fn built(&self, key: Key, ca: Option<&CaBundle>) -> Result<reqwest::Client, SendError> {
+    fn built(
+        &self,
+        key: Key,
+        ca: Option<&CaBundle>,
+        identity: Option<&ClientIdentity>,
+    ) -> Result<reqwest::Client, SendError> {
         let mut clients = self.0.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = clients.iter().position(|(k, _)| *k == key) {
             let entry = clients.remove(at);
@@ -112,7 +122,7 @@ impl Guard {
             clients.push(entry);
             return Ok(client);
         }
-        let client = self.build(key, ca).ok_or(SendError::NotSent(NotSent::Unbuildable))?;
+        let client = self.build(key, ca, identity).ok_or(SendError::NotSent(NotSent::Unbuildable))?;
         if clients.len() >= MAX_CLIENTS {
             clients.remove(0);
         }
@@ -120,7 +130,12 @@ impl Guard {
         Ok(client)
     }
 
-    fn build(&self, key: Key, ca: Option<&CaBundle>) -> Option<reqwest::Client> {
+    fn build(
+        &self,
+        key: Key,
+        ca: Option<&CaBundle>,
+        identity: Option<&ClientIdentity>,
+    ) -> Option<reqwest::Client> {
         let resolver = PolicyResolver {
             inner: self.0.resolver.clone(),
             trust: key.trust,
@@ -135,7 +150,7 @@ impl Guard {
             Trust::Trusted => 4,
         };
         reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::config(ca).ok()?)
+            .tls_backend_preconfigured(tls::config(ca, identity).ok()?)
             .dns_resolver(resolver)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -162,6 +177,7 @@ pub struct HttpClient {
     guard: Guard,
     trust: Trust,
     ca: Option<Arc<CaBundle>>,
+    identity: Option<ClientIdentity>,
     timeout: Duration,
     max_body: usize,
 }
@@ -171,12 +187,20 @@ impl fmt::Debug for HttpClient {
         f.debug_struct("HttpClient")
             .field("trust", &self.trust)
             .field("ca", &self.ca)
+            .field("identity", &self.identity)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
 }
 
 impl HttpClient {
+    /// The same client, which logs in with a certificate where a server asks for one.
+    #[must_use]
+    pub fn with_identity(mut self, identity: ClientIdentity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
     /// The same client with another bound on the whole call.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
@@ -189,6 +213,11 @@ impl HttpClient {
     pub fn with_max_body(mut self, bytes: usize) -> Self {
         self.max_body = bytes;
         self
+    }
+
+    /// How long the whole call may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Whose word the addresses are.
@@ -209,8 +238,9 @@ impl HttpClient {
             port: request.url.port_or_known_default().filter(|_| guarded).unwrap_or(0),
             plain: guarded && request.url.scheme() == "http",
             ca: self.ca.as_deref().map(CaBundle::digest),
+            identity: self.identity.as_ref().map(ClientIdentity::digest),
         };
-        let client = self.guard.built(key, self.ca.as_deref())?;
+        let client = self.guard.built(key, self.ca.as_deref(), self.identity.as_ref())?;
         match tokio::time::timeout(self.timeout, exchange(&client, request, self.max_body)).await {
             Ok(result) => result,
             Err(_) => Err(SendError::NoAnswer(NoAnswer::Timeout)),

@@ -88,6 +88,11 @@ pub enum TlsFault {
     /// Some other trouble with the certificate.
     #[error("the server's certificate isn't acceptable; check it with its owner")]
     BadCertificate,
+    /// The server wants a certificate from us, and there is none or it doesn't take it.
+    #[error(
+        "the server doesn't accept the client certificate, or wants one; check clientCertificateSecretRef with its owner"
+    )]
+    ClientCertificate,
     /// The handshake failed for another reason, such as a server without TLS on this port.
     #[error("no TLS session with the server; check that the port speaks TLS 1.2 or newer")]
     Handshake,

@@ -31,7 +31,7 @@ pub use client::{Guard, GuardError, GuardOptions, HttpClient};
 pub use error::{NoAnswer, NotSent, RefusedReason, SendError, TlsFault};
 pub use message::{BadHeader, Request, Response};
 pub use reqwest::{Method, header};
-pub use tls::{CaBundle, CaBundleError};
+pub use tls::{CaBundle, CaBundleError, ClientIdentity, ClientIdentityError};
 pub use url_policy::Trust;
 
 #[cfg(test)]

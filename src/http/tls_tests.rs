@@ -13,6 +13,9 @@ use url::Url;
 struct Pki {
     ca_pem: String,
     config: Arc<rustls::ServerConfig>,
+    /// A server that wants a client's certificate of this CA.
+    mutual: Arc<rustls::ServerConfig>,
+    client: (String, String),
 }
 
 fn pki(host: &str, expired: bool) -> Pki {
@@ -26,17 +29,31 @@ fn pki(host: &str, expired: bool) -> Pki {
         params.not_after = rcgen::date_time_ymd(2002, 1, 1);
     }
     let leaf = params.signed_by(&key, &ca).expect("leaf");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![leaf.der().clone()],
-            PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).expect("key"),
-        )
-        .expect("config");
-    Pki { ca_pem: ca.pem(), config: Arc::new(config) }
+    let config = |mutual: bool| {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(ca.der().clone()).expect("a root");
+        let verifier =
+            rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                .build()
+                .expect("verifier");
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions");
+        let config =
+            if mutual { config.with_client_cert_verifier(verifier) } else { config.with_no_client_auth() };
+        let key = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).expect("key");
+        Arc::new(config.with_single_cert(vec![leaf.der().clone()], key).expect("config"))
+    };
+    let client_key = KeyPair::generate().expect("key");
+    let client = CertificateParams::new(vec!["operator".to_owned()]).expect("params");
+    let client = client.signed_by(&client_key, &ca).expect("leaf");
+    Pki {
+        ca_pem: ca.pem(),
+        config: config(false),
+        mutual: config(true),
+        client: (client.pem(), client_key.serialize_pem()),
+    }
 }
 
 /// Answers one connection.
@@ -53,6 +70,9 @@ fn serve(config: Arc<rustls::ServerConfig>) -> Url {
             stream.conn.send_close_notify();
             let _ = stream.flush();
         }
+        // What it has to say is read before it hangs up.
+        let _ = tcp.shutdown(std::net::Shutdown::Write);
+        let _ = std::io::copy(&mut tcp, &mut std::io::sink());
     });
     Url::parse(&format!("https://localhost:{port}/")).expect("url")
 }
@@ -122,4 +142,59 @@ fn bundles_that_cant_be_used() {
         CaBundle::parse(pem.as_bytes()).expect("bundle").digest(),
         CaBundle::parse(pki("localhost", false).ca_pem.as_bytes()).expect("bundle").digest()
     );
+}
+
+async fn log_in(url: Url, pki: &Pki, client: Option<&(String, String)>) -> Result<u16, SendError> {
+    let ca = CaBundle::parse(pki.ca_pem.as_bytes()).expect("bundle");
+    let mut http = guard(&["localhost"]).client(Trust::Trusted, Some(ca));
+    if let Some((certificate, key)) = client {
+        http = http
+            .with_identity(ClientIdentity::parse(certificate.as_bytes(), key.as_bytes()).expect("identity"));
+    }
+    http.send(Request::get(url)).await.map(|r| r.status)
+}
+
+#[tokio::test]
+async fn a_server_that_wants_a_client_certificate_gets_it_and_says_when_it_isnt_the_one() {
+    let (ours, theirs) = (pki("localhost", false), pki("localhost", false));
+    assert_eq!(log_in(serve(ours.mutual.clone()), &ours, Some(&ours.client)).await, Ok(200));
+    // One that doesn't ask isn't bothered.
+    assert_eq!(log_in(serve(ours.config.clone()), &ours, Some(&ours.client)).await, Ok(200));
+    let refused = Err(SendError::NotSent(NotSent::Tls(TlsFault::ClientCertificate)));
+    for wrong in [None, Some(&theirs.client)] {
+        assert_eq!(log_in(serve(ours.mutual.clone()), &ours, wrong).await, refused);
+    }
+}
+
+#[test]
+fn clients_of_two_identities_are_two_clients() {
+    let (a, b) = (pki("localhost", false), pki("localhost", false));
+    let parse = |p: &Pki| ClientIdentity::parse(p.client.0.as_bytes(), p.client.1.as_bytes());
+    let (a, b) = (parse(&a).expect("identity"), parse(&b).expect("identity"));
+    assert_ne!(a.digest(), b.digest());
+    assert_eq!(format!("{a:?}"), "ClientIdentity { certificates: 1, .. }");
+}
+
+#[test]
+fn client_certificates_that_cant_be_used() {
+    use ClientIdentityError as E;
+    let (ours, theirs) = (pki("localhost", false).client, pki("localhost", false).client);
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    let long = "x".repeat(600_000);
+    for (certificate, key, error) in [
+        ("", ours.1.as_str(), E::BadCertificate),
+        ("hello", &ours.1, E::BadCertificate),
+        (broken, &ours.1, E::BadCertificate),
+        (&ours.1, &ours.1, E::BadCertificate),
+        (&ours.0, "", E::BadKey),
+        (&ours.0, &ours.0, E::BadKey),
+        (&ours.0, encrypted, E::BadKey),
+        (&ours.0, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", E::BadKey),
+        (&ours.0, &theirs.1, E::Mismatch),
+        (&ours.0, &long, E::TooLarge),
+    ] {
+        let found = ClientIdentity::parse(certificate.as_bytes(), key.as_bytes());
+        assert_eq!(found.err(), Some(error));
+    }
 }

@@ -5,9 +5,11 @@ use super::credentials::{Credentials, Purpose};
 use super::problem::Problem;
 use crate::api::link::ProviderKind;
 use crate::api::provider::Service;
-use crate::http::{CaBundle, Guard, HttpClient, Trust};
+use crate::domain::ExposeSecret as _;
+use crate::http::{CaBundle, ClientIdentity, Guard, HttpClient, Trust};
 use crate::provider::Provider;
 use crate::provider::bundled::BundledProvider;
+use crate::provider::hydra::HydraProvider;
 use url::Url;
 
 /// Connects to a provider service. `actor` is who we are to it.
@@ -47,7 +49,7 @@ fn http(
     guard: &Guard,
     kind: ProviderKind,
     service: &Service,
-    _credentials: &Credentials,
+    credentials: &Credentials,
 ) -> Result<HttpClient, Problem> {
     let ca = service
         .ca_bundle()
@@ -59,7 +61,19 @@ fn http(
         ProviderKind::ClusterLinkProvider => Trust::Trusted,
         ProviderKind::LinkProvider => Trust::Guarded,
     };
-    Ok(guard.client(trust, ca))
+    let client = guard.client(trust, ca);
+    let (Some(certificate), Some(key)) =
+        (credentials.get(Purpose::Certificate), credentials.get(Purpose::Key))
+    else {
+        return Ok(client);
+    };
+    let identity =
+        ClientIdentity::parse(certificate.expose_secret().as_bytes(), key.expose_secret().as_bytes())
+            .map_err(|e| {
+                let field = format!("spec.{}.clientCertificateSecretRef", service.type_());
+                Problem::edit("InvalidClientCertificate", format!("the Secret that {field} names {e}"))
+            })?;
+    Ok(client.with_identity(identity))
 }
 
 fn adapter(
@@ -77,6 +91,12 @@ fn adapter(
             url("spec.bundled.admin.url", &s.admin.url)?,
             credentials.need(Purpose::Token)?,
             actor,
+        )),
+        Service::Hydra(s) => Box::new(HydraProvider::new(
+            http,
+            url("spec.hydra.url", &s.url)?,
+            url("spec.hydra.admin.url", &s.admin.url)?,
+            credentials.get(Purpose::Token).cloned(),
         )),
         other => {
             return Err(Problem::edit(

@@ -130,9 +130,6 @@ fn is_ours(response: &Response) -> bool {
     response.content_type.as_deref() == Some("application/problem+json")
 }
 
-/// How long a page of clients may take, and how large it may be.
-const PAGE: (Duration, usize) = (Duration::from_secs(30), 16 << 20);
-
 impl BundledProvider {
     /// A client of the admin API at `admin`, which takes `token` as a bearer token. `actor` is who
     /// we are to the provider: 1 to 64 letters, digits, dots, dashes and underscores.
@@ -210,6 +207,9 @@ impl BundledProvider {
     }
 
     async fn put(&self, put: &PutClient) -> Result<Registered, ProviderError> {
+        if matches!(put.secret, PutSecret::Fresh) {
+            return Err(ProviderError::Unsupported { what: "picking a new secret" });
+        }
         let m = &put.metadata;
         let mut body = json!({
             "name": m.name,
@@ -241,7 +241,11 @@ impl BundledProvider {
         };
         let response = self.call(self.by_us(request)).await?;
         match response.status {
-            200 | 201 => Ok(Registered::chosen(&put.at.id)),
+            200 | 201 => {
+                // Another server may say 200 to anything.
+                let _: Client = self.wire.body(&response)?;
+                Ok(Registered::chosen(&put.at.id))
+            }
             _ => Err(self.refusal(&response)),
         }
     }
@@ -253,7 +257,7 @@ impl BundledProvider {
         }
         let response = self.call(self.by_us(request)).await?;
         match response.status {
-            204 | 200 => Ok(()),
+            204 => Ok(()),
             404 if is_ours(&response) => Ok(()),
             404 => Err(self.wire.other(404)),
             _ => Err(self.refusal(&response)),
@@ -266,8 +270,7 @@ impl BundledProvider {
         if let Some(after) = after {
             url.query_pairs_mut().append_pair("cursor", after);
         }
-        let response =
-            self.wire.patient(PAGE.0, PAGE.1).send_with(Request::get(url), Some(&self.token)).await?;
+        let response = self.wire.paging().send_with(Request::get(url), Some(&self.token)).await?;
         if response.status != 200 {
             return Err(self.refusal(&response));
         }

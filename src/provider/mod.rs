@@ -5,6 +5,7 @@
 //! facts. What a service can't do is said by [`Capabilities`], not by an error halfway.
 
 pub mod bundled;
+pub mod hydra;
 mod proof;
 mod wire;
 

@@ -2,11 +2,17 @@
 //! service it is. Nothing that a server wrote gets into an error.
 
 use super::ProviderError;
-use crate::domain::SecretString;
+use crate::domain::{Owner, SecretString};
 use crate::http::{HttpClient, Request, Response, SendError};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 use std::time::Duration;
 use url::Url;
+
+/// How large a page of clients may be.
+const MAX_PAGE: usize = 16 << 20;
 
 /// An API at an address.
 #[derive(Debug, Clone)]
@@ -33,6 +39,11 @@ impl Wire {
     pub(super) fn patient(&self, timeout: Duration, max_body: usize) -> Self {
         let http = self.http.clone().with_timeout(timeout).with_max_body(max_body);
         Self { http, ..self.clone() }
+    }
+
+    /// The same API, called for a page of clients.
+    pub(super) fn paging(&self) -> Self {
+        self.patient(self.http.timeout() * 2, MAX_PAGE)
     }
 
     /// An address below the base. The segments are encoded.
@@ -135,6 +146,28 @@ impl Wire {
 /// The refusal of what a client should be, by a code that we know.
 pub(super) const fn rejected(code: &'static str, hint: &'static str) -> ProviderError {
     ProviderError::Rejected { code, hint }
+}
+
+/// Whether a put may write over a client, for a service that keeps the owner's record but doesn't
+/// read it. `knows`: the caller saw this very state of the client.
+///
+/// # Errors
+/// [`ProviderError::ForeignOwner`]: it is another link's, or nobody's and wasn't seen so.
+pub(super) fn may_write_over(there: Option<&Owner>, wants: &Owner, knows: bool) -> Result<(), ProviderError> {
+    let may = match there {
+        None => knows,
+        Some(has) => {
+            let link = |o: &Owner| (o.installation.clone(), o.namespace.clone(), o.name.clone());
+            let uids = |o: &Owner| (o.uid.clone(), o.namespace_uid.clone());
+            link(has) == link(wants) && (knows || uids(has) == uids(wants))
+        }
+    };
+    may.then_some(()).ok_or(ProviderError::ForeignOwner)
+}
+
+/// A version for services that know none: the same while a client stands as it was seen.
+pub(super) fn version_of(client: &serde_json::Value) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(client.to_string()))
 }
 
 /// Whether a text that a server wrote may stand in a Secret as an address.

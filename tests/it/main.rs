@@ -8,5 +8,6 @@ mod chart;
 mod import_law;
 mod link;
 mod provider;
+mod provider_port;
 mod provider_services;
 mod rig;

@@ -144,8 +144,9 @@ async fn serve(State(double): State<AdminDouble>, request: Request) -> Response 
     let id = path.trim_start_matches("/admin/clients/").to_owned();
     match parts.method {
         Method::PUT => {
-            let client: Value = serde_json::from_slice(&body).expect("json");
+            let mut client: Value = serde_json::from_slice(&body).expect("json");
             inner.clients.insert(id, client.clone());
+            client["hasSecret"] = json!(client["secret"].is_string());
             json_reply(201, "application/json", &client)
         }
         Method::DELETE => {

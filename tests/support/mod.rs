@@ -10,6 +10,7 @@
 //! - [`admin_double`]: a double of the provider's admin API, for answers that the real one doesn't give.
 //! - [`audit`]: what the API server was asked, by whom, and what it answered.
 //! - [`chart`]: a Helm release of the chart, and the Pods that it leads to.
+//! - [`fault_proxy`]: stands before a real provider and does one request wrong.
 //! - [`hydra`]: Ory Hydra.
 //! - [`keycloak`]: Keycloak, one for all tests, and a realm for each.
 //! - [`pod`]: one Pod, run as a kubelet would: its arguments, environment and probes.
@@ -24,6 +25,7 @@
 pub mod admin_double;
 pub mod audit;
 pub mod chart;
+pub mod fault_proxy;
 pub mod hydra;
 pub mod keycloak;
 pub mod pki;

@@ -14,5 +14,5 @@ mod overlap;
 mod refresh;
 mod registration;
 mod registration_access;
-mod service;
+pub mod service;
 mod token;
