@@ -5,10 +5,10 @@ use super::ToolError;
 use super::cluster::{Cluster, failed};
 use crate::api::common::Condition;
 use crate::api::link::ProviderKind;
+use crate::api::provider::Service;
 use crate::api::{ApplicationLink, ClusterLinkProvider, ConditionStatus, LinkProvider, ProviderStatus};
 use kube::{Api, ResourceExt as _};
 use serde::Serialize;
-use serde_json::Value;
 
 /// Whether an object is ready, and why not.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -88,34 +88,41 @@ pub struct ProviderRow {
     /// Whether it is ready.
     #[serde(flatten)]
     pub readiness: Readiness,
+    /// Where its metadata stand, if it has any.
+    #[serde(skip)]
+    pub issuer: Option<String>,
     /// Certificates (PEM) to trust there.
     #[serde(skip)]
     pub ca_bundle: Option<String>,
+}
+
+/// Where a service's metadata stand (RFC 8414, OpenID Connect); Bitbucket has none.
+fn issuer(service: &Service) -> Option<String> {
+    match service {
+        Service::Bundled(_) | Service::Hydra(_) | Service::Registration(_) => Some(service.url().to_owned()),
+        Service::Keycloak(k) => Some(format!("{}/realms/{}", k.url.trim_end_matches('/'), k.realm)),
+        Service::Bitbucket(_) => None,
+    }
 }
 
 impl ProviderRow {
     fn new(
         kind: ProviderKind,
         object: &impl kube::ResourceExt,
-        spec: impl Serialize,
+        service: Option<&Service>,
         status: Option<&ProviderStatus>,
     ) -> Self {
-        // The one of the service's keys that is set holds its address, whatever the service is.
-        let spec = serde_json::to_value(spec).unwrap_or_default();
-        let text = |field: &str| {
-            let mut parts = spec.as_object().into_iter().flatten();
-            parts.find_map(|(_, part)| part[field].as_str()).map(str::to_owned)
-        };
         let conditions = status.map_or(&[][..], |s| &s.conditions);
         let observed = status.map_or(-1, |s| s.observed_generation);
         Self {
             kind: kind.as_str(),
             namespace: object.namespace(),
             name: object.name_any(),
-            type_: status.and_then(|s| s.type_.clone()),
-            url: text("issuer").or_else(|| text("url")),
+            type_: service.map(|s| s.type_().to_owned()),
+            url: service.map(|s| s.url().to_owned()),
             readiness: Readiness::of(conditions, observed, object.meta().generation),
-            ca_bundle: text("caBundle"),
+            issuer: service.and_then(issuer),
+            ca_bundle: service.and_then(Service::ca_bundle).map(str::to_owned),
         }
     }
 
@@ -132,13 +139,13 @@ impl ProviderRow {
 
 impl From<&LinkProvider> for ProviderRow {
     fn from(p: &LinkProvider) -> Self {
-        Self::new(ProviderKind::LinkProvider, p, &p.spec, p.status.as_ref())
+        Self::new(ProviderKind::LinkProvider, p, p.spec.service().as_ref(), p.status.as_ref())
     }
 }
 
 impl From<&ClusterLinkProvider> for ProviderRow {
     fn from(p: &ClusterLinkProvider) -> Self {
-        Self::new(ProviderKind::ClusterLinkProvider, p, &p.spec, p.status.as_ref())
+        Self::new(ProviderKind::ClusterLinkProvider, p, p.spec.service().as_ref(), p.status.as_ref())
     }
 }
 
@@ -173,9 +180,4 @@ pub fn owns(link: &ApplicationLink, owned: &impl kube::ResourceExt) -> bool {
 /// The client identifier of the status.
 pub fn client_id(link: &ApplicationLink) -> Option<&str> {
     link.status.as_ref()?.incoming.as_ref().map(|i| i.client_id.as_str())
-}
-
-/// A field of a JSON object as text.
-pub fn text_at(value: &Value, pointer: &str) -> Option<String> {
-    value.pointer(pointer).and_then(Value::as_str).map(str::to_owned)
 }

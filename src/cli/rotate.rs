@@ -1,7 +1,7 @@
 //! `applink rotate`: asks the operator for a new client secret, and waits until it is there.
 
 use super::cluster::{ClusterArgs, failed};
-use super::links::{self, Readiness, text_at};
+use super::links::{self, Readiness};
 use super::output::{Format, say};
 use super::{Answer, ToolError};
 use crate::api::{ApplicationLink, names};
@@ -9,10 +9,10 @@ use crate::domain::duration;
 use crate::link::validate::validate;
 use clap::{ArgAction, Args};
 use jiff::Timestamp;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -27,7 +27,7 @@ const LOOK: Duration = Duration::from_millis(500);
 The Secret changes once the provider takes the new secret. Old and new both work during spec.incoming.rotation.overlap,
 where the provider can hold two; --now ends the old one at once, and its tokens where the provider can.
 Exit codes: 0 done (or asked for, with --wait=false), 1 not done in time, 2 wrong usage or it couldn't be asked.
-Fields of -o json and yaml: namespace, link, request, done, ready, reason, message.")]
+Fields of -o json and yaml: namespace, link, request, done, serial, previousUntil, ready, reason, message.")]
 pub struct RotateArgs {
     /// The link
     name: String,
@@ -55,6 +55,12 @@ struct Outcome {
     /// The request, which status.incoming.lastRequest repeats when it is done.
     request: String,
     done: bool,
+    /// Serial of the client secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serial: Option<i64>,
+    /// Until when the secret before works too (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_until: Option<String>,
     #[serde(flatten)]
     readiness: Readiness,
 }
@@ -91,12 +97,11 @@ pub async fn run(args: RotateArgs) -> Result<Answer, ToolError> {
         return Err(ToolError::Precondition(format!("{what}: {why}")));
     }
     let request = format!("{:.3}", Timestamp::now());
-    let annotation = if args.now { names::ROTATE_NOW } else { names::ROTATE };
-    // By JSON: a field that this tool doesn't know must not get lost, and one that the operator of
-    // another version doesn't write must not fail.
-    let kind = ApiResource::erase::<ApplicationLink>(&());
-    let links: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &kind);
-    let patch = json!({"metadata": {"uid": link.uid(), "annotations": {annotation: request}}});
+    // The operator takes the two for one request: the other one must go.
+    let (annotation, other) =
+        if args.now { (names::ROTATE_NOW, names::ROTATE) } else { (names::ROTATE, names::ROTATE_NOW) };
+    let links: Api<ApplicationLink> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let patch = json!({"metadata": {"uid": link.uid(), "annotations": {annotation: request, other: null}}});
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
     let mut seen =
         links.patch(&args.name, &params, &Patch::Merge(&patch)).await.map_err(failed(what.clone()))?;
@@ -114,7 +119,11 @@ pub async fn run(args: RotateArgs) -> Result<Answer, ToolError> {
     if !args.output.print(&outcome)? {
         let r = &outcome.readiness;
         let text = match (done, args.wait) {
-            (true, _) => format!("{what}: the client secret is new (serial {})", serial(&seen)),
+            (true, _) => {
+                let until = outcome.previous_until.as_deref();
+                let old = until.map(|t| format!("; the old one works until {t}")).unwrap_or_default();
+                format!("{what}: the client secret is new{old}")
+            }
             (false, false) => format!("{what}: asked for a new client secret ({request})"),
             (false, true) => format!(
                 "{what}: no new client secret within {}s; Ready is {} ({}): {}",
@@ -129,20 +138,15 @@ pub async fn run(args: RotateArgs) -> Result<Answer, ToolError> {
     Ok(if done || !args.wait { Answer::Yes } else { Answer::No })
 }
 
-fn serial(link: &DynamicObject) -> String {
-    link.data.pointer("/status/incoming/serial").map(Value::to_string).unwrap_or_default()
-}
-
-fn outcome(link: &DynamicObject, request: &str) -> Outcome {
-    let status = &link.data["status"];
-    let conditions = serde_json::from_value(status["conditions"].clone()).unwrap_or_default();
-    let conditions: Vec<crate::api::common::Condition> = conditions;
-    let observed = status["observedGeneration"].as_i64().unwrap_or(-1);
+fn outcome(link: &ApplicationLink, request: &str) -> Outcome {
+    let incoming = link.status.as_ref().and_then(|s| s.incoming.as_ref());
     Outcome {
         namespace: link.namespace().unwrap_or_default(),
         link: link.name_any(),
         request: request.to_owned(),
-        done: text_at(&link.data, "/status/incoming/lastRequest").as_deref() == Some(request),
-        readiness: Readiness::of(&conditions, observed, link.metadata.generation),
+        done: incoming.is_some_and(|i| i.last_request.as_deref() == Some(request)),
+        serial: incoming.map(|i| i.serial),
+        previous_until: incoming.and_then(|i| i.previous_until.clone()),
+        readiness: Readiness::of_link(link),
     }
 }

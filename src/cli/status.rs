@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 Exit codes: 0 all that is shown is ready, 1 something isn't, 2 wrong usage or the cluster couldn't be asked.
 Fields of -o json and yaml: ready; providers (kind, namespace, name, type, url, ready, reason, message, since); links
 (namespace, name, application, direction, provider {kind, name}, ready, reason, message, since, suspended, deleting,
-incoming {clientId, secret {name, state}}, outgoing {secret {name, state}, expiresAt, lastRefresh, nextRefresh},
+incoming {clientId, secret {name, state}, rotatedAt, nextRotation, previousUntil}, outgoing {secret {name, state}, expiresAt, lastRefresh, nextRefresh},
 conditions). A Secret's state is present, missing, foreign, or unknown where you may not list Secrets.")]
 pub struct StatusArgs {
     /// The link; left out: all of the namespace
@@ -67,6 +67,12 @@ struct LinkRow {
 struct IncomingRow {
     client_id: String,
     secret: SecretRow,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotated_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_rotation: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_until: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -111,9 +117,13 @@ impl LinkRow {
             readiness: Readiness::of_link(link),
             suspended: link.spec.suspend,
             deleting: link.metadata.deletion_timestamp.is_some(),
-            incoming: status
-                .incoming
-                .map(|i| IncomingRow { secret: secret(&i.secret_name), client_id: i.client_id }),
+            incoming: status.incoming.map(|i| IncomingRow {
+                secret: secret(&i.secret_name),
+                client_id: i.client_id,
+                rotated_at: i.rotated_at,
+                next_rotation: i.next_rotation,
+                previous_until: i.previous_until,
+            }),
             outgoing: status.outgoing.map(|o| OutgoingRow {
                 secret: secret(&o.secret_name),
                 expires_at: o.expires_at,
@@ -259,6 +269,14 @@ impl Tree {
         relative(time, self.now).unwrap_or_else(|| clean(time).into_owned())
     }
 
+    fn times(&self, text: &mut String, times: &[(&str, &Option<String>)]) {
+        for (what, time) in times {
+            if let Some(time) = time {
+                text.push_str(&format!("  {what} {}", self.ago(time)));
+            }
+        }
+    }
+
     fn object(&mut self, branch: &str, below: &str, head: &str, readiness: &Readiness, more: &[&str]) {
         let (mark, colour) = match readiness.ready {
             "True" => ("Ready", Colour::Green),
@@ -311,19 +329,19 @@ impl Tree {
             }
             let mut leaves = Vec::new();
             if let Some(incoming) = &link.incoming {
-                leaves.push(format!(
-                    "Secret {}  {}  client {}",
-                    incoming.secret.name, incoming.secret.state, incoming.client_id
-                ));
+                let IncomingRow { secret, client_id, .. } = incoming;
+                let mut text = format!("Secret {}  {}  client {client_id}", secret.name, secret.state);
+                let times = [
+                    ("next rotation", &incoming.next_rotation),
+                    ("old secret ends", &incoming.previous_until),
+                ];
+                self.times(&mut text, &times);
+                leaves.push(text);
             }
             if let Some(outgoing) = &link.outgoing {
                 let mut text = format!("Secret {}  {}", outgoing.secret.name, outgoing.secret.state);
-                for (what, time) in [("ends", &outgoing.expires_at), ("next refresh", &outgoing.next_refresh)]
-                {
-                    if let Some(time) = time {
-                        text.push_str(&format!("  {what} {}", self.ago(time)));
-                    }
-                }
+                let times = [("ends", &outgoing.expires_at), ("next refresh", &outgoing.next_refresh)];
+                self.times(&mut text, &times);
                 leaves.push(text);
             }
             let end = leaves.len().saturating_sub(1);

@@ -80,7 +80,7 @@ pub async fn check(guard: &Guard, provider: &ProviderRow) -> Vec<Check> {
         let said = format!("isn't ready ({})", readiness.reason);
         Check::new("provider", subject.clone(), Outcome::Fail, said).way_out(readiness.message.clone())
     });
-    let Some(issuer) = &provider.url else { return checks };
+    let Some(issuer) = &provider.issuer else { return checks };
     let http = match client(guard, Some(provider)) {
         Ok(http) => http,
         Err(why) => {

@@ -51,6 +51,8 @@ const PATTERNS: &[(&str, &str)] = &[
     ("^[-._a-zA-Z0-9]+$", "must be a key of a Secret: letters, digits, -, _ and ."),
     ("^[!#-\\[\\]-~]+$", "must be a scope: visible ASCII without spaces, \" and \\"),
     ("^([0-9]+h)?([0-9]+m)?([0-9]+s)?$", "must be a duration such as 10m or 1h30m"),
+    ("^[ -~]+$", "must be a client's identifier: visible ASCII and spaces"),
+    ("^(/[-._~A-Za-z0-9]+)+$", "must be a path such as /rest/oauth2/latest"),
     ("-----BEGIN CERTIFICATE-----", "must be certificates in PEM (-----BEGIN CERTIFICATE-----)"),
 ];
 

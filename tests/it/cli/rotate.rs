@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{json_of, machine, user, with};
+use super::{binary, json_of, machine, user, with};
 use crate::support::plane::ControlPlane;
-use crate::support::stage::{crds, unique};
+use crate::support::stage::{Stage, crds, unique};
 
 /// A namespace that no operator watches, with these links in it.
 async fn desk(links: &[serde_json::Value]) -> (&'static ControlPlane, String) {
@@ -47,6 +47,7 @@ async fn it_asks_by_an_annotation_and_waits_in_vain_for_nobody() {
         "{late:?}"
     );
     assert!(annotation(plane, &namespace, "ci", "rotate-now").await > request);
+    assert_eq!(annotation(plane, &namespace, "ci", "rotate").await, "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,4 +93,31 @@ async fn who_may_not_write_the_link_is_told_so() {
         "{}",
         said.stderr
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_answers_with_a_new_secret() {
+    let plane = ControlPlane::shared().await;
+    let stage = Stage::set(plane, binary(), 1, json!({})).await;
+    let team = stage.team();
+    stage.apply_object(team, &machine("ci", json!({}))).await;
+    stage.ready(team, "ci").await;
+    let before = stage.data(team, "ci-oauth").await;
+    let said = with(plane.kubeconfig(), &["rotate", "ci", "-n", team, "-o", "json"]).await;
+    assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{said:?}");
+    let outcome = json_of(&said);
+    assert_eq!(
+        (&outcome["done"], &outcome["ready"], &outcome["serial"]),
+        (&json!(true), &json!("True"), &json!(2))
+    );
+    let after = stage.data(team, "ci-oauth").await;
+    assert_ne!(before["client-secret"], after["client-secret"]);
+    assert!(!said.stdout.contains(&after["client-secret"]));
+    let opens = async |secret: &str| stage.token(&after["client-id"], secret, None).await.0;
+    assert_eq!(opens(&after["client-secret"]).await, 200);
+    let now = with(plane.kubeconfig(), &["rotate", "ci", "-n", team, "--now"]).await;
+    assert_eq!(now.code, Some(0), "{now:?}");
+    assert!(now.stdout.contains("the client secret is new"), "{}", now.stdout);
+    assert_eq!(opens(&after["client-secret"]).await, 401);
+    assert_eq!(opens(&stage.data(team, "ci-oauth").await["client-secret"]).await, 200);
 }
