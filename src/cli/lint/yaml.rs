@@ -170,6 +170,12 @@ impl<'t> Reader<'t> {
         content.lines.entry(place.path.to_owned()).or_insert(self.line + span.start.line());
         let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
+                if style == ScalarStyle::Plain && tag.is_none() && is_no_number(&text) {
+                    return Err(self.bad(
+                        span,
+                        "kubectl takes it for a number that JSON doesn't have; write it in quotes",
+                    ));
+                }
                 (scalar(&text, style, tag.as_ref().map(Cow::as_ref)), anchor)
             }
             Event::SequenceStart(anchor, _) => {
@@ -293,8 +299,17 @@ fn plain(text: &str) -> Value {
     number(text).map_or_else(|| Value::from(text), Value::Number)
 }
 
+fn is_no_number(text: &str) -> bool {
+    let rest = text.strip_prefix(['+', '-']).unwrap_or(text);
+    matches!(rest, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN")
+}
+
 fn number(text: &str) -> Option<Number> {
     if !text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) {
+        return None;
+    }
+    // After a leading point an underscore isn't a part of a number.
+    if text.starts_with('.') && text.contains('_') {
         return None;
     }
     let digits = text.replace('_', "");
@@ -317,7 +332,9 @@ fn number(text: &str) -> Option<Number> {
         if !negative {
             return Some(Number::from(size));
         }
-        return i64::try_from(size).ok().map(|n| Number::from(-n));
+        if let Ok(n) = i64::try_from(-i128::from(size)) {
+            return Some(Number::from(n));
+        }
     }
     // Digits, a point with digits on one side at least, an exponent.
     let (mantissa, exponent) = rest.split_once(['e', 'E']).map_or((rest, "0"), |(m, e)| (m, e));
