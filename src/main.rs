@@ -1,16 +1,16 @@
 //! `applink`: parse, run, say in one sentence what went wrong.
 
-use applink_operator::cli::{self, Cli};
-use clap::Parser as _;
+use applink_operator::cli::{self, Cli, output};
 use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match cli::run(Cli::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|e| e.exit());
+    match cli::run(cli).await {
+        Ok(answer) => answer.code().into(),
         Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
+            output::complain(&format!("error: {error}"));
+            error.code().into()
         }
     }
 }

@@ -5,6 +5,7 @@ mod support;
 
 mod argocd;
 mod chart;
+mod cli;
 mod import_law;
 mod link;
 mod provider;
