@@ -133,7 +133,8 @@ pub fn present(
         ours.then_some(owner.serial)
     });
     let mut term = Term {
-        serial: floor.max().unwrap_or(0).max(seen.last.serial),
+        // A secret that the provider picked never comes back, so there it doesn't matter.
+        serial: floor.max().filter(|_| caps.chooses_secret).unwrap_or(0).max(seen.last.serial),
         since: seen.last.since,
         previous_until: 0,
         request: seen.last.request.clone(),
@@ -157,7 +158,7 @@ pub fn present(
         };
         key = owner.key(keys, at).unwrap_or(key);
     }
-    if let Some(kept) = kept.filter(|k| k.serial >= term.serial) {
+    if let Some(kept) = kept.filter(|k| k.serial >= term.serial || !caps.chooses_secret) {
         let request = if kept.request.is_empty() { term.request } else { kept.request.clone() };
         term = Term { serial: kept.serial, since: kept.since, previous_until: term.previous_until, request };
     }
