@@ -1,6 +1,6 @@
 # The commands of this project. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test build rig generate check-generated lint image clean
+.PHONY: help demo test sweep build rig generate check-generated lint image clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | \
@@ -11,6 +11,9 @@ demo: ## The operator at work on this machine, until Ctrl-C; CHECK=1: assert eac
 
 test: ## All the tests; installs what they need. One of them: hack/test.sh NAME
 	@hack/test.sh
+
+sweep: ## The crash sweep, whole: the operator killed before and after each effect; ONLY=hydra: a part of it
+	@hack/sweep.sh $(ONLY)
 
 build: ## The program, for this machine: target/debug/applink
 	cargo build --locked

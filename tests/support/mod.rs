@@ -9,6 +9,7 @@
 //! - [`plane`]: etcd, kube-apiserver and kube-controller-manager; kubectl and Helm against them.
 //! - [`admin_double`]: a double of the provider's admin API, for answers that the real one doesn't give.
 //! - [`audit`]: what the API server was asked, by whom, and what it answered.
+//! - [`bench`]: links of every kind, and an operator whose every write passes a proxy.
 //! - [`chart`]: a Helm release of the chart, and the Pods that it leads to.
 //! - [`fault_proxy`]: stands before a real provider and does one request wrong.
 //! - [`hydra`]: Ory Hydra.
@@ -16,6 +17,7 @@
 //! - [`pod`]: one Pod, run as a kubelet would: its arguments, environment and probes.
 //! - [`proxy`]: stands between the operator and what it calls, counts its writes, and can kill it at one.
 //! - [`stage`]: operator and bundled provider, installed and running.
+//! - [`sweep`]: the operator killed at each of its writes, for every kind of link and deed.
 //! - [`token_server`]: a double of an authorization server, for what no real one can be brought to say.
 //! - [`volumes`]: a Pod's volumes as folders.
 
@@ -24,6 +26,7 @@
 
 pub mod admin_double;
 pub mod audit;
+pub mod bench;
 pub mod chart;
 pub mod fault_proxy;
 pub mod hydra;
@@ -36,6 +39,7 @@ pub mod process;
 pub mod programs;
 pub mod proxy;
 pub mod stage;
+pub mod sweep;
 pub mod token_server;
 pub mod volumes;
 pub mod wait;

@@ -7,8 +7,8 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::api::Api;
 use serde_json::{Value, json};
 
-use super::bench::{Kind, Scopes, check_nothing, link};
 use super::binary;
+use crate::support::bench::{Kind, Scopes, check_nothing, link};
 use crate::support::plane::ControlPlane;
 use crate::support::pod::Pod;
 use crate::support::proxy::{Journal, Proxy};

@@ -1,6 +1,5 @@
 //! Links, end to end: a real API server, the chart's operator and provider.
 
-mod bench;
 mod crash;
 mod deletion;
 mod fixtures;

@@ -7,9 +7,9 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Ro
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use super::bench::{Kind, Scopes, grants, introspect, link, narrow, outside, seed};
 use super::binary;
 use crate::support::audit::{AuditEvent, Mark};
+use crate::support::bench::{Kind, Scopes, grants, introspect, link, narrow, outside, seed};
 use crate::support::plane::{ControlPlane, Options};
 use crate::support::stage::{SOON, Stage, merge};
 use crate::support::wait::eventually;

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::bench::{Kind, Scopes, check, link, narrow, outside, seed};
 use super::binary;
 use crate::support::audit::{AuditEvent, Mark};
+use crate::support::bench::{Kind, Scopes, check, link, narrow, outside, seed};
 use crate::support::plane::ControlPlane;
 use crate::support::stage::{SOON, Stage};
 use crate::support::wait::{always, eventually};

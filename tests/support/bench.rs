@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
-use super::binary;
-use crate::support::plane::ControlPlane;
-use crate::support::proxy::{Journal, Proxy};
-use crate::support::stage::{SOON, Stage};
-use crate::support::wait::eventually;
+use super::hydra::Hydra;
+use super::plane::ControlPlane;
+use super::proxy::{Journal, Proxy};
+use super::stage::{SOON, Stage};
+use super::wait::eventually;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ListParams, Patch, PatchParams};
+use std::path::Path;
 
 /// The client that we are at the other side, which here is the bundled provider too.
 pub const OUTSIDE: &str = "outside";
@@ -110,7 +111,7 @@ pub async fn seed(stage: &Stage<'_>, team: &str, name: &str) {
 
 /// Whether an access token works, and its scope.
 pub async fn introspect(stage: &Stage<'_>, token: &str) -> Value {
-    let answer = crate::support::stage::http()
+    let answer = super::stage::http()
         .post(format!("{}/oauth2/introspect", stage.provider_url))
         .basic_auth(OUTSIDE, Some(OUTSIDE_SECRET))
         .form(&[("token", token)])
@@ -204,18 +205,20 @@ pub struct Bench<'p> {
     pub journal: Journal,
     /// Where the other side's OAuth endpoints are, by way of a proxy.
     pub tokens: String,
-    _proxies: [Proxy; 3],
+    /// A real Hydra, and the name of its `ClusterLinkProvider`.
+    pub hydra: Option<(Hydra, String)>,
+    proxies: Vec<Proxy>,
 }
 
 impl<'p> Bench<'p> {
-    pub async fn set(plane: &'p ControlPlane, teams: usize, more: Value) -> Self {
+    pub async fn set(plane: &'p ControlPlane, binary: &Path, teams: usize, more: Value) -> Self {
         let journal = Journal::default();
         let api = Proxy::start("api server", &journal, Some(plane.ca())).await;
         let admin = Proxy::start("provider admin", &journal, None).await;
         let public = Proxy::start("provider", &journal, None).await;
         let mut values = json!({"provider": {"url": public.url(), "adminUrl": admin.url()}});
-        crate::support::stage::merge(&mut values, more);
-        let mut stage = Stage::install(plane, binary(), teams, values).await;
+        super::stage::merge(&mut values, more);
+        let mut stage = Stage::install(plane, binary, teams, values).await;
         api.forward_to(plane.url());
         admin.forward_to(&stage.admin_url);
         public.forward_to(&stage.provider_url);
@@ -223,6 +226,31 @@ impl<'p> Bench<'p> {
         stage.start().await;
         outside(&stage).await;
         let tokens = public.url();
-        Self { stage, journal, tokens, _proxies: [api, admin, public] }
+        Self { stage, journal, tokens, hydra: None, proxies: vec![api, admin, public] }
+    }
+
+    /// Adds a real Hydra, which the operator manages clients at by way of a proxy.
+    pub async fn with_hydra(mut self) -> Self {
+        let hydra = Hydra::start().await;
+        let admin = Proxy::start("hydra admin", &self.journal, None).await;
+        admin.forward_to(&hydra.admin_url());
+        let name = format!("hydra-{}", self.stage.system);
+        let provider = json!({
+            "apiVersion": "applink-operator.io/v1alpha1", "kind": "ClusterLinkProvider",
+            "metadata": {
+                "name": name, "labels": {"applink-operator.io/operator-namespace": self.stage.system},
+            },
+            "spec": {
+                "hydra": {"url": hydra.issuer(), "admin": {"url": admin.url()}},
+                "allow": {"namespaces": {"names": self.stage.teams}},
+            },
+        });
+        self.stage.apply_object(self.stage.team(), &provider).await;
+        let ready = ["wait", "--for=condition=Ready", "--timeout=60s"];
+        let what = format!("clusterlinkprovider/{name}");
+        self.stage.plane.kubectl(&[ready.as_slice(), &[what.as_str()]].concat()).await.ok();
+        self.proxies.push(admin);
+        self.hydra = Some((hydra, name));
+        self
     }
 }

@@ -1,0 +1,36 @@
+//! `make sweep`: the crash sweep, whole. Ends with one line, `N cases, M failed`, and fails when M isn't 0. With an
+//! argument: only the rounds whose name has it, such as `hydra`.
+
+#![allow(clippy::print_stdout, reason = "the last line is what it is run for")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use support::plane::{ControlPlane, Options};
+use support::sweep::{Report, rounds, sweep};
+
+/// The program that was built beside this.
+fn binary() -> PathBuf {
+    let me = std::env::current_exe().expect("a program");
+    me.parent().and_then(Path::parent).expect("a target folder").join("applink")
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let only = std::env::args().nth(1).unwrap_or_default().to_lowercase();
+    let plane = ControlPlane::start(Options::default()).await;
+    let mut report = Report::default();
+    for round in rounds() {
+        if format!("{round:?}").to_lowercase().contains(&only) {
+            sweep(&plane, &binary(), &round, 1, 0, &mut report).await;
+        }
+    }
+    for failed in &report.failed {
+        println!("FAILED {failed}");
+    }
+    println!("{} cases, {} failed", report.cases, report.failed.len());
+    if report.failed.is_empty() && report.cases > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
