@@ -1,8 +1,10 @@
 //! Links, end to end: a real API server, the chart's operator and provider.
 
 mod bench;
+mod change;
 mod crash;
 mod deletion;
+mod drift;
 mod fixtures;
 mod incoming;
 mod incoming_client;
@@ -14,8 +16,11 @@ mod outgoing;
 mod provider_faults;
 mod rbac;
 mod refresh_rule;
+mod rotate;
 mod rotation;
 mod status;
+mod tenancy;
+mod watcher;
 mod writes;
 
 /// The binary under test.
