@@ -289,6 +289,10 @@ impl Look<'_> {
         let adopting = goal.adopt.is_some() && client.owner.is_none() && kept.is_none();
         let registered = client.metadata.as_ref().map(|m| m.auth_method);
         if adopting {
+            // Nobody tries secrets on clients that aren't for this namespace to adopt.
+            if !place.adoptable.iter().any(|a| a == client.id.as_str()) {
+                return None;
+            }
             let given = facts.adopt_secret.as_ref().map(|s| s.as_ref().ok().cloned());
             let secret = given.unwrap_or_else(|| client.secret.clone())?;
             let method = registered.unwrap_or(goal.metadata.auth_method);

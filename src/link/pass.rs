@@ -13,6 +13,7 @@ use super::status::{Input, project};
 use super::validate::{ValidatedLink, validate};
 use crate::api::link::{ApplicationLinkStatus, DeletionPolicy, ProviderStatusRef};
 use crate::api::{ApplicationLink, ConditionStatus, names};
+use crate::domain::keyring::digest_hex;
 use crate::outgoing::{backoff, unanswered_delay};
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
@@ -407,13 +408,22 @@ async fn tell(
         type_: if is(&now) { EventType::Normal } else { EventType::Warning },
         reason: now.reason.clone(),
         note: Some(now.message.chars().take(1000).collect()),
-        action: if done.is_empty() { "Observe".into() } else { done.join(",").chars().take(128).collect() },
+        action: action(if done.is_empty() { "Observe".into() } else { done.join(",") }, &now.message),
         secondary: None,
     };
     if let Err(e) = ctx.recorder.publish(&event, &link.object_ref(&())).await {
         let p = Problem::kube("an event", &e);
         tracing::debug!(reason = p.reason, "an event couldn't be written");
     }
+}
+
+/// What an event is counted by, beside its reason: the recorder makes a series of those that are
+/// alike in it, and a series goes on saying what its first event said. So the text is in it too.
+fn action(what: String, text: &str) -> String {
+    let mut action: String = what.chars().take(110).collect();
+    action.push('-');
+    action.extend(digest_hex(text).chars().take(12));
+    action
 }
 
 /// An event for each thing that was put right or renewed, unless the spec was just changed: then
@@ -431,7 +441,7 @@ async fn tell_notes(ctx: &Context, link: &ApplicationLink, notes: &[Note]) {
             type_: EventType::Normal,
             reason: note.reason.into(),
             note: Some(note.text.chars().take(1000).collect()),
-            action: note.reason.into(),
+            action: action(note.reason.into(), &note.text),
             secondary: None,
         };
         if let Err(e) = ctx.recorder.publish(&event, &link.object_ref(&())).await {
@@ -451,6 +461,15 @@ mod tests {
         assert_eq!(no_sooner(Some(secs(0)), secs(5)), secs(5));
         assert_eq!(no_sooner(Some(secs(60)), secs(5)), secs(60));
         assert_eq!(no_sooner(None, secs(5)), secs(5));
+    }
+
+    #[test]
+    fn events_that_say_something_else_are_counted_apart() {
+        let long = "PutClient,".repeat(40);
+        assert_ne!(action("Repaired".into(), "a"), action("Repaired".into(), "b"));
+        assert_eq!(action("Repaired".into(), "a"), action("Repaired".into(), "a"));
+        // The API server takes 128.
+        assert!(action(long, "a").len() <= 128);
     }
 
     #[test]

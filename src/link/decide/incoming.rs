@@ -169,13 +169,16 @@ impl<'a> Case<'a> {
         let adopts = self.goal.adopt.as_ref().is_some_and(|a| a.id == *id);
         let kept = self.kept().is_some();
         let Some(client) = &self.facts.client else {
-            return if adopts && !kept && self.seen.last.serial == 0 {
-                Err(self.nothing_to_adopt())
-            } else {
-                Ok(Found::Nobody)
-            };
+            if !adopts || kept || self.seen.last.serial > 0 {
+                return Ok(Found::Nobody);
+            }
+            adopt::allowed(self)?;
+            return Err(self.nothing_to_adopt());
         };
+        // Before a word of a client that isn't ours: who may not adopt it isn't told what it is.
+        let may_hear = || if adopts && !kept { adopt::allowed(self) } else { Ok(()) };
         if client.protected {
+            may_hear()?;
             return Err(Problem::edit(
                 "ClientProtected",
                 format!(
@@ -202,14 +205,17 @@ impl<'a> Case<'a> {
                 ),
             )),
             Standing::Foreign if adopts && client.owner.is_none() => Ok(Found::Adoptable(client)),
-            Standing::Foreign => Err(Problem::edit(
-                "ClientConflict",
-                format!(
-                    "client {id} exists at {} and isn't this installation's; it is left alone: remove it there, or name \
-                     the link otherwise",
-                    self.name()
-                ),
-            )),
+            Standing::Foreign => {
+                may_hear()?;
+                Err(Problem::edit(
+                    "ClientConflict",
+                    format!(
+                        "client {id} exists at {} and isn't this installation's; it is left alone: remove it there, or \
+                         name the link otherwise",
+                        self.name()
+                    ),
+                ))
+            }
         }
     }
 
@@ -225,9 +231,10 @@ impl<'a> Case<'a> {
         )
     }
 
-    /// The client as it is known while something stands in the way.
+    /// The client as it is known while something stands in the way. Of one that isn't ours the
+    /// status says nothing: a serial there means that we have registered the client.
     fn known(&self) -> Option<IncomingView> {
-        self.facts.client.as_ref()?;
+        let Ok(Found::Ours(_)) = self.found() else { return None };
         let present = self.present();
         Some(self.view(&self.at.id, &present))
     }

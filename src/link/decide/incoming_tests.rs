@@ -331,6 +331,18 @@ fn only_a_listed_client_with_the_right_secret_is_adopted() {
     seen.incoming = Some(f);
     assert_eq!(reason(&seen), Err("AdoptionNotAllowed"));
     assert_eq!(world.clients, before);
+    // The answer is the same whether it is there or not, somebody's or nobody's, and nothing of it is known after.
+    let view = |seen: &Observed| decide(&want.goal(), seen, Timestamp::UNIX_EPOCH).incoming;
+    assert_eq!(view(&seen), None);
+    let mut f = facts(&mut seen);
+    if let Some(client) = &mut f.client {
+        client.protected = true;
+    }
+    seen.incoming = Some(f.clone());
+    assert_eq!((reason(&seen), view(&seen)), (Err("AdoptionNotAllowed"), None));
+    f.client = None;
+    seen.incoming = Some(f);
+    assert_eq!((reason(&seen), view(&seen)), (Err("AdoptionNotAllowed"), None));
 }
 
 #[test]

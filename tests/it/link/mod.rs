@@ -1,7 +1,9 @@
 //! Links, end to end: a real API server, the chart's operator and provider.
 
+mod change;
 mod crash;
 mod deletion;
+mod drift;
 mod fixtures;
 mod incoming;
 mod incoming_client;
@@ -13,8 +15,11 @@ mod outgoing;
 mod provider_faults;
 mod rbac;
 mod refresh_rule;
+mod rotate;
 mod rotation;
 mod status;
+mod tenancy;
+mod watcher;
 mod writes;
 
 /// The binary under test.

@@ -11,21 +11,29 @@ use crate::provider::{Proof, PutClient, PutSecret, RegisteredClient};
 
 const FIELD: &str = "spec.incoming.adopt";
 
+/// Whether the provider lists the client as one that this namespace may adopt. It is asked before
+/// anything else is said of it: answers that differ would tell everybody which clients there are.
+pub(super) fn allowed(case: &Case<'_>) -> Result<(), Problem> {
+    let id = &case.at.id;
+    if case.place.adoptable.iter().any(|a| a == id.as_str()) {
+        return Ok(());
+    }
+    Err(Problem::edit(
+        "AdoptionNotAllowed",
+        format!(
+            "{FIELD}.clientId: {} doesn't list client {id} as one that links of namespace {} may adopt; have the \
+             platform team add it there",
+            case.name(),
+            case.seen.namespace
+        ),
+    ))
+}
+
 /// The record first, then the mark at the client: one that is marked as ours has a secret that we
 /// know.
 pub(super) fn decide(case: &Case<'_>, client: &RegisteredClient) -> Result<Decided, Problem> {
     let id = &case.at.id;
-    if !case.place.adoptable.iter().any(|a| a == id.as_str()) {
-        return Err(Problem::edit(
-            "AdoptionNotAllowed",
-            format!(
-                "{FIELD}.clientId: {} doesn't list client {id} as one that links of namespace {} may adopt; have the \
-                 platform team add it there",
-                case.name(),
-                case.seen.namespace
-            ),
-        ));
-    }
+    allowed(case)?;
     let secret = if case.goal.metadata.auth_method.is_public() { None } else { Some(secret(case, client)?) };
     let now = case.now.as_second();
     let request = case.goal.request.as_ref().map(|r| r.value.clone()).unwrap_or_default();
