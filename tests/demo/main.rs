@@ -148,6 +148,25 @@ async fn run(check: bool) -> Demo {
     shown["access_token"] = json!("(43 characters)");
     println!("{shown}");
 
+    step("A new secret, and the old one works on for a day");
+    println!("$ applink rotate build-farm -n {TEAM}");
+    let mut command = Command::new(&binary);
+    command.args(["rotate", "build-farm", "-n", TEAM]).env("KUBECONFIG", plane.kubeconfig());
+    print!("{}", programs::run(command).await.ok());
+    let rotated = secret_of(plane, "build-farm-client").await;
+    assert_ne!(rotated["client-secret"], text("client-secret"));
+    for (which, secret) in [("old", text("client-secret")), ("new", rotated["client-secret"].clone())] {
+        let reply = curl(&text("token-endpoint"), &text("client-id"), &secret).await;
+        assert!(reply.contains("access_token"), "the {which} secret: {reply}");
+        println!("the {which} secret gets a token");
+    }
+    show(
+        plane,
+        &["get", "applicationlink", "build-farm", "-n", TEAM, "-o", "jsonpath={.status.incoming}{'\\n'}"],
+        async |out| out.contains("previousUntil"),
+    )
+    .await;
+
     step("Our side: a token that is kept fresh");
     let before = secret_of(plane, "repository-reader-token").await["access-token"].clone();
     println!("$ kubectl get applicationlink repository-reader -n {TEAM} -o jsonpath='{{.status.outgoing}}'");
@@ -204,9 +223,10 @@ fn env_file(plane: &ControlPlane, provider_url: &str) {
     let folder = root().join("target/demo");
     std::fs::create_dir_all(&folder).expect("target/demo");
     let text = format!(
-        "export KUBECONFIG='{}'\nexport PATH='{}':\"$PATH\"\nexport PROVIDER_URL='{provider_url}'\n",
+        "export KUBECONFIG='{}'\nexport PATH='{}':'{}':\"$PATH\"\nexport PROVIDER_URL='{provider_url}'\n",
         plane.kubeconfig().display(),
-        plane.bin().display()
+        plane.bin().display(),
+        binary().parent().unwrap_or(root()).display(),
     );
     std::fs::write(folder.join("env"), text).expect("target/demo/env");
 }
