@@ -291,14 +291,24 @@ pub(super) fn check_lengths(put: &PutClient) -> Result<(), ProviderError> {
     }
 }
 
+/// What time it is, in seconds since 1970.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    pub(super) ours: i64,
+    /// By Keycloak's clock, which tokens are dated by.
+    pub(super) theirs: i64,
+}
+
 /// The body of a POST that makes a client.
-pub(super) fn creation(put: &PutClient, key: &str, scopes: &Scopes, now: i64) -> Value {
-    let mut body = change(put, None, now);
+pub(super) fn creation(put: &PutClient, key: &str, scopes: &Scopes, clock: Clock) -> Value {
+    let mut body = change(put, None, clock);
     let m = &put.metadata;
     let asked: Vec<_> = m.scopes.iter().map(Scope::as_str).filter(|s| scopes.id(s).is_some()).collect();
     body["id"] = json!(key);
     body["defaultClientScopes"] = json!(scopes.given());
     body["optionalClientScopes"] = json!(asked);
+    // It has the name and key of one that was deleted, whose tokens would be good again.
+    body["notBefore"] = json!(clock.theirs);
     // Else its tokens would carry every role of the person who logs in, an administrator's too.
     body["fullScopeAllowed"] = json!(false);
     // A public client runs in a browser, which asks from the origins of its redirect URIs.
@@ -308,7 +318,8 @@ pub(super) fn creation(put: &PutClient, key: &str, scopes: &Scopes, now: i64) ->
 
 /// The body of a PUT that makes a client what it should be, but for its scopes: Keycloak changes
 /// what is named and leaves the rest.
-pub(super) fn change(put: &PutClient, there: Option<&Client>, now: i64) -> Value {
+pub(super) fn change(put: &PutClient, there: Option<&Client>, clock: Clock) -> Value {
+    let now = clock.ours;
     let m = &put.metadata;
     let has = |grant| m.grant_types.contains(&grant);
     let openid = m.scopes.iter().any(|s| s.as_str() == OPENID);
@@ -363,7 +374,7 @@ pub(super) fn change(put: &PutClient, there: Option<&Client>, now: i64) -> Value
     if put.revoke_tokens {
         let before = there.and_then(|c| c.0.get("notBefore")).and_then(Value::as_i64).unwrap_or(0);
         // Tokens of this very second are older than the next one.
-        body["notBefore"] = json!(before.max(now + 1));
+        body["notBefore"] = json!(before.max(clock.theirs + 1));
     }
     body["attributes"] = Value::Object(attributes);
     body
@@ -393,9 +404,12 @@ mod tests {
         };
         let all =
             json!([told("email", true), told("phone", true), told("basic", false), told("roles", false)]);
-        let given = json!([told("basic", false), told("email", true)]);
-        let read = |v| serde_json::from_value::<Vec<super::super::Told>>(v).expect("scopes");
-        Scopes::new(read(all), &read(given))
+        let given = json!([{"name": "basic"}, {"name": "email"}]);
+        let all = serde_json::from_value(all).expect("scopes");
+        let given: Vec<_> = serde_json::from_value(given).expect("scopes");
+        let scopes = Scopes::new(all, &given);
+        assert_eq!(scopes.given(), ["basic"]);
+        scopes
     }
 
     fn client(change: Value) -> Client {

@@ -22,11 +22,11 @@ use super::{
 use crate::domain::{AuthMethod, ClientId, ExposeSecret as _, Scope, ScopeSet, SecretString};
 use crate::http::{HttpClient, Method, Request, Response, SendError};
 use crate::outgoing::{ClientCredentials, Grant, TokenError, TokenRequest, request_token};
-use client::{Client, change, check_lengths, creation, is_protected, key_of, previous, touch};
+use client::{Client, Clock, change, check_lengths, creation, is_protected, key_of, previous, touch};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use scopes::{Scopes, Told};
+use scopes::{Named, Scopes, Told};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use session::{Session, Token};
@@ -99,6 +99,11 @@ impl KeycloakProvider {
         }
     }
 
+    fn clock(&self) -> Clock {
+        let ours = now();
+        Clock { ours, theirs: self.session.clock(ours) }
+    }
+
     fn admin(&self, path: &[&str]) -> Result<Url, ProviderError> {
         self.wire.url(&[&["admin", "realms", self.realm.as_str()], path].concat())
     }
@@ -122,6 +127,7 @@ impl KeycloakProvider {
         let lifetime = reply.lifetime.and_then(|l| u64::try_from(l.as_secs()).ok());
         let lifetime = lifetime.map_or(ASSUMED, Duration::from_secs);
         let secret = reply.access_token;
+        self.session.set_clock(&secret, now());
         *kept = Some(Token { secret: secret.clone(), renew_at: asked + lifetime * 3 / 4 });
         Ok((secret, true))
     }
@@ -198,10 +204,7 @@ impl KeycloakProvider {
         let metadata = self.wire.metadata(at).await?;
         // Also the check that our credential is taken, and has the role.
         let scopes = self.load_scopes().await?;
-        if self.session.rotates().is_none() {
-            let yes = self.looks_for_rotation().await?;
-            self.session.set_rotates(yes);
-        }
+        self.know_rotation().await?;
         Ok(ProviderInfo {
             instance: String::new(),
             issuer: metadata.issuer,
@@ -214,6 +217,21 @@ impl KeycloakProvider {
             auth_methods: None,
             redirect_required: false,
         })
+    }
+
+    /// Finds out whether the realm rotates secrets, where that isn't known.
+    async fn know_rotation(&self) -> Result<(), ProviderError> {
+        let _one = self.session.looking.lock().await;
+        if self.session.rotates().is_none() {
+            match self.looks_for_rotation().await {
+                Ok(yes) => self.session.set_rotates(yes),
+                // Other operators look at the same moment, and Keycloak answers 500 to one of them:
+                // it stays unknown, and nothing else hangs on it.
+                Err(ProviderError::Unexpected { .. }) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 
     /// Whether the realm rotates secrets. Writes only where the server has the feature, and touches
@@ -266,7 +284,7 @@ impl KeycloakProvider {
 
     async fn load_scopes(&self) -> Result<Arc<Scopes>, ProviderError> {
         let all: Vec<Told> = self.read(self.admin(&["client-scopes"])?).await?;
-        let given: Vec<Told> = self.read(self.admin(&["default-default-client-scopes"])?).await?;
+        let given: Vec<Named> = self.read(self.admin(&["default-default-client-scopes"])?).await?;
         let scopes = Arc::new(Scopes::new(all, &given));
         self.session.set_scopes(Some(scopes.clone()));
         Ok(scopes)
@@ -372,7 +390,7 @@ impl KeycloakProvider {
             return Err(ProviderError::Conflict);
         }
         let key = key_of(&self.realm, id);
-        let body = creation(put, &key, scopes, now());
+        let body = creation(put, &key, scopes, self.clock());
         let response = self.write(Method::POST, self.admin(&["clients"])?, Some(&body)).await?;
         match response.status {
             201 => self.written(put, &key).await,
@@ -402,7 +420,7 @@ impl KeycloakProvider {
             }
             _ => {}
         }
-        self.apply(&at, &change(put, Some(&there), now())).await?;
+        self.apply(&at, &change(put, Some(&there), self.clock())).await?;
         self.converge_scopes(put, &there, &key).await?;
         self.written(put, &key).await
     }

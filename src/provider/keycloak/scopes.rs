@@ -29,6 +29,12 @@ impl Told {
     }
 }
 
+/// The same in a list that tells no more: the realm's for new clients.
+#[derive(Deserialize)]
+pub(super) struct Named {
+    name: String,
+}
+
 /// The client scopes of a realm, as they were told.
 #[derive(Debug, Default)]
 pub(super) struct Scopes {
@@ -42,17 +48,19 @@ pub(super) struct Scopes {
 
 impl Scopes {
     /// From all of a realm, and those that it gives to each new client.
-    pub(super) fn new(all: Vec<Told>, given: &[Told]) -> Self {
+    pub(super) fn new(all: Vec<Told>, given: &[Named]) -> Self {
         let mut scopes = Self::default();
         for told in all {
-            if told.is_of_oauth() && told.is_named_in_tokens() {
+            let (oauth, named) = (told.is_of_oauth(), told.is_named_in_tokens());
+            if oauth && named {
                 scopes.offered.insert(told.name, told.id);
             } else {
+                if oauth && given.iter().any(|g| g.name == told.name) {
+                    scopes.given.push(told.name.clone());
+                }
                 scopes.claims.insert(told.name);
             }
         }
-        let given = given.iter().filter(|t| t.is_of_oauth() && !t.is_named_in_tokens());
-        scopes.given = given.map(|t| t.name.clone()).collect();
         scopes
     }
 

@@ -3,8 +3,12 @@
 
 use super::scopes::Scopes;
 use crate::domain::{ClientId, ExposeSecret as _, SecretString};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use url::Url;
@@ -24,6 +28,10 @@ pub(super) struct Token {
 pub(super) struct Session {
     /// Locked while a token is asked for, so that one is.
     pub(super) token: tokio::sync::Mutex<Option<Token>>,
+    /// Locked while it is found out whether clients can have two secrets.
+    pub(super) looking: tokio::sync::Mutex<()>,
+    /// How many seconds Keycloak's clock is ahead of ours.
+    ahead: AtomicI64,
     rotation: Mutex<Option<(bool, Instant)>>,
     scopes: Mutex<Option<Arc<Scopes>>>,
 }
@@ -64,11 +72,63 @@ impl Session {
         *self.rotation.lock().unwrap_or_else(PoisonError::into_inner) = Some((yes, Instant::now()));
     }
 
+    /// Reads Keycloak's clock off a token that it gave us at `now`: one of its own, so a JWT.
+    pub(super) fn set_clock(&self, token: &SecretString, now: i64) {
+        if let Some(issued) = issued_at(token.expose_secret()) {
+            self.ahead.store(issued.saturating_sub(now), Ordering::Relaxed);
+        }
+    }
+
+    /// What Keycloak's clock says when ours says `now`.
+    pub(super) fn clock(&self, now: i64) -> i64 {
+        now.saturating_add(self.ahead.load(Ordering::Relaxed))
+    }
+
     pub(super) fn scopes(&self) -> Option<Arc<Scopes>> {
         self.scopes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn set_scopes(&self, scopes: Option<Arc<Scopes>>) {
         *self.scopes.lock().unwrap_or_else(PoisonError::into_inner) = scopes;
+    }
+}
+
+fn issued_at(token: &str) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Claims {
+        iat: i64,
+    }
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    Some(serde_json::from_slice::<Claims>(&claims).ok()?.iat)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keycloaks_clock_is_read_where_a_token_tells_it() {
+        let session = Session::default();
+        let token = |claims: &str| SecretString::from(format!("e30.{}.x", URL_SAFE_NO_PAD.encode(claims)));
+        session.set_clock(&token(r#"{"iat": 1300}"#), 1000);
+        assert_eq!(session.clock(2000), 2300);
+        for other in [token("{}"), token("[]"), "opaque".into(), "a.ü.c".into()] {
+            session.set_clock(&other, 1000);
+            assert_eq!(session.clock(2000), 2300);
+        }
+    }
+
+    #[test]
+    fn a_session_is_of_one_credential_and_lives_while_it_is_used() {
+        let base = Url::parse("https://sso.example.com").expect("a URL");
+        let of = |realm: &str, secret: &str| {
+            Session::of(&base, realm, &ClientId::parse("op").expect("an ID"), &secret.into())
+        };
+        let first = of("session-realm", "a");
+        first.set_rotates(true);
+        assert!(Arc::ptr_eq(&first, &of("session-realm", "a")));
+        assert!(!of("session-realm", "b").rotated() && !of("session-realm-2", "a").rotated());
+        drop(first);
+        assert!(!of("session-realm", "a").rotated());
     }
 }
