@@ -5,11 +5,12 @@ use super::credentials::{Credentials, Purpose};
 use super::problem::Problem;
 use crate::api::link::ProviderKind;
 use crate::api::provider::Service;
-use crate::domain::ExposeSecret as _;
+use crate::domain::{ClientId, ExposeSecret as _};
 use crate::http::{CaBundle, ClientIdentity, Guard, HttpClient, Trust};
 use crate::provider::Provider;
 use crate::provider::bundled::BundledProvider;
 use crate::provider::hydra::HydraProvider;
+use crate::provider::keycloak::KeycloakProvider;
 use url::Url;
 
 /// Connects to a provider service. `actor` is who we are to it.
@@ -98,11 +99,28 @@ fn adapter(
             url("spec.hydra.admin.url", &s.admin.url)?,
             credentials.get(Purpose::Token).cloned(),
         )),
+        Service::Keycloak(s) => Box::new(KeycloakProvider::new(
+            http,
+            url("spec.keycloak.url", &s.url)?,
+            &s.realm,
+            own_client(credentials, "spec.keycloak.clientSecretRef")?,
+            credentials.need(Purpose::Secret)?,
+        )),
         other => {
             return Err(Problem::edit(
                 "UnsupportedProvider",
                 format!("this operator has no adapter for {}", other.type_()),
             ));
         }
+    })
+}
+
+/// The identifier of the client that we are to a service.
+fn own_client(credentials: &Credentials, field: &str) -> Result<ClientId, Problem> {
+    ClientId::parse(credentials.need(Purpose::Id)?.expose_secret()).map_err(|e| {
+        Problem::edit(
+            "InvalidCredential",
+            format!("the client's identifier in the Secret that {field} names {e}"),
+        )
     })
 }

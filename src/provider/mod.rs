@@ -6,6 +6,7 @@
 
 pub mod bundled;
 pub mod hydra;
+pub mod keycloak;
 mod proof;
 mod wire;
 

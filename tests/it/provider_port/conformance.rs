@@ -97,7 +97,7 @@ fn variations<S: Subject>(port: &Port<'_, S>) -> Vec<ClientMetadata> {
         }
     }
     let many: Vec<String> = (0..16).map(|i| format!("https://ci.example.com/cb/{i}?a=b%20c&d={i}")).collect();
-    let long = format!("https://ci.example.com/{}", "p".repeat(400));
+    let long = format!("{:p<1$}", "https://ci.example.com/", port.subject.longest_uri());
     let mut sets: Vec<Vec<&str>> = vec![
         vec!["https://ci.example.com"],
         vec!["https://ci.example.com:8443/a", "http://127.0.0.1:9/b", "http://[::1]/c"],

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use applink_operator::domain::ClientId;
 use applink_operator::provider::bundled::BundledProvider;
 use applink_operator::provider::hydra::HydraProvider;
+use applink_operator::provider::keycloak::KeycloakProvider;
 use applink_operator::provider::{Capabilities, Provider as _};
 use url::Url;
 
@@ -30,7 +32,15 @@ fn adapters() -> Vec<(&'static str, Vec<Capabilities>)> {
     let url = || Url::parse("https://provider.example.com").expect("a URL");
     let bundled = BundledProvider::new(http_client(), url(), "token".into(), "docs");
     let hydra = HydraProvider::new(http_client(), url(), url(), None);
-    vec![("bundled", vec![bundled.capabilities()]), ("hydra", vec![hydra.capabilities()])]
+    let id = ClientId::parse("docs").expect("an ID");
+    let keycloak = KeycloakProvider::new(http_client(), url(), "docs", id, "secret".into()).capabilities();
+    // Its realm says more than its adapter: the suite is run with both kinds.
+    let rotating = Capabilities { overlaps: true, ..keycloak };
+    vec![
+        ("bundled", vec![bundled.capabilities()]),
+        ("hydra", vec![hydra.capabilities()]),
+        ("keycloak", vec![keycloak, rotating]),
+    ]
 }
 
 fn table() -> String {

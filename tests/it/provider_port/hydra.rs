@@ -138,7 +138,7 @@ fn query(url: &Url, name: &str) -> String {
     found.unwrap_or_else(|| panic!("{url} has no {name}")).1.into_owned()
 }
 
-fn tls() -> rustls::ClientConfig {
+pub(super) fn tls() -> rustls::ClientConfig {
     rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
         .with_safe_default_protocol_versions()
         .expect("versions")

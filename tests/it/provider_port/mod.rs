@@ -8,4 +8,5 @@ mod conformance;
 mod docs;
 mod faults;
 mod hydra;
+mod keycloak;
 mod subject;

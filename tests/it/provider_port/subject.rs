@@ -45,6 +45,11 @@ pub trait Subject: Sized + Send + Sync {
         true
     }
 
+    /// The longest redirect URI that it has room for.
+    fn longest_uri(&self) -> usize {
+        450
+    }
+
     /// More clients than there are on a page.
     fn many(&self) -> usize;
 
