@@ -130,13 +130,7 @@ pub async fn at_rest(stage: &Stage<'_>) {
         tokio::time::sleep(QUIET).await;
         match written(stage, mark).await {
             all if all.is_empty() => Ok(()),
-            all => {
-                eprintln!(
-                    "not at rest: {all:?}\n{}",
-                    stage.operator.logs().lines().rev().take(60).collect::<Vec<_>>().join("\n")
-                );
-                Err(format!("{all:?}"))
-            }
+            all => Err(format!("{all:?}")),
         }
     })
     .await;
