@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use super::fixtures::stays;
 use crate::support::audit::Mark;
 use crate::support::stage::{SOON, Stage, http, text};
 use crate::support::wait::eventually;
@@ -55,7 +55,7 @@ impl Prober {
                 if !works && read(&api, &names).await == before {
                     failures.push(format!("use {times} of {} Secrets: refused", before.len()));
                 }
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
             (times, failures)
         });
@@ -112,23 +112,26 @@ pub async fn written(stage: &Stage<'_>, since: Mark) -> Vec<String> {
         e.is_by(&stage.system, "applink-operator") && e.is_write() && !e.is_lease()
     };
     let all = stage.plane.audit_since(since, ours).await;
-    all.into_iter().map(|e| format!("{} {} {}", e.verb, e.object_ref.resource, e.object_ref.name)).collect()
+    let tell = |e: crate::support::audit::AuditEvent| {
+        let o = e.object_ref;
+        let sub = if o.subresource.is_empty() { String::new() } else { format!("/{}", o.subresource) };
+        format!("{} {}{sub} {} {}", e.verb, o.resource, o.name, e.response_status.code)
+    };
+    all.into_iter().map(tell).collect()
 }
 
-/// Checks that the operator has come to rest.
+/// Longer than the operator takes between two looks where a test has it look often.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// Waits until the operator has come to rest: several looks in a row that write nothing.
 pub async fn at_rest(stage: &Stage<'_>) {
-    let mut mark = stage.plane.audit_mark().await;
-    // The last event of what was done may still be on its way.
-    eventually(SOON, "the last write", async || {
-        let now = written(stage, mark).await;
-        mark = stage.plane.audit_mark().await;
-        now.is_empty()
-    })
-    .await;
-    let mark = stage.plane.audit_mark().await;
-    stays("no writes", async || match written(stage, mark).await {
-        all if all.is_empty() => Ok(()),
-        all => Err(format!("{all:?}")),
+    eventually(2 * SOON, "the operator at rest", async || {
+        let mark = stage.plane.audit_mark().await;
+        tokio::time::sleep(QUIET).await;
+        match written(stage, mark).await {
+            all if all.is_empty() => Ok(()),
+            all => Err(format!("{all:?}")),
+        }
     })
     .await;
 }
