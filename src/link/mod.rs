@@ -19,7 +19,7 @@
 //! | values on the way | [`claim`], [`grant`], [`kept_client`], [`content`], [`template`] |
 //! | providers | [`providers`], [`credentials`], [`mod@connect`], [`connections`], [`provider_pass`], [`bootstrap`] |
 //! | what passes share | [`context`], [`installation`], [`metrics`] |
-//! | when | [`run`], [`cache`] |
+//! | when | [`run`], [`cache`], and what a pass tells who runs it, [`ended`] |
 //!
 //! Only `cli` calls this module. Pure are `validate`, `decide`, `plan`, `derive`, `status`, and
 //! the values; they import no client, and a test holds that.
@@ -34,6 +34,7 @@ pub mod context;
 pub mod credentials;
 pub mod decide;
 pub mod derive;
+pub mod ended;
 pub mod execute;
 pub mod facts;
 pub mod grant;

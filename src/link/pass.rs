@@ -3,6 +3,7 @@
 use super::cache::Key;
 use super::context::{Context, state_of};
 use super::decide::{Decision, Goal, Note, decide, token_view};
+use super::ended::Ended;
 use super::execute::{Outcome, execute};
 use super::facts::{Observed, Refused};
 use super::metrics::{ByController, ByEffect, ByReason, ByResult};
@@ -26,13 +27,13 @@ const CONTROLLER: &str = "applicationlink";
 /// So many passes in a row may lose a race before it is said.
 const RACES: u32 = 10;
 
-/// Looks after a link; says when to look again, or `None` when there is none to look after.
-pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Option<Duration> {
-    let link = ctx.links.get(key)?;
+/// Looks after a link; says when to look again, or not again when there is none to look after.
+pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Ended {
+    let Some(link) = ctx.links.get(key) else { return Ended::default() };
     let deleting = link.meta().deletion_timestamp.is_some();
     let uid = link.uid().unwrap_or_default();
     if deleting && !link.finalizers().iter().any(|f| f == names::LINK_FINALIZER) {
-        return None;
+        return Ended::default();
     }
     let started = Instant::now();
     let now = Timestamp::now();
@@ -54,7 +55,7 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Option<Dur
                 now,
             };
             write_status(ctx, &link, project(&input), &[]).await;
-            return Some(after(ctx, &uid, Some(problem), resync, None, now));
+            return Ended::again(Some(after(ctx, &uid, Some(problem), resync, None, now)));
         }
     };
     let Steps { link, seen, decision, outcome, notes } = steps(ctx, key, link, &goal, now).await;
@@ -62,7 +63,7 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Option<Dur
         count(ctx, started, None);
         ctx.memos.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&uid);
         tracing::info!(namespace = %key.namespace, link = %key.name, "let go");
-        return None;
+        return Ended::default();
     }
     let problem = first_problem(&outcome);
     if let Some(p) = &problem {
@@ -98,7 +99,9 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Option<Dur
         .min();
     let again = after(ctx, &uid, problem.as_ref(), resync, wake, after_pass);
     hold(ctx, &link, &uid, &decision, &outcome, again, after_pass);
-    Some(again)
+    // Where all is well, what we wrote is what was to be; else it may be what something waits for.
+    let wrote = if problem.is_none() { outcome.wrote } else { Vec::new() };
+    Ended { again: Some(again), wrote }
 }
 
 /// What came of a pass and of the steps before it.
@@ -123,6 +126,7 @@ async fn steps(
 ) -> Steps {
     let mut notes = Vec::new();
     let mut done = Vec::new();
+    let mut wrote = Vec::new();
     let mut gone_since = None;
     for step in 1.. {
         let (seen, handles) = observe(ctx, &link, goal).await;
@@ -144,15 +148,16 @@ async fn steps(
             outcome.gap = gone_since.map(|since: Instant| since.elapsed());
         }
         done.append(&mut outcome.done);
+        wrote.append(&mut outcome.wrote);
         let failed = outcome.incoming.as_ref().is_some_and(Result::is_err);
         if failed || !decision.plan.again() {
-            outcome.done = done;
+            (outcome.done, outcome.wrote) = (done, wrote);
             return Steps { link, seen, decision, outcome, notes };
         }
         if step == MOST_STEPS {
             let text = "the provider answers each change of the client with another one; look at it there";
             outcome.incoming = Some(Err(Problem::wait("ProviderRestless", text)));
-            outcome.done = done;
+            (outcome.done, outcome.wrote) = (done, wrote);
             return Steps { link, seen, decision, outcome, notes };
         }
         // The finalizer and the claim were written: the next step sees them and builds on that version.

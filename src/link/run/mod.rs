@@ -17,6 +17,7 @@ use crate::api::{ApplicationLink, ClusterLinkProvider, LinkProvider, names};
 use crate::link::bootstrap::{self, BundledSettings};
 use crate::link::cache::{Change, Key};
 use crate::link::context::Context;
+use crate::link::ended::Ended;
 use crate::link::pass;
 use crate::link::provider_pass;
 use crate::link::providers::ProviderView;
@@ -122,7 +123,7 @@ pub async fn run(ctx: Arc<Context>, settings: Settings, stop: impl Future<Output
                 {
                     wires.links_of(view);
                 }
-                found.again
+                Ended::again(found.again)
             }
         };
         scheduler.run(work, provider_lane, until())
