@@ -276,10 +276,9 @@ mod tests {
         q.done(&1, lane("l"), now, later, []);
         assert_eq!(q.take(now), Some(1));
         // More than is held, all of them ours: one look too many is better than one too few.
-        for _ in 0..=MOST_VERSIONS {
-            heard(&mut q, ours);
-        }
-        q.done(&1, lane("l"), now, later, [ours]);
+        let many: Vec<_> = (100..).map(Version::Secret).take(MOST_VERSIONS + 1).collect();
+        many.iter().for_each(|v| heard(&mut q, *v));
+        q.done(&1, lane("l"), now, later, many);
         assert_eq!(q.take(now), Some(1));
         q.done(&1, lane("l"), now, None, (0..100).map(Version::Link));
         assert!(is_empty(&q));
