@@ -150,6 +150,12 @@ async fn steps(
         done.append(&mut outcome.done);
         wrote.append(&mut outcome.wrote);
         let failed = outcome.incoming.as_ref().is_some_and(Result::is_err);
+        // The finalizer and the claim were written: what follows builds on that version.
+        if outcome.link.resource_version != link.metadata.resource_version {
+            let mut newer = (*link).clone();
+            newer.metadata = outcome.link.clone();
+            link = Arc::new(newer);
+        }
         if failed || !decision.plan.again() {
             (outcome.done, outcome.wrote) = (done, wrote);
             return Steps { link, seen, decision, outcome, notes };
@@ -160,10 +166,6 @@ async fn steps(
             (outcome.done, outcome.wrote) = (done, wrote);
             return Steps { link, seen, decision, outcome, notes };
         }
-        // The finalizer and the claim were written: the next step sees them and builds on that version.
-        let mut newer = (*link).clone();
-        newer.metadata = outcome.link.clone();
-        link = Arc::new(newer);
     }
     unreachable!("the loop ends by a return")
 }
@@ -363,12 +365,24 @@ async fn patch_status(
         Api::namespaced(ctx.client.clone(), &link.namespace().unwrap_or_default());
     match api.patch_status(&link.name_any(), &params, &patch).await {
         Ok(written) => {
-            ctx.links.learn(written);
+            // With somebody's edit in it, it must come by the watch: that wakes the link.
+            if is_as_looked_at(link, &written) {
+                ctx.links.learn(written);
+            }
             Ok(true)
         }
         Err(kube::Error::Api(s)) if s.code == 404 => Ok(false),
         Err(e) => Err(Problem::kube("the link's status", &e)),
     }
+}
+
+/// Whether nobody else changed a link since this was read: a status is written unconditionally.
+fn is_as_looked_at(link: &ApplicationLink, written: &ApplicationLink) -> bool {
+    let (a, b) = (link.meta(), written.meta());
+    a.generation == b.generation
+        && a.deletion_timestamp == b.deletion_timestamp
+        && a.annotations == b.annotations
+        && a.finalizers == b.finalizers
 }
 
 /// What a merge patch must say to turn one value into another.
@@ -456,6 +470,35 @@ mod tests {
         assert_eq!(no_sooner(Some(secs(0)), secs(5)), secs(5));
         assert_eq!(no_sooner(Some(secs(60)), secs(5)), secs(60));
         assert_eq!(no_sooner(None, secs(5)), secs(5));
+    }
+
+    #[test]
+    fn a_status_that_came_back_with_an_edit_isn_t_learnt() {
+        let link = |metadata: Value| -> ApplicationLink {
+            serde_json::from_value(json!({
+                "apiVersion": "applink-operator.io/v1alpha1", "kind": "ApplicationLink",
+                "metadata": metadata, "spec": {"application": {"name": "a"}},
+            }))
+            .expect("a link")
+        };
+        let looked_at = link(json!({"resourceVersion": "5", "generation": 1, "finalizers": ["f"]}));
+        let newer = |change: Value| {
+            let mut metadata = json!({"resourceVersion": "6", "generation": 1, "finalizers": ["f"]});
+            metadata
+                .as_object_mut()
+                .expect("an object")
+                .extend(change.as_object().expect("an object").clone());
+            is_as_looked_at(&looked_at, &link(metadata))
+        };
+        assert!(newer(json!({"labels": {"a": "b"}})));
+        for change in [
+            json!({"generation": 2}),
+            json!({"annotations": {"a": "b"}}),
+            json!({"finalizers": []}),
+            json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}),
+        ] {
+            assert!(!newer(change.clone()), "{change}");
+        }
     }
 
     #[test]
