@@ -18,7 +18,7 @@
 //! | saying it | [`status`], [`problem`] |
 //! | values on the way | [`claim`], [`grant`], [`kept_client`], [`content`], [`template`] |
 //! | providers | [`providers`], [`credentials`], [`mod@connect`], [`connections`], [`provider_pass`], [`bootstrap`] |
-//! | what passes share | [`context`], [`installation`], [`metrics`] |
+//! | what passes share | [`context`], [`own`], [`shared_read`], [`installation`], [`metrics`] |
 //! | when | [`run`], [`cache`], and what a pass tells who runs it, [`ended`] |
 //!
 //! Only `cli` calls this module. Pure are `validate`, `decide`, `plan`, `derive`, `status`, and
@@ -42,6 +42,7 @@ pub mod installation;
 pub mod kept_client;
 pub mod metrics;
 pub mod observe;
+pub mod own;
 pub mod pass;
 pub mod plan;
 pub mod problem;
@@ -49,6 +50,7 @@ pub mod provider_pass;
 pub mod providers;
 pub mod run;
 pub mod secrets;
+pub mod shared_read;
 pub mod status;
 pub mod store;
 pub mod template;

@@ -299,7 +299,7 @@ async fn follow_secrets(
                     .own
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
-                    .retain(|k, _| scope.is_some_and(|n| n != k.namespace) || seen.contains(k));
+                    .retain(|k| scope.is_some_and(|n| n != k.namespace) || seen.contains(k));
                 seen = HashSet::new();
                 let again = *done.borrow() > 0;
                 done.send_modify(|n| *n += 1);

@@ -6,9 +6,10 @@ use crate::api::{ApplicationLink, names};
 use crate::domain::ClientId;
 use crate::link::cache::{Change, Key};
 use crate::link::claim;
-use crate::link::context::{Context, OwnMeta};
+use crate::link::context::Context;
 use crate::link::credentials;
 use crate::link::ended::Version;
+use crate::link::own::OwnMeta;
 use crate::link::provider_pass;
 use crate::link::providers::ProviderView;
 use k8s_openapi::api::core::v1::Secret;
@@ -188,7 +189,7 @@ impl Wires {
                 let uid = link.uid().unwrap_or_default();
                 self.ctx.memos.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
                 let grant = Key::new(self.ctx.namespace.as_str(), format!("applink-grant-{uid}"));
-                if self.ctx.own.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&grant) {
+                if self.ctx.own.lock().unwrap_or_else(PoisonError::into_inner).contains(&grant) {
                     self.sweep.send_modify(|n| *n += 1);
                 }
             }
@@ -234,7 +235,7 @@ impl Wires {
                     let owners = s.owner_references().iter().map(|o| o.uid.clone()).collect();
                     own.insert(key.clone(), OwnMeta { uid: s.uid().unwrap_or_default(), owners });
                 }
-                None => drop(own.remove(&key)),
+                None => own.remove(&key),
             }
         }
         self.secret_users(&key, now.and_then(version_of).map(Version::Secret));
