@@ -10,6 +10,7 @@ use crate::link::context::{Context, Discoveries, Namespaces};
 use crate::link::installation::Installation;
 use crate::link::metrics::Metrics;
 use crate::link::run::{self as controllers, Settings};
+use crate::link::shared_read::SharedReads;
 use crate::link::store::Store;
 use crate::runtime::leader::{self, LeaderError};
 use crate::runtime::shutdown::Shutdown;
@@ -182,6 +183,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         connections: crate::link::connections::Connections::default(),
         discoveries: Discoveries::default(),
         namespaces: Namespaces::default(),
+        standing: SharedReads::default(),
         links: Cache::default(),
         link_providers: Cache::default(),
         cluster_providers: Cache::default(),

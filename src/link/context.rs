@@ -9,8 +9,10 @@ use super::grant::Grant;
 use super::installation::Installation;
 use super::kept_client::KeptClients;
 use super::metrics::Metrics;
+use super::own::OwnSecrets;
 use super::problem::Problem;
 use super::providers::ProviderView;
+use super::shared_read::SharedReads;
 use super::store::Store;
 use crate::api::link::ProviderKind;
 use crate::api::{ApplicationLink, ClusterLinkProvider, LinkProvider, names};
@@ -43,6 +45,8 @@ pub struct Context {
     pub discoveries: Discoveries,
     /// The namespaces' UIDs and labels.
     pub namespaces: Namespaces,
+    /// Whether providers stand, as it is read.
+    pub standing: SharedReads<Result<bool, Problem>>,
     /// The master keys.
     pub installation: Installation,
     /// Who is told what happened.
@@ -55,19 +59,10 @@ pub struct Context {
     pub link_providers: Cache<LinkProvider>,
     /// The providers of the cluster.
     pub cluster_providers: Cache<ClusterLinkProvider>,
-    /// Our own Secrets, by key.
-    pub own: Mutex<HashMap<Key, OwnMeta>>,
+    /// Our own Secrets.
+    pub own: Mutex<OwnSecrets>,
     /// What is remembered of each link, by its UID.
     pub memos: Mutex<HashMap<String, Memo>>,
-}
-
-/// What is known of a Secret of ours without reading it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnMeta {
-    /// Its UID.
-    pub uid: String,
-    /// UIDs of the links or the provider that it belongs to.
-    pub owners: Vec<String>,
 }
 
 /// What is remembered of a link. All of it may be lost: a restart only costs another try.
@@ -105,7 +100,7 @@ impl Context {
         let uid = link.uid().unwrap_or_default();
         let known = || {
             let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-            own.contains_key(&Key::new(self.namespace.as_str(), format!("applink-grant-{uid}")))
+            own.contains(&Key::new(self.namespace.as_str(), format!("applink-grant-{uid}")))
         };
         if link.spec.outgoing.is_none() && !known() {
             return Ok(None);
@@ -126,7 +121,7 @@ impl Context {
         let uid = link.uid().unwrap_or_default();
         let seen = || {
             let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-            own.contains_key(&Key::new(self.namespace.as_str(), format!("applink-client-{uid}")))
+            own.contains(&Key::new(self.namespace.as_str(), format!("applink-client-{uid}")))
         };
         let adopts = link.spec.incoming.as_ref().is_some_and(|i| i.adopt.is_some());
         // The watch may lag behind a record that was written a moment ago.
@@ -140,10 +135,7 @@ impl Context {
     /// The Secrets in a namespace that belong to a link.
     pub fn own_secrets(&self, namespace: &str, link_uid: &str) -> Vec<SecretId> {
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        own.iter()
-            .filter(|(k, m)| k.namespace == namespace && m.owners.iter().any(|o| o == link_uid))
-            .map(|(k, m)| SecretId { name: k.name.clone(), uid: m.uid.clone() })
-            .collect()
+        own.of(namespace, link_uid)
     }
 
     /// The request that was turned down. One that was refused for good is worth another try once
@@ -175,11 +167,18 @@ impl Context {
         self.metrics.links.set(count(links.len()));
     }
 
-    /// Whether a provider is there and not being deleted, asked of the API server itself.
+    /// Whether a provider is there and not being deleted, asked of the API server itself after this
+    /// was called.
     ///
     /// # Errors
     /// [`Problem`] when it doesn't answer.
     pub async fn provider_stands(&self, claim: &Claim, namespace: &str) -> Result<bool, Problem> {
+        // By namespace too: what a name means in one is nobody's business in another.
+        let name = format!("{namespace} {} {} {}", claim.kind.as_str(), claim.name, claim.uid);
+        self.standing.get(&name, || self.look_whether_stands(claim, namespace)).await
+    }
+
+    async fn look_whether_stands(&self, claim: &Claim, namespace: &str) -> Result<bool, Problem> {
         let what = format!("{} {}", claim.kind.as_str(), claim.name);
         let problem = |e| Problem::kube(&what, &e);
         let meta = match claim.kind {
@@ -214,7 +213,10 @@ pub struct Space {
 
 /// The namespaces that were read lately.
 #[derive(Default)]
-pub struct Namespaces(Mutex<HashMap<String, Read>>);
+pub struct Namespaces {
+    known: Mutex<HashMap<String, Read>>,
+    reads: SharedReads<Result<Arc<Space>, Problem>>,
+}
 
 /// When a namespace was read, by both clocks, and what was there.
 type Read = (Instant, Timestamp, Arc<Space>);
@@ -234,18 +236,22 @@ impl Namespaces {
         name: &str,
         made: Option<Timestamp>,
     ) -> Result<Arc<Space>, Problem> {
-        if let Some((at, read, space)) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name)
+        if let Some((at, read, space)) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(name)
             && at.elapsed() < Self::FRESH
             && made.is_none_or(|made| made < *read)
         {
             return Ok(space.clone());
         }
+        self.reads.get(name, || self.read(client, name)).await
+    }
+
+    async fn read(&self, client: &Client, name: &str) -> Result<Arc<Space>, Problem> {
         let read = Timestamp::now();
         let api: Api<Namespace> = Api::all(client.clone());
         let found =
             api.get_metadata(name).await.map_err(|e| Problem::kube(&format!("namespace {name}"), &e))?;
         let space = Arc::new(Space { uid: found.uid().unwrap_or_default(), labels: found.labels().clone() });
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut map = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         map.retain(|_, (at, ..)| at.elapsed() < Self::FRESH);
         map.insert(name.to_owned(), (Instant::now(), read, space.clone()));
         Ok(space)

@@ -3,6 +3,7 @@
 use super::claim;
 use super::context::Context;
 use super::decide::token_secret;
+use super::ended::Version;
 use super::facts::{Observed, Refused};
 use super::grant::{Access, Grant, Intent, Kept, LinkRef};
 use super::kept_client::KeptClients;
@@ -21,6 +22,7 @@ use kube::api::{ObjectMeta, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What came of a plan.
@@ -42,6 +44,9 @@ pub struct Outcome {
     pub gap: Option<Duration>,
     /// The link's metadata after the last write to it.
     pub link: ObjectMeta,
+    /// The versions that were made: each write was conditional on what was looked at, so there is
+    /// nothing else in them.
+    pub wrote: Vec<Version>,
 }
 
 /// What effects hand on to each other.
@@ -53,6 +58,7 @@ struct Carry<'a> {
     secrets: Secrets,
     /// The link's metadata; the next write to it is conditional on the version in it.
     meta: tokio::sync::Mutex<ObjectMeta>,
+    wrote: Mutex<Vec<Version>>,
 }
 
 /// The state of a part while its effects run.
@@ -86,7 +92,15 @@ pub async fn execute(
         handles,
         secrets: Secrets::new(ctx.client.clone(), &seen.namespace),
         meta: tokio::sync::Mutex::new(link.metadata.clone()),
+        wrote: Mutex::default(),
     };
+    let mut out = all(&carry, plan).await;
+    out.wrote = carry.wrote.into_inner().unwrap_or_else(PoisonError::into_inner);
+    out
+}
+
+async fn all(carry: &Carry<'_>, plan: &Plan) -> Outcome {
+    let Carry { link, seen, .. } = carry;
     let mut out = Outcome {
         incoming: plan.incoming.as_ref().map(|p| p.verdict.clone()),
         outgoing: plan.outgoing.as_ref().map(|p| p.verdict.clone()),
@@ -96,6 +110,7 @@ pub async fn execute(
         refused: None,
         gap: None,
         link: link.metadata.clone(),
+        wrote: Vec::new(),
     };
     let mut refresh =
         Work { grant: seen.grant.as_ref().map(|(g, v)| (g.clone(), Some(v.clone()))), ..Work::default() };
@@ -217,7 +232,7 @@ impl Carry<'_> {
                 )),
             },
             Effect::WriteSecret(write) => {
-                self.secrets.write(write, &owner_reference(self.link)).await?;
+                self.write_secret(write).await?;
                 work.gap = work.gone_since.take().map(|since| since.elapsed());
                 Ok(())
             }
@@ -274,6 +289,7 @@ impl Carry<'_> {
         let patch = Patch::Merge(json!({ "metadata": metadata }));
         match api.patch_metadata(&self.seen.name, &params, &patch).await {
             Ok(meta) => {
+                self.made(Version::Link, meta.metadata.resource_version.as_deref());
                 *kept = meta.metadata;
                 Ok(())
             }
@@ -504,7 +520,19 @@ impl Carry<'_> {
             data,
             over: publication.over.clone(),
         };
-        self.secrets.write(&write, &owner_reference(self.link)).await
+        self.write_secret(&write).await
+    }
+
+    async fn write_secret(&self, write: &SecretWrite) -> Result<(), Problem> {
+        let version = self.secrets.write(write, &owner_reference(self.link)).await?;
+        self.made(Version::Secret, Some(&version));
+        Ok(())
+    }
+
+    fn made(&self, of: fn(u64) -> Version, version: Option<&str>) {
+        if let Some(version) = version.and_then(|v| v.parse().ok()) {
+            self.wrote.lock().unwrap_or_else(PoisonError::into_inner).push(of(version));
+        }
     }
 
     async fn revoke(&self, grant: &Grant) -> Result<(), Problem> {

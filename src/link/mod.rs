@@ -18,8 +18,8 @@
 //! | saying it | [`status`], [`problem`] |
 //! | values on the way | [`claim`], [`grant`], [`kept_client`], [`content`], [`template`] |
 //! | providers | [`providers`], [`credentials`], [`mod@connect`], [`connections`], [`provider_pass`], [`bootstrap`] |
-//! | what passes share | [`context`], [`installation`], [`metrics`] |
-//! | when | [`run`], [`cache`] |
+//! | what passes share | [`context`], [`own`], [`shared_read`], [`installation`], [`metrics`] |
+//! | when | [`run`], [`cache`], and what a pass tells who runs it, [`ended`] |
 //!
 //! Only `cli` calls this module. Pure are `validate`, `decide`, `plan`, `derive`, `status`, and
 //! the values; they import no client, and a test holds that.
@@ -34,6 +34,7 @@ pub mod context;
 pub mod credentials;
 pub mod decide;
 pub mod derive;
+pub mod ended;
 pub mod execute;
 pub mod facts;
 pub mod grant;
@@ -41,6 +42,7 @@ pub mod installation;
 pub mod kept_client;
 pub mod metrics;
 pub mod observe;
+pub mod own;
 pub mod pass;
 pub mod plan;
 pub mod problem;
@@ -48,6 +50,7 @@ pub mod provider_pass;
 pub mod providers;
 pub mod run;
 pub mod secrets;
+pub mod shared_read;
 pub mod status;
 pub mod store;
 pub mod template;

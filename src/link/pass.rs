@@ -3,6 +3,7 @@
 use super::cache::Key;
 use super::context::{Context, state_of};
 use super::decide::{Decision, Goal, Note, decide, token_view};
+use super::ended::Ended;
 use super::execute::{Outcome, execute};
 use super::facts::{Observed, Refused};
 use super::metrics::{ByController, ByEffect, ByReason, ByResult};
@@ -27,13 +28,13 @@ const CONTROLLER: &str = "applicationlink";
 /// So many passes in a row may lose a race before it is said.
 const RACES: u32 = 10;
 
-/// Looks after a link; says when to look again, or `None` when there is none to look after.
-pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Option<Duration> {
-    let link = ctx.links.get(key)?;
+/// Looks after a link; says when to look again, or not again when there is none to look after.
+pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Ended {
+    let Some(link) = ctx.links.get(key) else { return Ended::default() };
     let deleting = link.meta().deletion_timestamp.is_some();
     let uid = link.uid().unwrap_or_default();
     if deleting && !link.finalizers().iter().any(|f| f == names::LINK_FINALIZER) {
-        return None;
+        return Ended::default();
     }
     let started = Instant::now();
     let now = Timestamp::now();
@@ -55,7 +56,7 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Option<Dur
                 now,
             };
             write_status(ctx, &link, project(&input), &[]).await;
-            return Some(after(ctx, &uid, Some(problem), resync, None, now));
+            return Ended::again(Some(after(ctx, &uid, Some(problem), resync, None, now)));
         }
     };
     let Steps { link, seen, decision, outcome, notes } = steps(ctx, key, link, &goal, now).await;
@@ -63,7 +64,7 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Option<Dur
         count(ctx, started, None);
         ctx.memos.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&uid);
         tracing::info!(namespace = %key.namespace, link = %key.name, "let go");
-        return None;
+        return Ended::default();
     }
     let problem = first_problem(&outcome);
     if let Some(p) = &problem {
@@ -99,7 +100,9 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Option<Dur
         .min();
     let again = after(ctx, &uid, problem.as_ref(), resync, wake, after_pass);
     hold(ctx, &link, &uid, &decision, &outcome, again, after_pass);
-    Some(again)
+    // Where all is well, what we wrote is what was to be; else it may be what something waits for.
+    let wrote = if problem.is_none() { outcome.wrote } else { Vec::new() };
+    Ended { again: Some(again), wrote }
 }
 
 /// What came of a pass and of the steps before it.
@@ -124,6 +127,7 @@ async fn steps(
 ) -> Steps {
     let mut notes = Vec::new();
     let mut done = Vec::new();
+    let mut wrote = Vec::new();
     let mut gone_since = None;
     for step in 1.. {
         let (seen, handles) = observe(ctx, &link, goal).await;
@@ -145,21 +149,24 @@ async fn steps(
             outcome.gap = gone_since.map(|since: Instant| since.elapsed());
         }
         done.append(&mut outcome.done);
+        wrote.append(&mut outcome.wrote);
         let failed = outcome.incoming.as_ref().is_some_and(Result::is_err);
+        // The finalizer and the claim were written: what follows builds on that version.
+        if outcome.link.resource_version != link.metadata.resource_version {
+            let mut newer = (*link).clone();
+            newer.metadata = outcome.link.clone();
+            link = Arc::new(newer);
+        }
         if failed || !decision.plan.again() {
-            outcome.done = done;
+            (outcome.done, outcome.wrote) = (done, wrote);
             return Steps { link, seen, decision, outcome, notes };
         }
         if step == MOST_STEPS {
             let text = "the provider answers each change of the client with another one; look at it there";
             outcome.incoming = Some(Err(Problem::wait("ProviderRestless", text)));
-            outcome.done = done;
+            (outcome.done, outcome.wrote) = (done, wrote);
             return Steps { link, seen, decision, outcome, notes };
         }
-        // The finalizer and the claim were written: the next step sees them and builds on that version.
-        let mut newer = (*link).clone();
-        newer.metadata = outcome.link.clone();
-        link = Arc::new(newer);
     }
     unreachable!("the loop ends by a return")
 }
@@ -359,12 +366,24 @@ async fn patch_status(
         Api::namespaced(ctx.client.clone(), &link.namespace().unwrap_or_default());
     match api.patch_status(&link.name_any(), &params, &patch).await {
         Ok(written) => {
-            ctx.links.learn(written);
+            // With somebody's edit in it, it must come by the watch: that wakes the link.
+            if is_as_looked_at(link, &written) {
+                ctx.links.learn(written);
+            }
             Ok(true)
         }
         Err(kube::Error::Api(s)) if s.code == 404 => Ok(false),
         Err(e) => Err(Problem::kube("the link's status", &e)),
     }
+}
+
+/// Whether nobody else changed a link since this was read: a status is written unconditionally.
+fn is_as_looked_at(link: &ApplicationLink, written: &ApplicationLink) -> bool {
+    let (a, b) = (link.meta(), written.meta());
+    a.generation == b.generation
+        && a.deletion_timestamp == b.deletion_timestamp
+        && a.annotations == b.annotations
+        && a.finalizers == b.finalizers
 }
 
 /// What a merge patch must say to turn one value into another.
@@ -470,6 +489,35 @@ mod tests {
         assert_eq!(action("Repaired".into(), "a"), action("Repaired".into(), "a"));
         // The API server takes 128.
         assert!(action(long, "a").len() <= 128);
+    }
+
+    #[test]
+    fn a_status_that_came_back_with_an_edit_isn_t_learnt() {
+        let link = |metadata: Value| -> ApplicationLink {
+            serde_json::from_value(json!({
+                "apiVersion": "applink-operator.io/v1alpha1", "kind": "ApplicationLink",
+                "metadata": metadata, "spec": {"application": {"name": "a"}},
+            }))
+            .expect("a link")
+        };
+        let looked_at = link(json!({"resourceVersion": "5", "generation": 1, "finalizers": ["f"]}));
+        let newer = |change: Value| {
+            let mut metadata = json!({"resourceVersion": "6", "generation": 1, "finalizers": ["f"]});
+            metadata
+                .as_object_mut()
+                .expect("an object")
+                .extend(change.as_object().expect("an object").clone());
+            is_as_looked_at(&looked_at, &link(metadata))
+        };
+        assert!(newer(json!({"labels": {"a": "b"}})));
+        for change in [
+            json!({"generation": 2}),
+            json!({"annotations": {"a": "b"}}),
+            json!({"finalizers": []}),
+            json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}),
+        ] {
+            assert!(!newer(change.clone()), "{change}");
+        }
     }
 
     #[test]

@@ -69,11 +69,12 @@ impl Secrets {
         }
     }
 
-    /// Writes a Secret: creates it where there is none, else changes what is ours in it.
+    /// Writes a Secret: creates it where there is none, else changes what is ours in it. Gives back
+    /// the version that it has then.
     ///
     /// # Errors
     /// [`Problem`]; a Secret that came or changed meanwhile is a conflict.
-    pub async fn write(&self, write: &SecretWrite, owner: &OwnerReference) -> Result<(), Problem> {
+    pub async fn write(&self, write: &SecretWrite, owner: &OwnerReference) -> Result<String, Problem> {
         let what = format!("Secret {}", write.name);
         let mut data: Map<String, Value> =
             write.data.iter().map(|(k, v)| (k.clone(), json!(STANDARD.encode(v)))).collect();
@@ -92,7 +93,8 @@ impl Secrets {
             .map_err(|_| Problem::edit("TemplateError", "the Secret can't be written as JSON"))?;
             let params =
                 PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() };
-            return self.api.create(&params, &secret).await.map(drop).map_err(|e| Problem::kube(&what, &e));
+            let made = self.api.create(&params, &secret).await.map_err(|e| Problem::kube(&what, &e))?;
+            return Ok(made.resource_version().unwrap_or_default());
         };
         // A strategic merge patch rather than a server-side apply: it carries the version that was
         // looked at, it can't make a Secret that was deleted meanwhile, and unlike an apply after a
@@ -110,7 +112,7 @@ impl Secrets {
         let params =
             PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
         match self.api.patch(&write.name, &params, &Patch::Strategic(&patch)).await {
-            Ok(_) => Ok(()),
+            Ok(changed) => Ok(changed.resource_version().unwrap_or_default()),
             Err(kube::Error::Api(s)) if s.code == 404 => Err(Problem::conflict(&what)),
             Err(e) => Err(Problem::kube(&what, &e)),
         }

@@ -48,6 +48,7 @@ fn outcome(incoming: Part, outgoing: Part, pending: Option<Problem>) -> Outcome 
         refused: None,
         gap: None,
         link: kube::api::ObjectMeta::default(),
+        wrote: Vec::new(),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::api::{ApplicationLink, ClusterLinkProvider, LinkProvider, names};
 use crate::link::bootstrap::{self, BundledSettings};
 use crate::link::cache::{Change, Key};
 use crate::link::context::Context;
+use crate::link::ended::Ended;
 use crate::link::pass;
 use crate::link::provider_pass;
 use crate::link::providers::ProviderView;
@@ -122,7 +123,7 @@ pub async fn run(ctx: Arc<Context>, settings: Settings, stop: impl Future<Output
                 {
                     wires.links_of(view);
                 }
-                found.again
+                Ended::again(found.again)
             }
         };
         scheduler.run(work, provider_lane, until())
@@ -298,7 +299,7 @@ async fn follow_secrets(
                     .own
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
-                    .retain(|k, _| scope.is_some_and(|n| n != k.namespace) || seen.contains(k));
+                    .retain(|k| scope.is_some_and(|n| n != k.namespace) || seen.contains(k));
                 seen = HashSet::new();
                 let again = *done.borrow() > 0;
                 done.send_modify(|n| *n += 1);

@@ -5,6 +5,7 @@
 //!
 //! The data structure is pure: the clock comes in.
 
+use crate::link::ended::Version;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::time::Instant;
@@ -26,7 +27,15 @@ struct Entry {
     /// Where it waits; `None` while it is only being worked on.
     place: Option<Place>,
     running: bool,
+    /// The versions that were seen while it was being worked on.
+    heard: Vec<Version>,
+    /// The versions that the work itself made.
+    wrote: Vec<Version>,
 }
+
+/// So many versions are held of a key; more that are heard count as news, and the oldest that were
+/// written are forgotten.
+const MOST_VERSIONS: usize = 8;
 
 /// Keys, in lanes, by the time when they are due.
 pub struct Queue<K> {
@@ -65,7 +74,8 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         let mut place = (at, self.counter);
         let Some(entry) = self.entries.get_mut(&key) else {
             self.wait(lane.clone(), place, key.clone());
-            self.entries.insert(key, Entry { lane, place: Some(place), running: false });
+            let entry = Entry { lane, place: Some(place), running: false, heard: vec![], wrote: vec![] };
+            self.entries.insert(key, entry);
             return;
         };
         if let Some(old) = entry.place
@@ -82,6 +92,16 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             self.unwait(&old_lane, old);
         }
         self.wait(lane, place, key);
+    }
+
+    /// The same because a watch saw a version: no news if the work on the key made it. Whether it did
+    /// is known only when that is done, since a watch may be faster than the answer to the write.
+    pub fn tell(&mut self, key: K, lane: Lane, at: Instant, version: Version) {
+        match self.entries.get_mut(&key) {
+            Some(entry) if entry.running && entry.heard.len() < MOST_VERSIONS => entry.heard.push(version),
+            Some(entry) if entry.wrote.contains(&version) => {}
+            _ => self.add(key, lane, at),
+        }
     }
 
     fn wait(&mut self, lane: Lane, place: Place, key: K) {
@@ -133,16 +153,28 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         self.next().map(|(place, _)| place.0)
     }
 
-    /// A key is done; it is due again at `again`, or when it was added meanwhile, whichever comes
-    /// first. Without either it is forgotten.
-    pub fn done(&mut self, key: &K, lane: Lane, again: Option<Instant>) {
+    /// A key is done at `now` and made the versions `wrote`; it is due again at `again`, or when it was
+    /// added meanwhile, or now if a version was seen that is none of its own, whichever comes first.
+    /// Without any it is forgotten.
+    pub fn done(
+        &mut self,
+        key: &K,
+        lane: Lane,
+        now: Instant,
+        again: Option<Instant>,
+        wrote: impl IntoIterator<Item = Version>,
+    ) {
         let Some(entry) = self.entries.get_mut(key).filter(|e| e.running) else { return };
         entry.running = false;
         self.running = self.running.saturating_sub(1);
         let ran_in = std::mem::replace(&mut entry.lane, lane.clone());
         let meanwhile = entry.place.take();
+        entry.wrote.extend(wrote);
+        let heard = std::mem::take(&mut entry.heard);
+        let news = heard.iter().any(|v| !entry.wrote.contains(v));
+        entry.wrote.drain(..entry.wrote.len().saturating_sub(MOST_VERSIONS));
         self.counter += 1;
-        let again = again.map(|at| (at, self.counter));
+        let again = again.into_iter().chain(news.then_some(now)).min().map(|at| (at, self.counter));
         entry.place = meanwhile.into_iter().chain(again).min();
         let place = entry.place;
         for (busy, name) in [(&mut self.busy.0, &ran_in.waits_for), (&mut self.busy.1, &ran_in.owner)] {
@@ -214,10 +246,41 @@ mod tests {
         assert_eq!(q.take(now), Some(1));
         q.add(1, lane("l"), now);
         assert_eq!(q.take(now), None);
-        q.done(&1, lane("l"), Some(now + Duration::from_secs(60)));
+        q.done(&1, lane("l"), now, Some(now + Duration::from_secs(60)), []);
         assert_eq!(q.take(now), Some(1));
-        q.done(&1, lane("l"), None);
+        q.done(&1, lane("l"), now, None, []);
         assert_eq!(q.next_due(), None);
+        assert!(is_empty(&q));
+    }
+
+    #[test]
+    fn what_the_work_itself_wrote_is_no_news() {
+        let now = Instant::now();
+        let later = Some(now + Duration::from_secs(60));
+        let (ours, theirs) = (Version::Secret(5), Version::Link(5));
+        let mut q = Queue::new(8);
+        let heard = |q: &mut Queue<i32>, version| q.tell(1, lane("l"), now, version);
+        // Seen before the write was answered, and after.
+        q.add(1, lane("l"), now);
+        assert_eq!(q.take(now), Some(1));
+        heard(&mut q, ours);
+        q.done(&1, lane("l"), now, later, [ours]);
+        assert_eq!(q.take(now), None);
+        heard(&mut q, ours);
+        assert_eq!(q.take(now), None);
+        // Another one's, in the same two ways.
+        heard(&mut q, theirs);
+        assert_eq!(q.take(now), Some(1));
+        heard(&mut q, ours);
+        heard(&mut q, theirs);
+        q.done(&1, lane("l"), now, later, []);
+        assert_eq!(q.take(now), Some(1));
+        // More than is held, all of them ours: one look too many is better than one too few.
+        let many: Vec<_> = (100..).map(Version::Secret).take(MOST_VERSIONS + 1).collect();
+        many.iter().for_each(|v| heard(&mut q, *v));
+        q.done(&1, lane("l"), now, later, many);
+        assert_eq!(q.take(now), Some(1));
+        q.done(&1, lane("l"), now, None, (0..100).map(Version::Link));
         assert!(is_empty(&q));
     }
 
@@ -250,12 +313,12 @@ mod tests {
                         running.push(k);
                         prop_assert!(running.len() <= 3);
                     },
-                    _ => if let Some(k) = running.pop() { q.done(&k, lane(&lane_no.to_string()), None); },
+                    _ => if let Some(k) = running.pop() { q.done(&k, lane(&lane_no.to_string()), start, None, []); },
                 }
             }
-            while let Some(k) = running.pop() { q.done(&k, lane("0"), None); }
+            while let Some(k) = running.pop() { q.done(&k, lane("0"), start, None, []); }
             let mut rest = std::collections::HashSet::new();
-            while let Some(k) = q.take(start) { rest.insert(k); q.done(&k, lane("0"), None); }
+            while let Some(k) = q.take(start) { rest.insert(k); q.done(&k, lane("0"), start, None, []); }
             prop_assert_eq!(rest, wanted);
             prop_assert!(is_empty(&q));
             prop_assert_eq!(q.running(), 0);

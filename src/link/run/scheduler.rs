@@ -2,6 +2,7 @@
 
 use super::queue::{Lane, Queue};
 use crate::link::cache::Key;
+use crate::link::ended::{Ended, Version};
 use crate::link::metrics::{ByController, Metrics};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,12 +34,17 @@ impl Scheduler {
         self.wake.notify_one();
     }
 
-    /// Works until `stop` resolves, then waits for what was begun. `work` says after how long its
-    /// key is due again; `None` forgets it. `lane` is asked when a key goes back into the queue.
+    /// Makes a key due because a watch saw a version of something, unless the work on it made that.
+    pub fn tell(&self, key: Key, lane: Lane, version: Version) {
+        self.lock().tell(key, lane, Instant::now(), version);
+        self.wake.notify_one();
+    }
+
+    /// Works until `stop` resolves, then waits for what was begun. `lane` is asked when a key goes back into the queue.
     pub async fn run<W, F, L>(self: Arc<Self>, work: W, lane: L, stop: impl Future<Output = ()>)
     where
         W: Fn(Key) -> F,
-        F: Future<Output = Option<Duration>> + Send + 'static,
+        F: Future<Output = Ended> + Send + 'static,
         L: Fn(&Key) -> Lane + Send + Sync + 'static,
     {
         let lane = Arc::new(lane);
@@ -65,12 +71,12 @@ impl Scheduler {
                     scheduler: self.clone(),
                     key: key.clone(),
                     lane: lane.clone(),
-                    again: RETRY_AFTER_PANIC,
+                    ended: Ended::again(RETRY_AFTER_PANIC),
                 };
                 let pass = work(key);
                 tasks.spawn(async move {
                     let mut done = done;
-                    done.again = pass.await;
+                    done.ended = pass.await;
                 });
                 continue;
             }
@@ -98,13 +104,15 @@ struct Done<L: Fn(&Key) -> Lane> {
     scheduler: Arc<Scheduler>,
     key: Key,
     lane: Arc<L>,
-    again: Option<Duration>,
+    ended: Ended,
 }
 
 impl<L: Fn(&Key) -> Lane> Drop for Done<L> {
     fn drop(&mut self) {
         let lane = (self.lane)(&self.key);
-        self.scheduler.lock().done(&self.key, lane, self.again.map(|d| Instant::now() + d));
+        let now = Instant::now();
+        let again = self.ended.again.map(|d| now + d);
+        self.scheduler.lock().done(&self.key, lane, now, again, self.ended.wrote.drain(..));
         self.scheduler.wake.notify_one();
     }
 }

@@ -6,8 +6,10 @@ use crate::api::{ApplicationLink, names};
 use crate::domain::ClientId;
 use crate::link::cache::{Change, Key};
 use crate::link::claim;
-use crate::link::context::{Context, OwnMeta};
+use crate::link::context::Context;
 use crate::link::credentials;
+use crate::link::ended::Version;
+use crate::link::own::OwnMeta;
 use crate::link::provider_pass;
 use crate::link::providers::ProviderView;
 use k8s_openapi::api::core::v1::Secret;
@@ -62,6 +64,10 @@ fn secrets_of(link: &ApplicationLink) -> Vec<Key> {
     names.into_iter().map(|n| Key::new(namespace.clone(), n)).collect()
 }
 
+fn version_of<K: kube::ResourceExt>(object: &K) -> Option<u64> {
+    object.resource_version()?.parse().ok()
+}
+
 /// Who is waited for: the lane of a link.
 pub(super) fn lane_of(ctx: &Context, key: &Key) -> Lane {
     let owner = key.namespace.clone();
@@ -106,6 +112,13 @@ impl Wires {
     pub(super) fn link(&self, key: Key) {
         let lane = lane_of(&self.ctx, &key);
         self.links.add(key, lane, Duration::ZERO);
+    }
+
+    /// A watch saw this version of the link or of a Secret that it uses.
+    fn link_saw(&self, key: Key, version: Option<Version>) {
+        let Some(version) = version else { return self.link(key) };
+        let lane = lane_of(&self.ctx, &key);
+        self.links.tell(key, lane, version);
     }
 
     pub(super) fn provider(&self, key: Key) {
@@ -159,7 +172,7 @@ impl Wires {
                 });
                 if !same {
                     self.index().set(&key, secrets_of(link));
-                    self.link(key);
+                    self.link_saw(key, version_of(link.as_ref()).map(Version::Link));
                 }
             }
             Change::Gone(link) => {
@@ -168,7 +181,7 @@ impl Wires {
                 self.index().set(&key, Vec::new());
                 // Who waited for a Secret name or for a provider may go on.
                 for secret in freed {
-                    self.secret_users(&secret);
+                    self.secret_users(&secret, None);
                 }
                 for view in self.ctx.providers().iter().filter(|v| v.deleting) {
                     self.provider(provider_pass::key_of(view));
@@ -176,7 +189,7 @@ impl Wires {
                 let uid = link.uid().unwrap_or_default();
                 self.ctx.memos.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
                 let grant = Key::new(self.ctx.namespace.as_str(), format!("applink-grant-{uid}"));
-                if self.ctx.own.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&grant) {
+                if self.ctx.own.lock().unwrap_or_else(PoisonError::into_inner).contains(&grant) {
                     self.sweep.send_modify(|n| *n += 1);
                 }
             }
@@ -196,9 +209,9 @@ impl Wires {
         }
     }
 
-    fn secret_users(&self, key: &Key) {
+    fn secret_users(&self, key: &Key, version: Option<Version>) {
         let links: Vec<Key> = self.index().by_secret.get(key).into_iter().flatten().cloned().collect();
-        links.into_iter().for_each(|l| self.link(l));
+        links.into_iter().for_each(|l| self.link_saw(l, version));
     }
 
     pub(super) fn secret_changed(&self, change: Change<'_, PartialObjectMeta<Secret>>, synced: bool) {
@@ -222,10 +235,10 @@ impl Wires {
                     let owners = s.owner_references().iter().map(|o| o.uid.clone()).collect();
                     own.insert(key.clone(), OwnMeta { uid: s.uid().unwrap_or_default(), owners });
                 }
-                None => drop(own.remove(&key)),
+                None => own.remove(&key),
             }
         }
-        self.secret_users(&key);
+        self.secret_users(&key, now.and_then(version_of).map(Version::Secret));
         if key.namespace == self.ctx.namespace && key.name == self.ctx.installation.secret() {
             self.master_key.send_modify(|n| *n += 1);
         }
