@@ -80,13 +80,20 @@ impl RotationGoal {
 pub struct RotationRequest {
     /// What the request is known by once it was carried out.
     pub value: String,
-    /// Without an overlap.
-    pub now: bool,
+    /// The part of it that asks for no overlap.
+    pub now: Option<String>,
+}
+
+impl RotationRequest {
+    /// Whether there is to be no overlap: that part is a new one since `last` was carried out.
+    pub fn is_now(&self, last: &str) -> bool {
+        self.now.as_ref().is_some_and(|n| last != n && !last.ends_with(&format!(",{n}")))
+    }
 }
 
 /// The request that the annotations make. The two stand for one request, so that none is carried
 /// out again when only the other changes.
-fn rotation_request(annotations: &BTreeMap<String, String>) -> Option<RotationRequest> {
+pub(super) fn rotation_request(annotations: &BTreeMap<String, String>) -> Option<RotationRequest> {
     let get = |key: &str| annotations.get(key).map(|v| v.trim()).filter(|v| !v.is_empty());
     let (plain, now) = (get(names::ROTATE), get(names::ROTATE_NOW));
     let value = match (plain, now) {
@@ -96,7 +103,8 @@ fn rotation_request(annotations: &BTreeMap<String, String>) -> Option<RotationRe
     };
     // It stands in the owner record and in the status; a text that can't is known by its digest.
     let fits = value.len() <= 128 && value.bytes().all(|b| b.is_ascii_graphic());
-    Some(RotationRequest { value: if fits { value } else { digest_hex(&value) }, now: now.is_some() })
+    let value = if fits { value } else { digest_hex(&value) };
+    Some(RotationRequest { value, now: now.map(str::to_owned) })
 }
 
 /// The token to keep, and where it goes.

@@ -1,8 +1,10 @@
 //! What a spec may say: each fault names its field, in words for the one who wrote it.
 
 use super::content::Slot;
+use super::validate::rotation_request;
 use super::validate::{GrantGoal, ServerGoal, validate};
 use crate::api::ApplicationLink;
+use crate::api::names;
 use crate::outgoing::RefreshPolicy;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -114,4 +116,23 @@ fn incoming_faults_name_their_field() {
         let fault = validate(&one).expect_err("refused");
         assert_eq!(fault.field, format!("spec.incoming.oauth2.{field}"), "{fault}");
     }
+}
+
+#[test]
+fn the_two_annotations_of_a_rotation_are_one_request() {
+    let request = |rotate: Option<&str>, now: Option<&str>| {
+        let pairs = [(names::ROTATE, rotate), (names::ROTATE_NOW, now)];
+        let all = pairs.into_iter().filter_map(|(k, v)| Some((k.to_owned(), v?.to_owned()))).collect();
+        rotation_request(&all)
+    };
+    assert_eq!(request(None, Some(" ")), None);
+    let both = request(Some("a"), Some("b")).expect("a request");
+    assert_eq!(both.value, "a,b");
+    // Only the part that is new counts: an old `rotate-now` doesn't cut off the overlap of a new `rotate`.
+    for (last, now) in [("", true), ("b", false), ("x,b", false), ("a", true), ("bb", true)] {
+        assert_eq!(both.is_now(last), now, "{last}");
+    }
+    let long = request(Some(&"x".repeat(500)), None).expect("a request");
+    assert_eq!(long.value.len(), 64);
+    assert_eq!(request(Some("a\nb"), None).expect("a request").value.len(), 64);
 }

@@ -41,10 +41,27 @@ impl std::fmt::Display for Write {
     }
 }
 
+impl Write {
+    /// Whether it is a proof of credentials, which changes nothing.
+    pub fn is_proof(&self) -> bool {
+        self.path.ends_with("/oauth2/revoke")
+    }
+}
+
+/// Where the operator dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// At a write, counted from 1.
+    Write(usize),
+    /// At the first proof of credentials.
+    Proof,
+}
+
 #[derive(Debug)]
 struct Trap {
     victim: u32,
-    /// Writes that are still let through.
+    proof: bool,
+    /// Requests of that kind that are still let through.
     left: usize,
     death: Death,
 }
@@ -84,9 +101,13 @@ impl Journal {
         *self.inner() = Inner::default();
     }
 
-    /// Kills a process at a write, counted from 1 and from now.
-    pub fn arm(&self, victim: u32, at: usize, death: Death) {
-        let trap = Trap { victim, left: at - 1, death };
+    /// Kills a process at a point, counted from now.
+    pub fn arm(&self, victim: u32, at: Point, death: Death) {
+        let (proof, left) = match at {
+            Point::Write(n) => (false, n - 1),
+            Point::Proof => (true, 0),
+        };
+        let trap = Trap { victim, proof, left, death };
         *self.inner() = Inner { trap: Some(trap), ..Inner::default() };
     }
 
@@ -101,9 +122,11 @@ impl Journal {
             return Verdict::Drop;
         }
         let Some(write) = write else { return Verdict::Pass };
+        let proof = write.is_proof();
         inner.writes.push(write);
         match &mut inner.trap {
             None => Verdict::Pass,
+            Some(trap) if trap.proof != proof => Verdict::Pass,
             Some(trap) if trap.left > 0 => {
                 trap.left -= 1;
                 Verdict::Pass

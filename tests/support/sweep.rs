@@ -13,7 +13,7 @@ use super::bench::{
     Bench, Kind, Scopes, check, check_nothing, clients, link, narrow, no_secrets, owned, seed,
 };
 use super::plane::ControlPlane;
-use super::proxy::{Death, Write};
+use super::proxy::{Death, Point, Write};
 use super::stage::{SOON, http};
 use super::wait::{always, eventually};
 
@@ -74,9 +74,9 @@ pub struct Report {
     pub failed: Vec<String>,
 }
 
-/// Whether a request is a proof of credentials.
-fn is_proof(path: &str) -> bool {
-    path.ends_with("/oauth2/revoke")
+/// How many of these change something.
+fn changes(writes: &[Write]) -> usize {
+    writes.iter().filter(|w| !w.is_proof()).count()
 }
 
 /// How long nothing must be written once all is in order.
@@ -98,21 +98,28 @@ pub async fn sweep(
             let mut story = Story { bench: &mut bench, kind: round.kind, home: round.home, deed };
             story.undisturbed(&format!("{label}-0")).await
         };
-        eprintln!("{label}: {} points:\n  {}", writes.len(), writes.join("\n  "));
-        let points = (1..=writes.len()).flat_map(|at| [(at, Death::Before), (at, Death::After)]);
+        let list: Vec<_> = writes.iter().map(ToString::to_string).collect();
+        eprintln!("{label}:\n  {}", list.join("\n  "));
+        let usual = changes(&writes);
+        let mut points: Vec<_> = (1..=usual).map(Point::Write).collect();
+        points.extend(writes.iter().any(Write::is_proof).then_some(Point::Proof));
+        let points = points.into_iter().flat_map(|at| [(at, Death::Before), (at, Death::After)]);
         for (i, (at, death)) in points.enumerate() {
             if (i + first) % share != 0 {
                 continue;
             }
             report.cases += 1;
-            let name = format!("{label}-{at}-{}", format!("{death:?}").to_lowercase());
+            let at_text = match at {
+                Point::Write(n) => n.to_string(),
+                Point::Proof => "proof".to_owned(),
+            };
+            let name = format!("{label}-{at_text}-{}", format!("{death:?}").to_lowercase());
             let mut story = Story { bench: &mut bench, kind: round.kind, home: round.home, deed };
             let told = std::panic::AssertUnwindSafe(story.die(&name, at, death)).catch_unwind().await;
             let most = match told {
                 // What was underway is done again, and what was done isn't: a death costs a write or two a direction.
                 Ok(all) => {
                     let more = if round.kind == Kind::TwoWay { 4 } else { 2 };
-                    let usual = writes.iter().filter(|w| !is_proof(w)).count();
                     (all > usual + more).then(|| format!("{all} writes where {usual} do"))
                 }
                 Err(panic) => Some(text(panic.as_ref())),
@@ -279,28 +286,24 @@ impl Story<'_, '_> {
     }
 
     /// The writes of an undisturbed run.
-    async fn undisturbed(&mut self, name: &str) -> Vec<String> {
+    async fn undisturbed(&mut self, name: &str) -> Vec<Write> {
         self.prepare(name).await;
         self.bench.journal.open();
         self.act(name).await;
         self.settle(name).await;
-        let mut writes: Vec<_> = self.bench.journal.writes().iter().map(ToString::to_string).collect();
-        // What the next pass proves isn't part of the deed, and may come or not.
-        while writes.last().is_some_and(|w| is_proof(w)) {
-            writes.pop();
-        }
+        let writes = self.bench.journal.writes();
         assert!(!writes.is_empty());
         self.clear(name).await;
         writes
     }
 
     /// Gives back the number of writes, before and after the death; proofs change nothing and don't count.
-    async fn die(&mut self, name: &str, at: usize, death: Death) -> usize {
+    async fn die(&mut self, name: &str, at: Point, death: Death) -> usize {
         let journal = self.bench.journal.clone();
         self.prepare(name).await;
         journal.arm(self.bench.stage.operator.process().pid(), at, death);
         self.act(name).await;
-        let what = format!("{name}: the operator to come to its write {at}");
+        let what = format!("{name}: the operator to come to {at:?}");
         eventually(SOON, what, async || {
             let seen = journal.writes();
             if journal.has_struck() { Ok(()) } else { Err(format!("{seen:?}")) }
@@ -325,7 +328,6 @@ impl Story<'_, '_> {
         }
         self.bench.stage.operator.start().await;
         self.settle(name).await;
-        let changes = |writes: &[Write]| writes.iter().filter(|w| !is_proof(&w.path)).count();
         let after = changes(&journal.writes());
         always(QUIET, format!("{name}: nothing is written any more"), async || {
             let writes = journal.writes();

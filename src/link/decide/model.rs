@@ -177,7 +177,7 @@ impl Want {
                     .request
                     .clone()
                     .filter(|_| !self.public)
-                    .map(|(value, now)| RotationRequest { value, now }),
+                    .map(|(value, now)| RotationRequest { now: now.then(|| value.clone()), value }),
                 secret: SecretGoal {
                     name: self.secret.into(),
                     type_: "Opaque".into(),

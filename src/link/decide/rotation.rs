@@ -43,7 +43,7 @@ pub(super) fn due(
         return None;
     }
     if let Some(request) = goal.request.as_ref().filter(|r| r.value != present.term.request) {
-        return Some(Due::Request { now: request.now });
+        return Some(Due::Request { now: request.is_now(&present.term.request) });
     }
     if present.source == Source::Derived && present.key != active_key {
         return Some(Due::Key);
