@@ -8,6 +8,7 @@ use crate::api::provider::Service;
 use crate::domain::ExposeSecret as _;
 use crate::http::{CaBundle, ClientIdentity, Guard, HttpClient, Trust};
 use crate::provider::Provider;
+use crate::provider::bitbucket::{BitbucketLogin, BitbucketProvider};
 use crate::provider::bundled::BundledProvider;
 use crate::provider::hydra::HydraProvider;
 use url::Url;
@@ -97,6 +98,18 @@ fn adapter(
             url("spec.hydra.url", &s.url)?,
             url("spec.hydra.admin.url", &s.admin.url)?,
             credentials.get(Purpose::Token).cloned(),
+        )),
+        Service::Bitbucket(s) => Box::new(BitbucketProvider::new(
+            http,
+            &url("spec.bitbucket.url", &s.url)?,
+            s.api_path.as_deref(),
+            match credentials.get(Purpose::Token) {
+                Some(token) => BitbucketLogin::Token(token.clone()),
+                None => BitbucketLogin::User {
+                    name: credentials.need(Purpose::Id)?,
+                    password: credentials.need(Purpose::Secret)?,
+                },
+            },
         )),
         other => {
             return Err(Problem::edit(

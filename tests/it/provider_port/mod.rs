@@ -3,6 +3,7 @@
 //!
 //! A new adapter plugs in with a [`subject::Subject`] and `conformance!(Its)`, `faults!(Its)`.
 
+mod bitbucket;
 mod bundled;
 mod conformance;
 mod docs;
