@@ -7,10 +7,12 @@ use crate::api::link::ProviderKind;
 use crate::api::provider::Service;
 use crate::domain::ExposeSecret as _;
 use crate::http::{CaBundle, ClientIdentity, Guard, HttpClient, Trust};
+use crate::outgoing::Issuer;
 use crate::provider::Provider;
 use crate::provider::bitbucket::{BitbucketLogin, BitbucketProvider};
 use crate::provider::bundled::BundledProvider;
 use crate::provider::hydra::HydraProvider;
+use crate::provider::registration::RegistrationProvider;
 use url::Url;
 
 /// Connects to a provider service. `actor` is who we are to it.
@@ -97,6 +99,12 @@ fn adapter(
             http,
             url("spec.hydra.url", &s.url)?,
             url("spec.hydra.admin.url", &s.admin.url)?,
+            credentials.get(Purpose::Token).cloned(),
+        )),
+        Service::Registration(s) => Box::new(RegistrationProvider::new(
+            http,
+            Issuer::parse(&s.issuer)
+                .map_err(|e| Problem::edit("InvalidSpec", format!("spec.registration.issuer {e}")))?,
             credentials.get(Purpose::Token).cloned(),
         )),
         Service::Bitbucket(s) => Box::new(BitbucketProvider::new(

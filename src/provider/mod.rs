@@ -8,6 +8,7 @@ pub mod bitbucket;
 pub mod bundled;
 pub mod hydra;
 mod proof;
+pub mod registration;
 mod wire;
 
 use crate::domain::{AuthMethod, ClientId, ClientMetadata, GrantType, Owner, ScopeSet, SecretString};

@@ -400,8 +400,11 @@ fn list(inner: &Inner, knobs: &Knobs, query: &str) -> Result<Response, &'static 
     })
 }
 
+/// Name, redirects and scope.
+type Fields = (String, Vec<String>, String);
+
 /// A body's fields; `None` where a value is one that Bitbucket refuses.
-fn fields(asked: &Asked) -> Result<Option<(String, Vec<String>, String)>, &'static str> {
+fn fields(asked: &Asked) -> Result<Option<Fields>, &'static str> {
     if asked.header(header::CONTENT_TYPE) != "application/json" {
         return Err("the content type");
     }

@@ -283,7 +283,8 @@ async fn what_bitbucket_cannot_hold_is_refused_before_anything_is_sent() {
     let stub = BitbucketStub::start(Knobs::default()).await;
     let adapter = adapter(&stub, None, login());
     let uri = |text: &str| RedirectUri::parse(text).expect("a URI");
-    let cases: [(&str, fn(&mut ClientMetadata)); 6] = [
+    type Change = fn(&mut ClientMetadata);
+    let cases: [(&str, Change); 6] = [
         ("invalid-scope", |m| m.scopes = ScopeSet::parse("ACCOUNT_WRITE REPO_READ").expect("scopes")),
         ("invalid-scope", |m| m.scopes = ScopeSet::parse("openid").expect("scopes")),
         ("invalid-redirect-uri", |m| m.redirect_uris.clear()),

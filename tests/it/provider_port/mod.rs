@@ -9,4 +9,5 @@ mod conformance;
 mod docs;
 mod faults;
 mod hydra;
+mod registration;
 mod subject;
