@@ -280,7 +280,10 @@ mod tests {
         assert_eq!(changed.scopes.to_string(), "REPO_WRITE");
         assert_eq!(read(&[("scope", json!("OTHER"))]), None);
         assert_eq!(read(&[("redirects", json!(["ftp://x"]))]), None);
-        assert_eq!(read(&[("name", json!(format!("Other (applink {TAG})")))]).expect("readable").name, "Other");
+        assert_eq!(
+            read(&[("name", json!(format!("Other (applink {TAG})")))]).expect("readable").name,
+            "Other"
+        );
         // Without its tag it couldn't be found again: not what we would write.
         assert_eq!(read(&[("name", json!("CI"))]), None);
     }

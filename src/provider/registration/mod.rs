@@ -31,7 +31,8 @@ use crate::outgoing::{
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde_json::{Map, Value, json};
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use url::Url;
 
 const UNMANAGED: ProviderError = ProviderError::Unsupported {
@@ -46,6 +47,8 @@ pub struct RegistrationProvider {
     initial: Option<SecretString>,
     /// The registration endpoint, once it is known.
     endpoint: Mutex<Option<Url>>,
+    /// Clients that were seen to be gone when they were to be changed.
+    gone: Mutex<BTreeSet<String>>,
 }
 
 impl RegistrationProvider {
@@ -56,7 +59,11 @@ impl RegistrationProvider {
             issuer.url().clone(),
             "check that spec.registration.issuer has dynamic client registration (RFC 7591 and RFC 7592) switched on",
         );
-        Self { wire, issuer, initial, endpoint: Mutex::default() }
+        Self { wire, issuer, initial, endpoint: Mutex::default(), gone: Mutex::default() }
+    }
+
+    fn gone(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn discover(&self) -> Result<(ServerMetadata, Url), ProviderError> {
@@ -159,6 +166,9 @@ impl RegistrationProvider {
 
     async fn get(&self, at: &ClientRef) -> Result<Option<RegisteredClient>, ProviderError> {
         let Some(mut handle) = Handle::read(at.handle.as_ref()) else { return Ok(None) };
+        if self.gone().contains(&handle.client_id) {
+            return Ok(None);
+        }
         let Some(configuration) = handle.configuration.clone().filter(|_| !handle.rotates_on_read) else {
             return Ok(handle.registered(at.handle.as_ref()));
         };
@@ -226,21 +236,21 @@ impl RegistrationProvider {
         {
             return Err(altered(member));
         }
-        if matches!(put.secret, PutSecret::Fresh) && handle.keeps_secret {
+        if matches!(put.secret, PutSecret::Fresh) && !handle.may_renew() {
             return Err(ProviderError::Unsupported {
                 what: "making a new secret for a client that is there",
             });
         }
         let configuration = handle.configuration.clone().ok_or(UNMANAGED)?;
         let endpoint = self.endpoint().await?;
-        let mut body = asked.members();
+        let mut body = asked.changed(&handle.told);
         body.insert("client_id".into(), json!(handle.client_id));
         body.insert("software_id".into(), json!(handle.tag));
         let Some(response) = self.manage(Method::PUT, &configuration, Some(&Value::Object(body))).await?
         else {
-            // It is gone, so it is made anew. Where a read isn't done this is where that is noticed.
-            let tag = handle.tag.clone();
-            return self.create(&tag, asked).await;
+            // Where nothing is read this is what tells, so the read that follows must know.
+            self.gone().insert(handle.client_id);
+            return Err(ProviderError::Conflict);
         };
         match response.status {
             200 => {}

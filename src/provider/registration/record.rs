@@ -79,7 +79,10 @@ impl Stated {
         let as_asked = by_secret(&method) && by_secret(&asked.token_endpoint_auth_method);
         Self {
             client_name: text("client_name").unwrap_or_else(|| asked.client_name.clone()),
-            client_uri: text("client_uri").filter(|u| !u.is_empty()).or_else(|| asked.client_uri.clone()),
+            client_uri: asked.client_uri.clone().map(|asked| {
+                // One that was asked for no more may stand there still: a server that merges keeps it.
+                text("client_uri").filter(|u| !u.is_empty()).unwrap_or(asked)
+            }),
             redirect_uris: texts("redirect_uris").unwrap_or_default(),
             grant_types: texts("grant_types")
                 .unwrap_or_else(|| [GrantType::AuthorizationCode.as_str().to_owned()].into()),
@@ -90,6 +93,17 @@ impl Stated {
                 method
             },
         }
+    }
+
+    /// The members of a change of what stands there: what isn't wanted any more is said to be
+    /// nothing, since a server may keep what is left out.
+    pub(super) fn changed(&self, there: &Self) -> Map<String, Value> {
+        let mut all = self.members();
+        all.entry("redirect_uris").or_insert_with(|| json!([]));
+        if !there.scope.is_empty() {
+            all.entry("scope").or_insert_with(|| json!(""));
+        }
+        all
     }
 
     /// The first member that isn't as in `asked`.
@@ -160,9 +174,9 @@ pub(super) struct Handle {
     secret: Option<String>,
     #[serde(default)]
     secret_expires_at: Option<i64>,
-    /// A change was seen to bring no new secret.
+    /// A change was seen to bring a new secret.
     #[serde(default)]
-    pub(super) keeps_secret: bool,
+    renews_secret: bool,
     /// What was asked for at the last write.
     pub(super) asked: Stated,
     /// What the server said last.
@@ -196,7 +210,7 @@ impl Handle {
             rotates_on_read: false,
             secret: None,
             secret_expires_at: None,
-            keeps_secret: false,
+            renews_secret: false,
             told: asked.clone(),
             asked: asked.clone(),
             answered: true,
@@ -244,8 +258,20 @@ impl Handle {
         self.asked = asked;
         self.take(answer, own);
         self.answered = true;
-        self.keeps_secret = self.secret == before;
-        self.secret().filter(|_| !self.keeps_secret)
+        if self.is_public() {
+            self.secret = None;
+        }
+        self.renews_secret |= before.is_some() && self.secret.is_some() && self.secret != before;
+        self.secret().filter(|_| self.secret != before)
+    }
+
+    /// Whether a change can be hoped to bring a new secret: it was seen to, or there is none yet.
+    pub(super) fn may_renew(&self) -> bool {
+        self.renews_secret || self.secret.is_none()
+    }
+
+    fn is_public(&self) -> bool {
+        self.told.token_endpoint_auth_method == AuthMethod::None.as_str()
     }
 
     fn token(&self) -> Option<String> {
@@ -265,8 +291,7 @@ impl Handle {
     /// The client as the port tells it; `known` is the handle that the caller has.
     pub(super) fn registered(&self, known: Option<&SecretString>) -> Option<RegisteredClient> {
         let metadata = self.told.metadata();
-        let public = metadata.as_ref().is_some_and(|m| m.auth_method.is_public());
-        let secret = self.secret().filter(|_| !public);
+        let secret = self.secret().filter(|_| !self.is_public());
         Some(RegisteredClient {
             id: ClientId::parse(&self.client_id).ok()?,
             metadata,

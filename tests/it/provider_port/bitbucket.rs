@@ -4,14 +4,84 @@ use applink_operator::domain::{
     AuthMethod, ClientId, ClientMetadata, ExposeSecret as _, GrantType, Owner, RedirectUri, ScopeSet,
     SecretString,
 };
-use applink_operator::http::{AllowList, Guard, GuardOptions, Trust};
+use applink_operator::http::{AllowList, Guard, GuardOptions, HttpClient, Trust};
 use applink_operator::provider::bitbucket::{BitbucketLogin, BitbucketProvider};
 use applink_operator::provider::{
-    ClientRef, Proof, Provider as _, ProviderError, PutClient, PutSecret, Registered, RegisteredClient,
+    ClientRef, Proof, Provider, ProviderError, PutClient, PutSecret, Registered, RegisteredClient,
 };
 use url::Url;
 
+use super::conformance::conformance;
+use super::subject::{Subject, Tokens};
 use crate::support::bitbucket_stub::{ADMIN, BitbucketStub, Knobs, List, PASSWORD, Reset, Revoke, TOKEN};
+
+/// The stub as most suppose Bitbucket to be, but with pages, so that there are some to read.
+struct TheStub(BitbucketStub);
+
+impl Subject for TheStub {
+    async fn start() -> Self {
+        Self(BitbucketStub::start(Knobs { list: List::Pages(50), ..Knobs::default() }).await)
+    }
+
+    fn bases(&self) -> Vec<String> {
+        vec![self.0.url.clone()]
+    }
+
+    fn adapter(&self, http: HttpClient, bases: &[String]) -> Box<dyn Provider> {
+        let base = Url::parse(&bases[0]).expect("a URL");
+        Box::new(BitbucketProvider::new(http, &base, None, login()))
+    }
+
+    fn issuer(&self) -> String {
+        self.0.url.clone()
+    }
+
+    fn scope_sets(&self) -> Vec<&'static str> {
+        vec![
+            "REPO_READ",
+            "",
+            "PUBLIC_REPOS REPO_READ",
+            "ACCOUNT_WRITE ADMIN_WRITE REPO_ADMIN",
+            "SYSTEM_ADMIN",
+        ]
+    }
+
+    fn keeps_uri(&self) -> bool {
+        false
+    }
+
+    fn takes_loopback_addresses(&self) -> bool {
+        false
+    }
+
+    fn many(&self) -> usize {
+        120
+    }
+
+    async fn make_by_hand(&self, id: &str, _: &str) -> Option<()> {
+        self.0.add(&format!("By hand {id}"));
+        self.0.edit(|all| all.last_mut().expect("a client").client_id = id.to_owned());
+        Some(())
+    }
+
+    async fn rename_by_hand(&self, id: &ClientId, name: &str) -> Option<()> {
+        self.0.edit(|all| {
+            let client = all.iter_mut().find(|c| c.client_id == id.as_str());
+            client.expect("a client").name = name.to_owned();
+        });
+        Some(())
+    }
+
+    async fn tokens(&self, _: &ClientId, _: &SecretString) -> Option<Tokens> {
+        None
+    }
+
+    async fn is_active(&self, _: &ClientId, _: &SecretString, _: &str) -> bool {
+        false
+    }
+}
+
+conformance!(TheStub);
 
 const TAG: &str = "team-a.ci.0123456789abcdef0123";
 

@@ -7,17 +7,83 @@ use applink_operator::domain::{
     AuthMethod, ClientId, ClientMetadata, ExposeSecret as _, GrantType, Owner, RedirectUri, ScopeSet,
     SecretString,
 };
-use applink_operator::http::{AllowList, Guard, GuardOptions, Trust};
+use applink_operator::http::{AllowList, Guard, GuardOptions, HttpClient, Trust};
 use applink_operator::outgoing::Issuer;
 use applink_operator::provider::registration::RegistrationProvider;
 use applink_operator::provider::{
-    ClientRef, Proof, Provider as _, ProviderError, PutClient, PutSecret, Registered, RegisteredClient,
+    ClientRef, Proof, Provider, ProviderError, PutClient, PutSecret, Registered, RegisteredClient,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
+use super::conformance::conformance;
+use super::subject::{Subject, Tokens};
 use crate::support::keycloak::Realm;
 use crate::support::token_server::{Asked, Reply, TokenServer};
+
+/// Keycloak's dynamic registration, the real one.
+struct KeycloakRegistration {
+    realm: &'static Realm,
+    initial: &'static str,
+}
+
+impl Subject for KeycloakRegistration {
+    async fn start() -> Self {
+        static SHARED: OnceCell<(Realm, String)> = OnceCell::const_new();
+        let made = SHARED.get_or_init(async || {
+            let realm = Realm::new().await;
+            let initial = initial_token(&realm).await;
+            (realm, initial)
+        });
+        let (realm, initial) = made.await;
+        Self { realm, initial }
+    }
+
+    fn bases(&self) -> Vec<String> {
+        vec![self.realm.issuer()]
+    }
+
+    fn adapter(&self, http: HttpClient, bases: &[String]) -> Box<dyn Provider> {
+        let issuer = Issuer::parse(&bases[0]).expect("an issuer");
+        Box::new(RegistrationProvider::new(http, issuer, Some(self.initial.into())))
+    }
+
+    fn issuer(&self) -> String {
+        self.realm.issuer()
+    }
+
+    fn scope_sets(&self) -> Vec<&'static str> {
+        vec!["profile email", "", "phone", "address offline_access"]
+    }
+
+    /// Seen: a longer one is answered 500.
+    fn longest_redirect_uri(&self) -> usize {
+        255
+    }
+
+    fn many(&self) -> usize {
+        0
+    }
+
+    async fn make_by_hand(&self, _: &str, _: &str) -> Option<()> {
+        None
+    }
+
+    async fn rename_by_hand(&self, _: &ClientId, _: &str) -> Option<()> {
+        None
+    }
+
+    async fn tokens(&self, _: &ClientId, _: &SecretString) -> Option<Tokens> {
+        None
+    }
+
+    async fn is_active(&self, _: &ClientId, _: &SecretString, _: &str) -> bool {
+        false
+    }
+}
+
+conformance!(KeycloakRegistration);
 
 const TAG: &str = "team-a.ci.0123456789abcdef0123";
 
@@ -112,7 +178,7 @@ fn text(secret: Option<&SecretString>) -> &str {
 // Keycloak's dynamic registration.
 
 async fn initial_token(realm: &Realm) -> String {
-    let wanted = json!({"count": 100, "expiration": 0});
+    let wanted = json!({"count": 10_000, "expiration": 0});
     let (status, body) = realm.admin(Method::POST, "/clients-initial-access", Some(wanted)).await;
     assert_eq!(status, 200, "{body}");
     body["token"].as_str().expect("a token").to_owned()
@@ -138,16 +204,16 @@ async fn keycloaks_registration_takes_a_client_through_its_life() {
         assert_eq!(caller.proof(&id, &secret, method).await, Proof::Authenticated);
         assert_eq!(caller.proof(&id, "another", method).await, Proof::Refused);
 
-        // The first read changes the token. From then on nothing is read, so nothing is to be kept.
+        // A read leaves the token as it was, so nothing is to be kept.
         caller.kept = 0;
-        for _ in 0..3 {
+        for _ in 0..2 {
             let read = caller.get().await.expect("an answer").expect("there");
             assert_eq!((&read.id, read.metadata.as_ref()), (&id, Some(&wanted)));
             assert_eq!(text(read.secret.as_ref()), secret);
         }
-        assert_eq!(caller.kept, 1);
+        assert_eq!(caller.kept, 0);
 
-        // Each write changes it too, and the handle goes with it.
+        // Each write changes it, and the handle goes with it.
         for name in ["CI 2", "CI 3"] {
             wanted.name = name.into();
             wanted.redirect_uris.insert(RedirectUri::parse("https://ci.example.com/other").expect("a URI"));
@@ -159,6 +225,15 @@ async fn keycloaks_registration_takes_a_client_through_its_life() {
                 (Some(name), Some(2))
             );
             assert_eq!(caller.get().await.expect("an answer").expect("there").metadata, Some(wanted.clone()));
+        }
+        // What is asked for no more goes, though Keycloak keeps what a change leaves out.
+        wanted.scopes = ScopeSet::default();
+        wanted.redirect_uris.clear();
+        wanted.grant_types = [GrantType::ClientCredentials].into();
+        caller.put(wanted.clone(), PutSecret::Kept).await.expect("changed");
+        let held = realm.client(id.as_str()).await.expect("there");
+        for list in ["redirectUris", "optionalClientScopes"] {
+            assert_eq!(held[list], json!([]), "{list}");
         }
         assert_eq!(caller.proof(&id, &secret, method).await, Proof::Authenticated);
         let fresh = caller.put(wanted.clone(), PutSecret::Fresh).await;
@@ -181,17 +256,14 @@ async fn a_client_that_is_gone_at_keycloak_is_made_anew() {
     assert!(caller.get().await.expect("an answer").is_none());
     caller.handle = None;
 
-    // After that the proof does, and the write that follows makes it anew.
+    // A change of one that went in between doesn't make another.
     let second = caller.put(metadata(), PutSecret::Fresh).await.expect("created");
-    caller.get().await.expect("an answer").expect("there");
     remove(&realm, &second.id).await;
-    assert!(caller.get().await.expect("an answer").is_some());
+    // Seen: Keycloak answers 500.
+    assert!(caller.put(metadata(), PutSecret::Kept).await.is_err());
+    assert!(caller.get().await.expect("an answer").is_none());
     let secret = text(second.secret.as_ref());
     assert_eq!(caller.proof(&second.id, secret, AuthMethod::ClientSecretBasic).await, Proof::Refused);
-    let third = caller.put(metadata(), PutSecret::Kept).await.expect("made anew");
-    assert_ne!(third.id, second.id);
-    let secret = text(third.secret.as_ref());
-    assert_eq!(caller.proof(&third.id, secret, AuthMethod::ClientSecretBasic).await, Proof::Authenticated);
 }
 
 async fn remove(realm: &Realm, id: &ClientId) {
@@ -429,6 +501,31 @@ async fn the_token_goes_to_the_servers_own_addresses_alone() {
 }
 
 #[tokio::test]
+async fn a_token_that_changes_at_each_read_ends_the_reading() {
+    let server = double(json!({})).await;
+    answers(&server, json!({}));
+    let mut caller = Caller::new(adapter(&server.url(""), None));
+    caller.put(metadata(), PutSecret::Fresh).await.expect("created");
+    answers(&server, json!({"registration_access_token": "t2"}));
+    for _ in 0..3 {
+        let read = caller.get().await.expect("an answer").expect("there");
+        assert_eq!((read.metadata, text(read.secret.as_ref())), (Some(metadata()), "s1"));
+    }
+    assert_eq!((server.asked(CLIENT).len(), caller.kept), (1, 2), "one read, and its token kept");
+    answers(&server, json!({"registration_access_token": "t3"}));
+    caller.put(metadata(), PutSecret::Kept).await.expect("changed");
+    let tokens: Vec<_> =
+        server.asked(CLIENT).iter().map(|a| a.header("authorization").map(str::to_owned)).collect();
+    assert_eq!(tokens, ["Bearer t1", "Bearer t2"].map(|t| Some(t.to_owned())));
+    // That it went is seen when it is changed, and from then on at each look.
+    server.always(CLIENT, Reply::json(401, &json!({"error": "invalid_token"})));
+    assert!(caller.get().await.expect("an answer").is_some());
+    let refused = caller.put(metadata(), PutSecret::Kept).await;
+    assert_eq!(refused.map(|_| ()), Err(ProviderError::Conflict));
+    assert!(caller.get().await.expect("an answer").is_none());
+}
+
+#[tokio::test]
 async fn a_client_is_gone_only_where_its_own_server_says_so() {
     let json = "Content-Type: application/json\r\n";
     let html = "Content-Type: text/html\r\n";
@@ -455,8 +552,8 @@ async fn a_client_is_gone_only_where_its_own_server_says_so() {
         assert_eq!(read.is_err(), !gone);
         let made_before = server.asked(REGISTER).len();
         let written = caller.put(metadata(), PutSecret::Kept).await;
-        assert_eq!(written.is_ok(), gone, "{status} {headers}: {written:?}");
-        assert_eq!(server.asked(REGISTER).len() - made_before, usize::from(gone), "made anew, or left alone");
+        assert_eq!(written.as_ref().err() == Some(&ProviderError::Conflict), gone, "{written:?}");
+        assert_eq!(server.asked(REGISTER).len(), made_before, "none is made by a change");
         if status != 200 {
             assert_eq!(caller.delete().await.is_ok(), gone, "{status} {headers}");
         }
@@ -503,16 +600,17 @@ async fn a_new_secret_is_passed_on_where_a_change_brings_one() {
     let mut caller = Caller::new(adapter(&server.url(""), None));
     let made = caller.put(metadata(), PutSecret::Fresh).await.expect("created");
     assert_eq!(made.secret_expires_at, Some(2_000_000_000));
+    let refused = caller.put(metadata(), PutSecret::Fresh).await;
+    assert!(matches!(refused, Err(ProviderError::Unsupported { .. })), "{refused:?}");
     answers(&server, json!({"client_secret": "s2", "client_secret_expires_at": 2_000_000_100}));
-    let fresh = caller.put(metadata(), PutSecret::Fresh).await.expect("changed");
+    let fresh = caller.put(metadata(), PutSecret::Kept).await.expect("changed");
     assert_eq!((text(fresh.secret.as_ref()), fresh.secret_expires_at), ("s2", Some(2_000_000_100)));
     let read = caller.get().await.expect("an answer").expect("there");
     assert_eq!((text(read.secret.as_ref()), read.secret_expires_at), ("s2", Some(2_000_000_100)));
-    // Where it doesn't, that is known afterwards.
-    let none = caller.put(metadata(), PutSecret::Fresh).await.expect("changed");
-    assert!(none.secret.is_none());
-    let refused = caller.put(metadata(), PutSecret::Fresh).await;
-    assert!(matches!(refused, Err(ProviderError::Unsupported { .. })), "{refused:?}");
+    // That it can is known from then on.
+    answers(&server, json!({"client_secret": "s3"}));
+    let fresh = caller.put(metadata(), PutSecret::Fresh).await.expect("changed");
+    assert_eq!(text(fresh.secret.as_ref()), "s3");
     let chosen = PutSecret::Chosen { secret: "s".into(), derived: true, previous: None };
     let refused = caller.put(metadata(), chosen).await;
     assert!(matches!(refused, Err(ProviderError::Unsupported { .. })), "{refused:?}");

@@ -45,6 +45,16 @@ pub trait Subject: Sized + Send + Sync {
         true
     }
 
+    /// Whether users may be sent back to http://127.0.0.1, and not to http://localhost alone.
+    fn takes_loopback_addresses(&self) -> bool {
+        true
+    }
+
+    /// How long a redirect URI may be.
+    fn longest_redirect_uri(&self) -> usize {
+        423
+    }
+
     /// More clients than there are on a page.
     fn many(&self) -> usize;
 
