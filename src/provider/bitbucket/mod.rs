@@ -118,12 +118,11 @@ impl BitbucketProvider {
     /// The metadata of the server, which may not be there; then its paths are the known ones.
     async fn told(&self) -> Result<Option<Value>, ProviderError> {
         let at = self.wire.url(&[".well-known", "oauth-authorization-server"])?;
-        let response = self.wire.http().send(Request::get(at)).await.map_err(|e| self.wire.unanswered(&e))?;
+        let response = self.call(&self.wire, Request::get(at)).await?;
         match response.status {
-            200 => Ok(serde_json::from_slice(&response.body).ok()),
-            status @ (429 | 503) => Err(ProviderError::Busy { status, retry_after: response.retry_after }),
-            status if status >= 500 => Err(self.wire.other(status)),
-            _ => Ok(None),
+            200 => Ok(Some(self.wire.body(&response)?)),
+            404 => Ok(None),
+            status => Err(self.wire.other(status)),
         }
     }
 

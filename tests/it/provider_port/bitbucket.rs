@@ -12,6 +12,7 @@ use applink_operator::provider::{
 use url::Url;
 
 use super::conformance::conformance;
+use super::faults::faults;
 use super::subject::{Subject, Tokens};
 use crate::support::bitbucket_stub::{ADMIN, BitbucketStub, Knobs, List, PASSWORD, Reset, Revoke, TOKEN};
 
@@ -82,6 +83,7 @@ impl Subject for TheStub {
 }
 
 conformance!(TheStub);
+faults!(TheStub);
 
 const TAG: &str = "team-a.ci.0123456789abcdef0123";
 

@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use applink_operator::outgoing::Issuer;
+use applink_operator::provider::bitbucket::{BitbucketLogin, BitbucketProvider};
 use applink_operator::provider::bundled::BundledProvider;
 use applink_operator::provider::hydra::HydraProvider;
+use applink_operator::provider::registration::RegistrationProvider;
 use applink_operator::provider::{Capabilities, Provider as _};
 use url::Url;
 
@@ -30,7 +33,16 @@ fn adapters() -> Vec<(&'static str, Vec<Capabilities>)> {
     let url = || Url::parse("https://provider.example.com").expect("a URL");
     let bundled = BundledProvider::new(http_client(), url(), "token".into(), "docs");
     let hydra = HydraProvider::new(http_client(), url(), url(), None);
-    vec![("bundled", vec![bundled.capabilities()]), ("hydra", vec![hydra.capabilities()])]
+    let issuer = Issuer::parse("https://provider.example.com").expect("an issuer");
+    let registration = RegistrationProvider::new(http_client(), issuer, None);
+    let login = BitbucketLogin::Token("token".into());
+    let bitbucket = BitbucketProvider::new(http_client(), &url(), None, login);
+    vec![
+        ("bundled", vec![bundled.capabilities()]),
+        ("hydra", vec![hydra.capabilities()]),
+        ("registration", vec![registration.capabilities()]),
+        ("bitbucket", vec![bitbucket.capabilities()]),
+    ]
 }
 
 fn table() -> String {

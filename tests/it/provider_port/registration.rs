@@ -19,71 +19,130 @@ use tokio::sync::OnceCell;
 
 use super::conformance::conformance;
 use super::subject::{Subject, Tokens};
+use crate::provider::service::Service;
 use crate::support::keycloak::Realm;
 use crate::support::token_server::{Asked, Reply, TokenServer};
 
-/// Keycloak's dynamic registration, the real one.
-struct KeycloakRegistration {
-    realm: &'static Realm,
-    initial: &'static str,
+mod keycloak {
+    use super::*;
+
+    /// Keycloak's dynamic registration, the real one.
+    struct KeycloakRegistration {
+        realm: &'static Realm,
+        initial: &'static str,
+    }
+
+    impl Subject for KeycloakRegistration {
+        async fn start() -> Self {
+            static SHARED: OnceCell<(Realm, String)> = OnceCell::const_new();
+            let made = SHARED.get_or_init(async || {
+                let realm = Realm::new().await;
+                let initial = initial_token(&realm).await;
+                (realm, initial)
+            });
+            let (realm, initial) = made.await;
+            Self { realm, initial }
+        }
+
+        fn bases(&self) -> Vec<String> {
+            vec![self.realm.issuer()]
+        }
+
+        fn adapter(&self, http: HttpClient, bases: &[String]) -> Box<dyn Provider> {
+            let issuer = Issuer::parse(&bases[0]).expect("an issuer");
+            Box::new(RegistrationProvider::new(http, issuer, Some(self.initial.into())))
+        }
+
+        fn issuer(&self) -> String {
+            self.realm.issuer()
+        }
+
+        fn scope_sets(&self) -> Vec<&'static str> {
+            vec!["profile email", "", "phone", "address offline_access"]
+        }
+
+        /// Seen: a longer one is answered 500.
+        fn longest_redirect_uri(&self) -> usize {
+            255
+        }
+
+        fn many(&self) -> usize {
+            0
+        }
+
+        async fn make_by_hand(&self, _: &str, _: &str) -> Option<()> {
+            None
+        }
+
+        async fn rename_by_hand(&self, _: &ClientId, _: &str) -> Option<()> {
+            None
+        }
+
+        async fn tokens(&self, _: &ClientId, _: &SecretString) -> Option<Tokens> {
+            None
+        }
+
+        async fn is_active(&self, _: &ClientId, _: &SecretString, _: &str) -> bool {
+            false
+        }
+    }
+
+    conformance!(KeycloakRegistration);
 }
 
-impl Subject for KeycloakRegistration {
-    async fn start() -> Self {
-        static SHARED: OnceCell<(Realm, String)> = OnceCell::const_new();
-        let made = SHARED.get_or_init(async || {
-            let realm = Realm::new().await;
-            let initial = initial_token(&realm).await;
-            (realm, initial)
-        });
-        let (realm, initial) = made.await;
-        Self { realm, initial }
+/// The bundled provider's own registration endpoint.
+mod bundled {
+    use super::*;
+
+    struct BundledRegistration(Service, String);
+
+    impl Subject for BundledRegistration {
+        async fn start() -> Self {
+            let service = Service::start(&["--registration"]).await;
+            let initial = service.initial_token(1000).await;
+            Self(service, initial)
+        }
+
+        fn bases(&self) -> Vec<String> {
+            vec![self.0.issuer.clone()]
+        }
+
+        fn adapter(&self, http: HttpClient, bases: &[String]) -> Box<dyn Provider> {
+            let issuer = Issuer::parse(&bases[0]).expect("an issuer");
+            Box::new(RegistrationProvider::new(http, issuer, Some(self.1.as_str().into())))
+        }
+
+        fn issuer(&self) -> String {
+            self.0.issuer.clone()
+        }
+
+        fn scope_sets(&self) -> Vec<&'static str> {
+            vec!["REPO_READ", "", "REPO_READ REPO_WRITE ACCOUNT_WRITE"]
+        }
+
+        fn many(&self) -> usize {
+            0
+        }
+
+        async fn make_by_hand(&self, _: &str, _: &str) -> Option<()> {
+            None
+        }
+
+        async fn rename_by_hand(&self, _: &ClientId, _: &str) -> Option<()> {
+            None
+        }
+
+        async fn tokens(&self, _: &ClientId, _: &SecretString) -> Option<Tokens> {
+            None
+        }
+
+        async fn is_active(&self, _: &ClientId, _: &SecretString, _: &str) -> bool {
+            false
+        }
     }
 
-    fn bases(&self) -> Vec<String> {
-        vec![self.realm.issuer()]
-    }
-
-    fn adapter(&self, http: HttpClient, bases: &[String]) -> Box<dyn Provider> {
-        let issuer = Issuer::parse(&bases[0]).expect("an issuer");
-        Box::new(RegistrationProvider::new(http, issuer, Some(self.initial.into())))
-    }
-
-    fn issuer(&self) -> String {
-        self.realm.issuer()
-    }
-
-    fn scope_sets(&self) -> Vec<&'static str> {
-        vec!["profile email", "", "phone", "address offline_access"]
-    }
-
-    /// Seen: a longer one is answered 500.
-    fn longest_redirect_uri(&self) -> usize {
-        255
-    }
-
-    fn many(&self) -> usize {
-        0
-    }
-
-    async fn make_by_hand(&self, _: &str, _: &str) -> Option<()> {
-        None
-    }
-
-    async fn rename_by_hand(&self, _: &ClientId, _: &str) -> Option<()> {
-        None
-    }
-
-    async fn tokens(&self, _: &ClientId, _: &SecretString) -> Option<Tokens> {
-        None
-    }
-
-    async fn is_active(&self, _: &ClientId, _: &SecretString, _: &str) -> bool {
-        false
-    }
+    conformance!(BundledRegistration);
 }
-
-conformance!(KeycloakRegistration);
 
 const TAG: &str = "team-a.ci.0123456789abcdef0123";
 
