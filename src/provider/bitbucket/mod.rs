@@ -22,7 +22,6 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::time::Duration;
 use url::Url;
 
 /// Where the API is under the base URL, unless the spec says otherwise.
@@ -53,6 +52,8 @@ pub enum BitbucketLogin {
 #[derive(Debug)]
 pub struct BitbucketProvider {
     wire: Wire,
+    /// The same, with room for a list.
+    lists: Wire,
     issuer: String,
     base: Url,
     login: BitbucketLogin,
@@ -67,6 +68,7 @@ impl BitbucketProvider {
         let hint = "check that spec.bitbucket.url is Bitbucket's base URL, that apiPath is right, and that this \
                     version of Bitbucket has OAuth 2.0 application links";
         Self {
+            lists: Wire::new(http.clone().with_max_body(MAX_LIST), api.clone(), hint),
             wire: Wire::new(http, api, hint),
             issuer: base.as_str().trim_end_matches('/').to_owned(),
             base: base.clone(),
@@ -138,8 +140,7 @@ impl BitbucketProvider {
         if let Some(start) = start {
             url.query_pairs_mut().append_pair("start", start);
         }
-        let patient = self.wire.patient(Duration::from_secs(60), MAX_LIST);
-        let response = self.call(&patient, Request::get(url)).await?;
+        let response = self.call(&self.lists, Request::get(url)).await?;
         if response.status != 200 {
             return Err(self.wire.other(response.status));
         }
@@ -274,7 +275,9 @@ impl BitbucketProvider {
             Request::new(Method::PUT, self.wire.url(&["client", &number])?).accept_json().json(body);
         match self.call(&self.wire, request).await?.status {
             200 | 204 => {}
-            404 | 409 => return Err(ProviderError::Conflict),
+            409 => return Err(ProviderError::Conflict),
+            // It went meanwhile, or another server answers: the list tells.
+            404 if self.find(&put.at).await?.is_none() => return Err(ProviderError::Conflict),
             400 | 422 => return Err(REFUSED),
             status => return Err(self.wire.other(status)),
         }
@@ -312,8 +315,9 @@ impl BitbucketProvider {
         let Some((record, _)) = self.find(at).await? else { return Ok(()) };
         let url = self.wire.url(&["client", &record.id])?;
         match self.call(&self.wire, Request::new(Method::DELETE, url).accept_json()).await?.status {
-            // It was there a moment ago, so the API is.
-            200 | 204 | 404 => Ok(()),
+            200 | 204 => Ok(()),
+            // Somebody was quicker, or another server answers: the list tells.
+            404 if self.find(at).await?.is_none() => Ok(()),
             status => Err(self.wire.other(status)),
         }
     }

@@ -55,6 +55,11 @@ pub trait Subject: Sized + Send + Sync {
         423
     }
 
+    /// Whether a request that is answered so may be made up for by another one.
+    fn makes_up_for(&self, _status: u16) -> bool {
+        false
+    }
+
     /// More clients than there are on a page.
     fn many(&self) -> usize;
 
