@@ -94,6 +94,12 @@ impl BitbucketProvider {
         Record::read(&value).ok_or_else(|| self.wire.unexpected(response.status, UNREADABLE))
     }
 
+    /// Checks that a success comes from the API, which may say something or nothing, and isn't the
+    /// page of something else.
+    fn done(&self, response: &Response) -> Result<(), ProviderError> {
+        if response.body.is_empty() { Ok(()) } else { self.wire.body::<Value>(response).map(|_| ()) }
+    }
+
     async fn info(&self) -> Result<ProviderInfo, ProviderError> {
         // This one says whether our credential is taken and the API is there.
         self.page(None).await?;
@@ -273,8 +279,9 @@ impl BitbucketProvider {
         let id = id.ok_or(ProviderError::Conflict)?;
         let request =
             Request::new(Method::PUT, self.wire.url(&["client", &number])?).accept_json().json(body);
-        match self.call(&self.wire, request).await?.status {
-            200 | 204 => {}
+        let response = self.call(&self.wire, request).await?;
+        match response.status {
+            200 | 204 => self.done(&response)?,
             409 => return Err(ProviderError::Conflict),
             // It went meanwhile, or another server answers: the list tells.
             404 if self.find(&put.at).await?.is_none() => return Err(ProviderError::Conflict),
@@ -314,8 +321,9 @@ impl BitbucketProvider {
     async fn delete(&self, at: &ClientRef) -> Result<(), ProviderError> {
         let Some((record, _)) = self.find(at).await? else { return Ok(()) };
         let url = self.wire.url(&["client", &record.id])?;
-        match self.call(&self.wire, Request::new(Method::DELETE, url).accept_json()).await?.status {
-            200 | 204 => Ok(()),
+        let response = self.call(&self.wire, Request::new(Method::DELETE, url).accept_json()).await?;
+        match response.status {
+            200 | 204 => self.done(&response),
             // Somebody was quicker, or another server answers: the list tells.
             404 if self.find(at).await?.is_none() => Ok(()),
             status => Err(self.wire.other(status)),

@@ -60,6 +60,11 @@ pub trait Subject: Sized + Send + Sync {
         false
     }
 
+    /// Whether another endpoint proves credentials where one doesn't.
+    fn proves_in_two_ways(&self) -> bool {
+        false
+    }
+
     /// More clients than there are on a page.
     fn many(&self) -> usize;
 
