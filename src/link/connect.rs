@@ -7,10 +7,13 @@ use crate::api::link::ProviderKind;
 use crate::api::provider::Service;
 use crate::domain::{ClientId, ExposeSecret as _};
 use crate::http::{CaBundle, ClientIdentity, Guard, HttpClient, Trust};
+use crate::outgoing::Issuer;
 use crate::provider::Provider;
+use crate::provider::bitbucket::{BitbucketLogin, BitbucketProvider};
 use crate::provider::bundled::BundledProvider;
 use crate::provider::hydra::HydraProvider;
 use crate::provider::keycloak::KeycloakProvider;
+use crate::provider::registration::RegistrationProvider;
 use url::Url;
 
 /// Connects to a provider service. `actor` is who we are to it.
@@ -106,12 +109,24 @@ fn adapter(
             own_client(credentials, "spec.keycloak.clientSecretRef")?,
             credentials.need(Purpose::Secret)?,
         )),
-        other => {
-            return Err(Problem::edit(
-                "UnsupportedProvider",
-                format!("this operator has no adapter for {}", other.type_()),
-            ));
-        }
+        Service::Registration(s) => Box::new(RegistrationProvider::new(
+            http,
+            Issuer::parse(&s.issuer)
+                .map_err(|e| Problem::edit("InvalidSpec", format!("spec.registration.issuer {e}")))?,
+            credentials.get(Purpose::Token).cloned(),
+        )),
+        Service::Bitbucket(s) => Box::new(BitbucketProvider::new(
+            http,
+            &url("spec.bitbucket.url", &s.url)?,
+            s.api_path.as_deref(),
+            match credentials.get(Purpose::Token) {
+                Some(token) => BitbucketLogin::Token(token.clone()),
+                None => BitbucketLogin::User {
+                    name: credentials.need(Purpose::Id)?,
+                    password: credentials.need(Purpose::Secret)?,
+                },
+            },
+        )),
     })
 }
 

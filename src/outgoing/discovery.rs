@@ -102,11 +102,44 @@ impl DiscoveryError {
     }
 }
 
+/// What a server says of itself: its endpoints, and the document that they stand in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerMetadata {
+    /// The endpoints that every client needs.
+    pub endpoints: ServerEndpoints,
+    document: Map<String, Value>,
+    https: bool,
+}
+
+impl ServerMetadata {
+    /// Another endpoint that the document names.
+    ///
+    /// # Errors
+    /// [`DiscoveryError`] when it can't be used.
+    pub fn endpoint(&self, field: &'static str) -> Result<Option<Url>, DiscoveryError> {
+        endpoint(&self.document, field, self.https)
+    }
+
+    /// The texts of a list that the document has; `None` where it has none of this name.
+    pub fn list(&self, field: &str) -> Option<Vec<&str>> {
+        let names = self.document.get(field)?.as_array()?;
+        Some(names.iter().filter_map(Value::as_str).collect())
+    }
+}
+
 /// Asks a server for its endpoints.
 ///
 /// # Errors
 /// [`DiscoveryError`]; where both documents fail, what the more telling answer says.
 pub async fn discover(http: &HttpClient, issuer: &Issuer) -> Result<ServerEndpoints, DiscoveryError> {
+    Ok(discover_metadata(http, issuer).await?.endpoints)
+}
+
+/// Asks a server for all that it says of itself.
+///
+/// # Errors
+/// As of [`discover`].
+pub async fn discover_metadata(http: &HttpClient, issuer: &Issuer) -> Result<ServerMetadata, DiscoveryError> {
     let first = match fetch(http, issuer, rfc8414_url(issuer)).await {
         Err(error) if means_elsewhere(&error) => error,
         done => return done,
@@ -123,7 +156,7 @@ fn means_elsewhere(error: &DiscoveryError) -> bool {
     matches!(error, E::NotFound { .. } | E::NotJson | E::IssuerMismatch | E::IssuerSlash | E::NoTokenEndpoint)
 }
 
-async fn fetch(http: &HttpClient, issuer: &Issuer, url: Url) -> Result<ServerEndpoints, DiscoveryError> {
+async fn fetch(http: &HttpClient, issuer: &Issuer, url: Url) -> Result<ServerMetadata, DiscoveryError> {
     let response = http.send(Request::get(url)).await.map_err(DiscoveryError::Send)?;
     read(issuer, &response)
 }
@@ -144,7 +177,7 @@ pub(super) fn oidc_url(issuer: &Issuer) -> Url {
     url
 }
 
-fn read(issuer: &Issuer, response: &Response) -> Result<ServerEndpoints, DiscoveryError> {
+fn read(issuer: &Issuer, response: &Response) -> Result<ServerMetadata, DiscoveryError> {
     match response.status {
         200 => {}
         status @ (408 | 425 | 429 | 500..) => {
@@ -155,7 +188,8 @@ fn read(issuer: &Issuer, response: &Response) -> Result<ServerEndpoints, Discove
     let Ok(Value::Object(document)) = serde_json::from_slice(&response.body) else {
         return Err(DiscoveryError::NotJson);
     };
-    endpoints(issuer, &document)
+    let endpoints = endpoints(issuer, &document)?;
+    Ok(ServerMetadata { endpoints, document, https: issuer.url().scheme() == "https" })
 }
 
 fn endpoints(issuer: &Issuer, document: &Map<String, Value>) -> Result<ServerEndpoints, DiscoveryError> {
@@ -166,18 +200,7 @@ fn endpoints(issuer: &Issuer, document: &Map<String, Value>) -> Result<ServerEnd
         }
         _ => return Err(DiscoveryError::IssuerMismatch),
     }
-    let endpoint = |field: &'static str| -> Result<Option<Url>, DiscoveryError> {
-        let text = match document.get(field) {
-            None | Some(Value::Null) => return Ok(None),
-            Some(Value::String(text)) => text,
-            Some(_) => return Err(DiscoveryError::BadEndpoint { field, fault: IssuerError::NotUrl }),
-        };
-        let url = parse_endpoint(text).map_err(|fault| DiscoveryError::BadEndpoint { field, fault })?;
-        if url.scheme() == "http" && issuer.url().scheme() == "https" {
-            return Err(DiscoveryError::Downgrade { field });
-        }
-        Ok(Some(url))
-    };
+    let endpoint = |field| endpoint(document, field, issuer.url().scheme() == "https");
     let auth_methods = match document.get("token_endpoint_auth_methods_supported") {
         Some(Value::Array(names)) => Some(names.iter().filter_map(auth_method).collect::<BTreeSet<_>>()),
         _ => None,
@@ -191,6 +214,24 @@ fn endpoints(issuer: &Issuer, document: &Map<String, Value>) -> Result<ServerEnd
         auth_methods,
         sends_iss: document.get("authorization_response_iss_parameter_supported") == Some(&Value::Bool(true)),
     })
+}
+
+/// An endpoint of a document; one of an https issuer has https too.
+fn endpoint(
+    document: &Map<String, Value>,
+    field: &'static str,
+    https: bool,
+) -> Result<Option<Url>, DiscoveryError> {
+    let text = match document.get(field) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(text)) => text,
+        Some(_) => return Err(DiscoveryError::BadEndpoint { field, fault: IssuerError::NotUrl }),
+    };
+    let url = parse_endpoint(text).map_err(|fault| DiscoveryError::BadEndpoint { field, fault })?;
+    if url.scheme() == "http" && https {
+        return Err(DiscoveryError::Downgrade { field });
+    }
+    Ok(Some(url))
 }
 
 fn auth_method(name: &Value) -> Option<AuthMethod> {

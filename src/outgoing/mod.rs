@@ -8,6 +8,7 @@
 //! | [`token`] | token requests |
 //! | [`reply`] | what a token endpoint's success may look like |
 //! | [`error`] | what its failures mean, and what to do |
+//! | [`redeem`] | a code that can't exist, redeemed: the other proof of a credential |
 //! | [`revoke`] | RFC 7009, which is also the proof of a credential |
 //! | [`schedule`] | when to refresh, and when to try again (pure) |
 //!
@@ -18,15 +19,17 @@ pub mod client_auth;
 pub mod discovery;
 pub mod endpoints;
 pub mod error;
+pub mod redeem;
 pub mod reply;
 pub mod revoke;
 pub mod schedule;
 pub mod token;
 
 pub use client_auth::ClientCredentials;
-pub use discovery::{DiscoveryError, discover};
+pub use discovery::{DiscoveryError, ServerMetadata, discover, discover_metadata};
 pub use endpoints::{Issuer, IssuerError, ServerEndpoints};
 pub use error::{ErrorClass, TokenError};
+pub use redeem::{Redeemed, redeem_nothing};
 pub use reply::Malformed;
 pub use revoke::{Revoked, TokenHint, revoke_token};
 pub use schedule::{RefreshPolicy, backoff, next_refresh, unanswered_delay};

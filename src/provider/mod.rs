@@ -4,10 +4,12 @@
 //! and nothing of Kubernetes: it is given an address, a credential and a client, and gives back
 //! facts. What a service can't do is said by [`Capabilities`], not by an error halfway.
 
+pub mod bitbucket;
 pub mod bundled;
 pub mod hydra;
 pub mod keycloak;
 mod proof;
+pub mod registration;
 mod wire;
 
 use crate::domain::{AuthMethod, ClientId, ClientMetadata, GrantType, Owner, ScopeSet, SecretString};

@@ -10,6 +10,7 @@
 //! - [`admin_double`]: a double of the provider's admin API, for answers that the real one doesn't give.
 //! - [`audit`]: what the API server was asked, by whom, and what it answered.
 //! - [`bench`]: links of every kind, and an operator whose every write passes a proxy.
+//! - [`bitbucket_stub`]: a contract stub of Bitbucket's client API: no Bitbucket can run here.
 //! - [`chart`]: a Helm release of the chart, and the Pods that it leads to.
 //! - [`fault_proxy`]: stands before a real provider and does one request wrong.
 //! - [`hydra`]: Ory Hydra.
@@ -27,6 +28,7 @@
 pub mod admin_double;
 pub mod audit;
 pub mod bench;
+pub mod bitbucket_stub;
 pub mod chart;
 pub mod fault_proxy;
 pub mod hydra;

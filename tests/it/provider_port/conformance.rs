@@ -79,7 +79,12 @@ pub async fn what_is_absent<S: Subject>(subject: &S) {
     // A change of what went in between doesn't make it.
     let (mut gone, metadata) = port.register("gone").await;
     port.provider.delete(&gone.at, None).await.expect("deleted");
-    is_refused(port.try_put(&mut gone, &metadata, Give::New).await);
+    if port.can.chooses_id {
+        is_refused(port.try_put(&mut gone, &metadata, Give::New).await);
+    } else {
+        // Some services answer with trouble of their own.
+        assert!(port.try_put(&mut gone, &metadata, Give::Kept).await.is_err());
+    }
     assert!(port.look(&mut gone).await.is_none());
 }
 
@@ -100,10 +105,13 @@ fn variations<S: Subject>(port: &Port<'_, S>) -> Vec<ClientMetadata> {
     let long = format!("{:p<1$}", "https://ci.example.com/", port.subject.longest_uri());
     let mut sets: Vec<Vec<&str>> = vec![
         vec!["https://ci.example.com"],
-        vec!["https://ci.example.com:8443/a", "http://127.0.0.1:9/b", "http://[::1]/c"],
+        vec!["https://ci.example.com:8443/a", "http://localhost:9/b"],
         many.iter().map(String::as_str).collect(),
         vec![&long],
     ];
+    if port.subject.takes_loopback_addresses() {
+        sets.push(vec!["http://127.0.0.1:9/b", "http://[::1]/c"]);
+    }
     if !port.info.redirect_required {
         sets.push(vec![]);
     }

@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use applink_operator::domain::ClientId;
+use applink_operator::outgoing::Issuer;
+use applink_operator::provider::bitbucket::{BitbucketLogin, BitbucketProvider};
 use applink_operator::provider::bundled::BundledProvider;
 use applink_operator::provider::hydra::HydraProvider;
 use applink_operator::provider::keycloak::KeycloakProvider;
+use applink_operator::provider::registration::RegistrationProvider;
 use applink_operator::provider::{Capabilities, Provider as _};
 use url::Url;
 
@@ -36,10 +39,16 @@ fn adapters() -> Vec<(&'static str, Vec<Capabilities>)> {
     let keycloak = KeycloakProvider::new(http_client(), url(), "docs", id, "secret".into()).capabilities();
     // Its realm says more than its adapter: the suite is run with both kinds.
     let rotating = Capabilities { overlaps: true, ..keycloak };
+    let issuer = Issuer::parse("https://provider.example.com").expect("an issuer");
+    let registration = RegistrationProvider::new(http_client(), issuer, None);
+    let login = BitbucketLogin::Token("token".into());
+    let bitbucket = BitbucketProvider::new(http_client(), &url(), None, login);
     vec![
         ("bundled", vec![bundled.capabilities()]),
         ("hydra", vec![hydra.capabilities()]),
         ("keycloak", vec![keycloak, rotating]),
+        ("registration", vec![registration.capabilities()]),
+        ("bitbucket", vec![bitbucket.capabilities()]),
     ]
 }
 

@@ -3,10 +3,12 @@
 //!
 //! A new adapter plugs in with a [`subject::Subject`] and `conformance!(Its)`, `faults!(Its)`.
 
+mod bitbucket;
 mod bundled;
 mod conformance;
 mod docs;
 mod faults;
 mod hydra;
 mod keycloak;
+mod registration;
 mod subject;

@@ -47,7 +47,22 @@ pub trait Subject: Sized + Send + Sync {
 
     /// The longest redirect URI that it has room for.
     fn longest_uri(&self) -> usize {
-        450
+        423
+    }
+
+    /// Whether users may be sent back to http://127.0.0.1, and not to http://localhost alone.
+    fn takes_loopback_addresses(&self) -> bool {
+        true
+    }
+
+    /// Whether a request that is answered so may be made up for by another one.
+    fn makes_up_for(&self, _status: u16) -> bool {
+        false
+    }
+
+    /// Whether another endpoint proves credentials where one doesn't.
+    fn proves_in_two_ways(&self) -> bool {
+        false
     }
 
     /// More clients than there are on a page.
