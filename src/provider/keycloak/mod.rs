@@ -44,6 +44,8 @@ pub struct KeycloakProvider {
 
 /// What Keycloak says of a client that isn't there. Any other 404 is another server's.
 const ABSENT: &str = "Could not find client";
+/// The same of a client scope.
+const SCOPE_ABSENT: &str = "Client scope not found";
 /// Clients a page.
 const PAGE_SIZE: usize = 100;
 /// How long a list may take, and how large it may be.
@@ -60,8 +62,11 @@ struct Fault {
 }
 
 fn is_absent(response: &Response) -> bool {
-    let fault: Fault = serde_json::from_slice(&response.body).unwrap_or_default();
-    response.status == 404 && response.is_json() && fault.error == ABSENT
+    response.status == 404 && response.is_json() && fault(response).error == ABSENT
+}
+
+fn fault(response: &Response) -> Fault {
+    serde_json::from_slice(&response.body).unwrap_or_default()
 }
 
 #[derive(Deserialize)]
@@ -116,7 +121,7 @@ impl KeycloakProvider {
             return Ok((token.secret.clone(), false));
         }
         *kept = None;
-        let asked = Instant::now();
+        let (asked, asked_at) = (Instant::now(), now());
         let request = TokenRequest {
             endpoint: self.wire.url(&["realms", &self.realm, "protocol", "openid-connect", "token"])?,
             client: self.operator.clone(),
@@ -127,7 +132,7 @@ impl KeycloakProvider {
         let lifetime = reply.lifetime.and_then(|l| u64::try_from(l.as_secs()).ok());
         let lifetime = lifetime.map_or(ASSUMED, Duration::from_secs);
         let secret = reply.access_token;
-        self.session.set_clock(&secret, now());
+        self.session.set_clock(&secret, asked_at, now());
         *kept = Some(Token { secret: secret.clone(), renew_at: asked + lifetime * 3 / 4 });
         Ok((secret, true))
     }
@@ -466,7 +471,7 @@ impl KeycloakProvider {
         match response.status {
             204 => Ok(()),
             // The client or the scope went a moment ago.
-            404 if response.is_json() => {
+            404 if is_absent(&response) || fault(&response).error == SCOPE_ABSENT => {
                 self.session.set_scopes(None);
                 Err(ProviderError::Conflict)
             }

@@ -72,10 +72,12 @@ impl Session {
         *self.rotation.lock().unwrap_or_else(PoisonError::into_inner) = Some((yes, Instant::now()));
     }
 
-    /// Reads Keycloak's clock off a token that it gave us at `now`: one of its own, so a JWT.
-    pub(super) fn set_clock(&self, token: &SecretString, now: i64) {
+    /// Reads Keycloak's clock off a token that it gave us between `asked` and `given`: one of its
+    /// own, so a JWT.
+    pub(super) fn set_clock(&self, token: &SecretString, asked: i64, given: i64) {
         if let Some(issued) = issued_at(token.expose_secret()) {
-            self.ahead.store(issued.saturating_sub(now), Ordering::Relaxed);
+            let ahead = issued.saturating_sub(issued.clamp(asked, given.max(asked)));
+            self.ahead.store(ahead, Ordering::Relaxed);
         }
     }
 
@@ -110,10 +112,14 @@ mod tests {
     fn keycloaks_clock_is_read_where_a_token_tells_it() {
         let session = Session::default();
         let token = |claims: &str| SecretString::from(format!("e30.{}.x", URL_SAFE_NO_PAD.encode(claims)));
-        session.set_clock(&token(r#"{"iat": 1300}"#), 1000);
-        assert_eq!(session.clock(2000), 2300);
+        for (asked, given, clock) in
+            [(1300, 1301, 2000), (1299, 1300, 2000), (1302, 1303, 1998), (990, 1000, 2300)]
+        {
+            session.set_clock(&token(r#"{"iat": 1300}"#), asked, given);
+            assert_eq!(session.clock(2000), clock);
+        }
         for other in [token("{}"), token("[]"), "opaque".into(), "a.ü.c".into()] {
-            session.set_clock(&other, 1000);
+            session.set_clock(&other, 1000, 1000);
             assert_eq!(session.clock(2000), 2300);
         }
     }

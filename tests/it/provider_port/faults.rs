@@ -266,7 +266,9 @@ impl<'s, S: Subject> Front<'s, S> {
             }
             return false;
         }
+        let is_got_over = fault == Fault::Status(401) && self.port.subject.logs_in_anew();
         match result {
+            Ok(None | Some(Proof::Authenticated)) if is_got_over => {}
             Ok(Some(proof)) => {
                 // Right credentials that another endpoint told to be right are.
                 let elsewhere = self.port.subject.proves_in_two_ways() && proof == Proof::Authenticated;

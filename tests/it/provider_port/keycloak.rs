@@ -14,6 +14,7 @@ use tokio::sync::OnceCell;
 use url::Url;
 
 use super::conformance::conformance;
+use super::faults::faults;
 use super::hydra::tls;
 use super::subject::{CALLBACK, Give, Known, Port, Subject, Tokens, http_client, new_secret};
 use crate::support::keycloak::Realm;
@@ -47,6 +48,10 @@ macro_rules! realm {
 
             fn scope_sets(&self) -> Vec<&'static str> {
                 vec!["email", "", "openid", "offline_access openid phone profile"]
+            }
+
+            fn logs_in_anew(&self) -> bool {
+                true
             }
 
             fn longest_uri(&self) -> usize {
@@ -96,6 +101,7 @@ mod plain {
 mod rotating {
     use super::*;
     conformance!(Rotating);
+    faults!(Rotating);
 }
 
 fn adapter(realm: &Realm, http: HttpClient, base: &str) -> KeycloakProvider {

@@ -68,6 +68,11 @@ pub trait Subject: Sized + Send + Sync {
     /// More clients than there are on a page.
     fn many(&self) -> usize;
 
+    /// Whether its adapter logs in anew where its token isn't taken, so that one 401 is got over.
+    fn logs_in_anew(&self) -> bool {
+        false
+    }
+
     /// How many calls it stands at once.
     fn at_once(&self) -> usize {
         4
