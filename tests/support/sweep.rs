@@ -105,7 +105,7 @@ pub async fn sweep(
         points.extend(writes.iter().any(Write::is_proof).then_some(Point::Proof));
         let points = points.into_iter().flat_map(|at| [(at, Death::Before), (at, Death::After)]);
         for (i, (at, death)) in points.enumerate() {
-            if (i + first) % share != 0 {
+            if !(i + first).is_multiple_of(share) {
                 continue;
             }
             report.cases += 1;
