@@ -47,7 +47,7 @@ pub trait Subject: Sized + Send + Sync {
 
     /// The longest redirect URI that it has room for.
     fn longest_uri(&self) -> usize {
-        423
+        450
     }
 
     /// Whether users may be sent back to http://127.0.0.1, and not to http://localhost alone.
