@@ -489,6 +489,10 @@ pub struct ApplicationLinkStatus {
     /// The registered client.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incoming: Option<IncomingStatus>,
+    /// Of a link whose incoming part was taken away: the highest serial that its client's secret had.
+    /// A new one never has a lower one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub highest_serial: Option<i64>,
     /// The access token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outgoing: Option<OutgoingStatus>,

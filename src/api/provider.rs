@@ -304,6 +304,16 @@ impl Service {
         }
     }
 
+    /// What client identifiers, secrets and owner records are bound to: type and address (and realm),
+    /// which can't change, and not what the service calls itself today.
+    pub fn identity(&self) -> String {
+        let url = self.url().trim_end_matches('/');
+        match self {
+            Self::Keycloak(s) => format!("{}|{url}|{}", self.type_(), s.realm),
+            _ => format!("{}|{url}", self.type_()),
+        }
+    }
+
     /// Its address.
     pub fn url(&self) -> &str {
         match self {

@@ -14,11 +14,6 @@ pub fn client_id(keys: &KeyRing, identity: &str, namespace: &str, name: &str) ->
     ClientId::parse(&keys.client_id(identity, namespace, name)).ok()
 }
 
-/// The identity of a provider: what identifiers and secrets are derived from.
-pub fn identity(type_: &str, issuer: &str) -> String {
-    format!("{type_}|{issuer}")
-}
-
 /// What a link's client is called where the provider picks identifiers: found again by it after an
 /// answer was lost. A namespace made anew under an old name has another one.
 pub fn client_tag(keys: &KeyRing, identity: &str, seen: &Observed) -> Option<ClientId> {
@@ -136,7 +131,8 @@ pub fn present(
         // A secret that the provider picked never comes back, so there it doesn't matter.
         serial: floor.max().filter(|_| caps.chooses_secret).unwrap_or(0).max(seen.last.serial),
         since: seen.last.since,
-        previous_until: 0,
+        // A provider that was brought back from a backup has yet to learn of the overlap.
+        previous_until: seen.last.previous_until,
         request: seen.last.request.clone(),
     };
     let mut key = keys.active_id();

@@ -62,6 +62,8 @@ pub struct LastSecret {
     pub serial: i64,
     /// When it began, in seconds since 1970; 0 for not said.
     pub since: i64,
+    /// Until when the one before works, in seconds since 1970; 0 for not said.
+    pub previous_until: i64,
     /// The last rotation request that was carried out.
     pub request: String,
 }

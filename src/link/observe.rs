@@ -171,13 +171,18 @@ pub async fn connection(ctx: &Context, view: &ProviderView) -> Result<Arc<Connec
 
 /// What the status last said of the client's secret.
 fn last_secret(link: &ApplicationLink) -> LastSecret {
-    let Some(incoming) = link.status.as_ref().and_then(|s| s.incoming.as_ref()) else {
-        return LastSecret::default();
+    let Some(status) = &link.status else { return LastSecret::default() };
+    let Some(incoming) = &status.incoming else {
+        return LastSecret { serial: status.highest_serial.unwrap_or_default(), ..LastSecret::default() };
     };
-    let since = incoming.rotated_at.as_deref().and_then(|t| t.parse::<Timestamp>().ok());
+    let time = |text: &Option<String>| {
+        let at = text.as_deref().and_then(|t| t.parse::<Timestamp>().ok());
+        at.map_or(0, Timestamp::as_second)
+    };
     LastSecret {
         serial: incoming.serial,
-        since: since.map_or(0, Timestamp::as_second),
+        since: time(&incoming.rotated_at),
+        previous_until: time(&incoming.previous_until),
         request: incoming.last_request.clone().unwrap_or_default(),
     }
 }
@@ -286,15 +291,20 @@ impl Look<'_> {
         let kept = seen.kept_at(&place.identity);
         let present =
             derive::present(self.keys, &place.identity, place.caps, &at.id, Some(client), kept, seen);
-        let adopting = goal.adopt.is_some() && client.owner.is_none() && kept.is_none();
+        // Also after a try that kept the record and came no further: the mark makes it ours.
+        let unmarked = if place.caps.tells_owner { client.owner.is_none() } else { kept.is_none() };
+        let adopting = goal.adopt.is_some() && unmarked;
         let registered = client.metadata.as_ref().map(|m| m.auth_method);
         if adopting {
             // Nobody tries secrets on clients that aren't for this namespace to adopt.
             if !place.adoptable.iter().any(|a| a == client.id.as_str()) {
                 return None;
             }
-            let given = facts.adopt_secret.as_ref().map(|s| s.as_ref().ok().cloned());
-            let secret = given.unwrap_or_else(|| client.secret.clone())?;
+            let secret = match (&facts.adopt_secret, kept.and_then(|k| k.secret.as_ref())) {
+                (Some(given), _) => given.as_ref().ok().cloned(),
+                (None, Some(kept)) => Some(kept.0.clone()),
+                (None, None) => client.secret.clone(),
+            }?;
             let method = registered.unwrap_or(goal.metadata.auth_method);
             return Some(connected.prove(&client.id, &secret, method).await);
         }
@@ -332,10 +342,10 @@ async fn place(
         message: format!("{name}: {}", p.message),
         ..p
     })?;
-    let type_ = view.service.as_ref().map_or("", Service::type_);
+    let (type_, identity) = view.service.as_ref().map(|s| (s.type_(), s.identity())).unwrap_or_default();
     let place = Place {
         claim: view.claim.clone(),
-        identity: derive::identity(type_, &connected.info.issuer),
+        identity,
         type_,
         info: connected.info.clone(),
         caps: connected.provider.capabilities(),
@@ -393,27 +403,26 @@ async fn elsewhere(
     let connected = match live {
         Some(view) => connection(ctx, view)
             .await
-            .map(|connected| (connected, view.service.as_ref().map_or("", Service::type_))),
+            .map(|connected| (connected, view.service.as_ref().map(Service::identity).unwrap_or_default())),
         None => Err(Problem::wait(
             "ProviderNotFound",
             format!("{} {}, where the client is registered, doesn't exist", claim.kind.as_str(), claim.name),
         )),
     };
-    let (connected, type_) = match connected {
+    let (connected, identity) = match connected {
         Ok(connected) => connected,
         Err(problem) => match ctx.store.provider(&claim.uid).await? {
             // A claim is only as good as the namespace that it stands in.
             Some((kept, version)) if kept.namespace.as_ref().is_none_or(|n| *n == seen.namespace) => {
                 let key = Connections::kept(&claim.uid);
-                let type_ = kept.service.type_();
+                let identity = kept.service.identity();
                 let connecting =
                     connect(&ctx.guard, kept.kind, &kept.service, &kept.credentials, &ctx.identity);
-                (ctx.connections.get(&key, &version, connecting).await?, type_)
+                (ctx.connections.get(&key, &version, connecting).await?, identity)
             }
             _ => return Err(problem),
         },
     };
-    let identity = derive::identity(type_, &connected.info.issuer);
     let caps = connected.provider.capabilities();
     // Of a link that goes and whose record is gone, the spec says which client it had adopted.
     let adopt = link.spec.incoming.as_ref().and_then(|i| i.adopt.as_ref());

@@ -67,6 +67,10 @@ pub fn project(input: &Input<'_>) -> ApplicationLinkStatus {
             })
             .or(last.incoming.clone());
     }
+    if spec.incoming.is_none() {
+        let last = last.incoming.as_ref().map(|i| i.serial).max(last.highest_serial);
+        status.highest_serial = last;
+    }
     if let Some(outgoing) = input.spec.as_ref().ok().and_then(|s| s.outgoing.as_ref()) {
         let time = |t: Timestamp| t.to_string();
         status.outgoing = Some(OutgoingStatus {

@@ -169,11 +169,12 @@ impl<'a> Case<'a> {
         let adopts = self.goal.adopt.as_ref().is_some_and(|a| a.id == *id);
         let kept = self.kept().is_some();
         let Some(client) = &self.facts.client else {
-            if !adopts || kept || self.seen.last.serial > 0 {
+            if !adopts || kept {
                 return Ok(Found::Nobody);
             }
+            // Also for a link that had its client elsewhere: the identifier is one of its choice.
             adopt::allowed(self)?;
-            return Err(self.nothing_to_adopt());
+            return if self.seen.last.serial > 0 { Ok(Found::Nobody) } else { Err(self.nothing_to_adopt()) };
         };
         // Before a word of a client that isn't ours: who may not adopt it isn't told what it is.
         let may_hear = || if adopts && !kept { adopt::allowed(self) } else { Ok(()) };

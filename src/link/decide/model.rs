@@ -236,7 +236,7 @@ impl World {
     }
 
     pub(super) fn identity(service: &str) -> String {
-        derive::identity("bundled", &format!("https://{service}.example.com"))
+        format!("bundled|https://{service}.example.com")
     }
 
     pub(super) fn id(service: &str) -> ClientId {
@@ -638,6 +638,7 @@ impl World {
             self.last = LastSecret {
                 serial: self.last.serial.max(view.serial),
                 since: view.since,
+                previous_until: view.previous_until.unwrap_or_default(),
                 request: view.request.clone(),
             };
         }

@@ -17,6 +17,7 @@ mod rbac;
 mod refresh_rule;
 mod rotate;
 mod rotation;
+mod services;
 mod status;
 mod tenancy;
 mod watcher;

@@ -82,9 +82,12 @@ pub(super) fn keep(identity: &str, known: KeptClient) -> Effect {
 
 /// The secret that the client has, and that was seen to work.
 fn secret(case: &Case<'_>, client: &RegisteredClient) -> Result<SecretString, Problem> {
-    let given = match &case.facts.adopt_secret {
-        Some(given) => Some(given.clone()?),
-        None => client.secret.clone(),
+    // What an earlier try kept already is what it read.
+    let kept = case.kept().and_then(|k| k.secret.as_ref()).map(|k| k.0.clone());
+    let given = match (&case.facts.adopt_secret, kept) {
+        (Some(given), _) => Some(given.clone()?),
+        (None, Some(kept)) => Some(kept),
+        (None, None) => client.secret.clone(),
     };
     let Some(secret) = given else {
         return Err(Problem::edit(

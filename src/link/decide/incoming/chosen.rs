@@ -80,6 +80,12 @@ fn aim(case: &Case<'_>, found: &Found<'_>, notes: &mut Vec<Note>) -> Aim {
                     case.name()
                 )));
             }
+            // Asked for and not carried out: the client may be gone because of it, so that the secret
+            // which somebody wanted out of the world doesn't come back.
+            if let (Some(due @ Due::Request { .. }), true) = (due(case, &present, None), case.seen.last.serial > 0) {
+                let present = renewed(case, &present, present.term.serial + 1, 0);
+                return Aim { present, register: true, previous: None, revoke_tokens: false, due: Some(due) };
+            }
             // The same credentials as before, by the key that is active now.
             let mut present = active(case, present);
             present.term.previous_until = 0;
@@ -99,13 +105,7 @@ fn aim(case: &Case<'_>, found: &Found<'_>, notes: &mut Vec<Note>) -> Aim {
         }
         Found::Ours(client) => *client,
     };
-    if let Some(due) = rotation::due(
-        case.goal,
-        &present,
-        case.keys.active_id(),
-        rotation::expires_at(Some(client), None),
-        case.now,
-    ) {
+    if let Some(due) = due(case, &present, Some(client)) {
         let until = match rotation::overlap(case.goal, case.place, due) {
             0 => 0,
             // The provider's own clock rounds to seconds.
@@ -145,6 +145,11 @@ fn aim(case: &Case<'_>, found: &Found<'_>, notes: &mut Vec<Note>) -> Aim {
         .flatten()
         .map(|secret| Previous { secret, until: present.term.previous_until });
     Aim { present, register, previous, revoke_tokens: false, due: None }
+}
+
+fn due(case: &Case<'_>, present: &Present, client: Option<&RegisteredClient>) -> Option<Due> {
+    let expires_at = rotation::expires_at(client, None);
+    rotation::due(case.goal, present, case.keys.active_id(), expires_at, case.now)
 }
 
 /// The present credentials, but by the active key.
