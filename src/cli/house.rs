@@ -10,11 +10,12 @@ use crate::domain::{KeyRing, Owner, OwnerMark};
 use crate::http::{AllowList, Guard, GuardOptions};
 use crate::link::cache::{Cache, Key};
 use crate::link::connections::{Connected, Connections};
-use crate::link::context::{Context, Discoveries, Namespaces, OwnMeta};
+use crate::link::context::{Context, Discoveries, Namespaces};
 use crate::link::derive;
 use crate::link::installation::Installation;
 use crate::link::metrics::Metrics;
 use crate::link::observe::connection;
+use crate::link::own::OwnMeta;
 use crate::link::problem::Problem;
 use crate::link::providers::{ProviderView, full_name};
 use crate::link::store::Store;
@@ -27,9 +28,9 @@ use kube::api::ListParams;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::watcher::Event;
 use kube::{Api, ResourceExt as _};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The labels of the chart's operator.
 pub const OPERATOR: &str = "app.kubernetes.io/name=applink-operator,app.kubernetes.io/component=operator";
@@ -117,6 +118,7 @@ impl HouseArgs {
             link_providers: Cache::default(),
             cluster_providers: Cache::default(),
             own: Mutex::default(),
+            standing: Default::default(),
             memos: Mutex::default(),
             identity: ACTOR.into(),
             client,
@@ -176,17 +178,16 @@ pub async fn fill_providers(ctx: &Context, namespaces: &BTreeSet<String>) -> Res
 /// # Errors
 /// What the API server said.
 pub async fn fill_own(ctx: &Context, namespaces: &BTreeSet<String>) -> Result<(), kube::Error> {
-    let mut all = HashMap::new();
     for namespace in namespaces {
         let api: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
         let params =
             ListParams::default().labels(&format!("{}={}", names::MANAGED_BY, names::MANAGED_BY_VALUE));
         for secret in api.list_metadata(&params).await?.items {
             let owners = secret.owner_references().iter().map(|o| o.uid.clone()).collect();
-            all.insert(Key::of(&secret), OwnMeta { uid: secret.uid().unwrap_or_default(), owners });
+            let mut own = ctx.own.lock().unwrap_or_else(PoisonError::into_inner);
+            own.insert(Key::of(&secret), OwnMeta { uid: secret.uid().unwrap_or_default(), owners });
         }
     }
-    ctx.own.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend(all);
     Ok(())
 }
 

@@ -12,7 +12,9 @@ use super::output::{Format, clean, complain, say, table};
 use super::{Answer, ToolError};
 use crate::api::{ApplicationLink, names};
 use crate::domain::duration;
+use crate::link::context::Context;
 use crate::link::installation::Installation;
+use crate::link::observe::connection;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
@@ -125,7 +127,7 @@ pub async fn run(args: RotateKeyArgs) -> Result<Answer, ToolError> {
         added: None,
         removed: Vec::new(),
         dry_run: args.dry_run,
-        progress: progress(&cluster, &ring.active).await?,
+        progress: progress(&cluster, &ctx, &ring.active).await?,
     };
     let people = matches!(args.output, Format::Table);
     if args.dry_run {
@@ -152,7 +154,7 @@ pub async fn run(args: RotateKeyArgs) -> Result<Answer, ToolError> {
     }
     outcome.active = ring.active.clone();
     outcome.older = ring.older.clone();
-    outcome.progress = wait(&cluster, &ring.active, args.timeout).await?;
+    outcome.progress = wait(&cluster, &ctx, &ring.active, args.timeout).await?;
     let moved = outcome.progress.waiting.is_empty();
     if moved && args.finish {
         remove(&secrets, args.house.secret(), &name, &ring).await?;
@@ -277,9 +279,12 @@ async fn remove(secrets: &Api<Secret>, name: &str, what: &str, seen: &Ring) -> R
 }
 
 /// How far the links of all namespaces are.
-async fn progress(cluster: &Cluster, active: &str) -> Result<Progress, ToolError> {
+async fn progress(cluster: &Cluster, ctx: &Context, active: &str) -> Result<Progress, ToolError> {
     let mut progress = Progress::default();
-    for link in house::all_links(cluster).await? {
+    let links = house::all_links(cluster).await?;
+    let namespaces = links.iter().filter_map(kube::ResourceExt::namespace).collect();
+    house::fill_providers(ctx, &namespaces).await.map_err(failed("the providers"))?;
+    for link in links {
         let status = link.status.as_ref().and_then(|s| s.incoming.as_ref());
         let held = link.finalizers().iter().any(|f| f == names::LINK_FINALIZER);
         if link.spec.incoming.is_none() && status.is_none() {
@@ -291,10 +296,26 @@ async fn progress(cluster: &Cluster, active: &str) -> Result<Progress, ToolError
             Some(i) if i.master_key.is_some() => progress.waiting.push(waits(&link, i.master_key.clone())),
             // It has a client whose status isn't written yet, and perhaps by an older key.
             None if held => progress.waiting.push(waits(&link, None)),
+            // Also where an older operator, or an older CRD, doesn't say by which key.
+            Some(_) if keeps_a_mark(ctx, &link).await => progress.waiting.push(waits(&link, None)),
             _ => progress.without_key += 1,
         }
     }
     Ok(progress)
+}
+
+/// Whether an owner record stands at the link's client, or may.
+async fn keeps_a_mark(ctx: &Context, link: &ApplicationLink) -> bool {
+    let Some(named) = link.status.as_ref().and_then(|s| s.provider.as_ref()) else { return true };
+    let namespace = link.namespace();
+    let view = ctx.providers().into_iter().find(|v| {
+        v.claim.kind == named.kind
+            && v.claim.name == named.name
+            && (v.namespace.is_none() || v.namespace == namespace)
+    });
+    let Some(view) = view else { return true };
+    // One connection for all links of a provider: the context keeps it.
+    connection(ctx, &view).await.map_or(true, |c| c.provider.capabilities().tells_owner)
 }
 
 fn waits(link: &ApplicationLink, key: Option<String>) -> Waiting {
@@ -306,13 +327,18 @@ fn waits(link: &ApplicationLink, key: Option<String>) -> Waiting {
     }
 }
 
-async fn wait(cluster: &Cluster, active: &str, timeout: Duration) -> Result<Progress, ToolError> {
+async fn wait(
+    cluster: &Cluster,
+    ctx: &Context,
+    active: &str,
+    timeout: Duration,
+) -> Result<Progress, ToolError> {
     let began = Instant::now();
     let lively = std::io::stderr().is_terminal();
     let mut told = None;
     let mut settled = false;
     loop {
-        let found = progress(cluster, active).await?;
+        let found = progress(cluster, ctx, active).await?;
         let count = (found.moved, found.waiting.len());
         if lively && told != Some(count) {
             complain(&format!("{} of {} links have moved", count.0, count.0 + count.1));

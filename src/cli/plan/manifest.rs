@@ -141,6 +141,11 @@ impl Manifest {
         }
         match applied {
             Some(applied) => {
+                // As kubectl has it in hand: with a namespace, and with its own annotation.
+                object["metadata"]["namespace"] = json!(self.namespace);
+                if !object["metadata"]["annotations"].is_object() {
+                    object["metadata"]["annotations"] = json!({});
+                }
                 let patch = three_way(&applied, &object);
                 api.patch(&self.name, &params, &Patch::Merge(&patch)).await
             }

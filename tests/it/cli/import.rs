@@ -54,7 +54,7 @@ async fn clients_of_the_bundled_provider_become_links() {
         let (status, said) = stage.admin(Method::PUT, &format!("/admin/clients/{id}"), Some(body)).await;
         assert_eq!(status, 201, "{said}");
     };
-    put("old-wiki", "Wiki", json!({"scopes": ["builds:read"]})).await;
+    put("old-wiki", "Wiki", json!({"scopes": ["REPO_READ"]})).await;
     put(
         "old-ci",
         "CI (old): # \"quoted\" 📚",
@@ -68,7 +68,7 @@ async fn clients_of_the_bundled_provider_become_links() {
     assert!(yaml.contains("put it into Secret wiki-2-adopted, key client-secret"), "{yaml}");
     assert!(!yaml.contains(SECRET), "{yaml}");
     adopt(&stage, &stage.provider_name, yaml, &[("wiki-2", "old-wiki"), ("ci-old-quoted", "old-ci")]).await;
-    assert_eq!(stage.token("old-wiki", SECRET, Some("builds:read")).await.0, 200);
+    assert_eq!(stage.token("old-wiki", SECRET, Some("REPO_READ")).await.0, 200);
     assert_eq!(stage.clients().await.len(), 3);
 }
 
@@ -85,7 +85,7 @@ async fn clients_of_hydra_become_links_and_the_others_are_named() {
                  "allow": {"namespaces": {"names": stage.teams}}},
     })).await;
     let make = async |id: &str, more: Value| {
-        let mut body = json!({"client_id": id, "client_name": "Reports", "client_secret": SECRET, "scope": "builds:read",
+        let mut body = json!({"client_id": id, "client_name": "Reports", "client_secret": SECRET, "scope": "REPO_READ",
             "grant_types": ["client_credentials"], "response_types": [], "token_endpoint_auth_method": "client_secret_basic"});
         crate::support::stage::merge(&mut body, more);
         let (status, said) = hydra.admin(Method::POST, "/admin/clients", Some(body)).await;

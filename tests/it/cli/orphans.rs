@@ -9,10 +9,9 @@ use crate::support::stage::Stage;
 
 /// The same installation's client, without a link: the link's finalizer is torn off while the
 /// operator is away.
-async fn orphan(stage: &mut Stage<'_>, name: &str) -> String {
+async fn orphan(stage: &Stage<'_>, name: &str) -> String {
     let team = stage.team().to_owned();
     let id = stage.data(&team, &format!("{name}-oauth")).await["client-id"].clone();
-    stage.operator.stop().await;
     let none = json!({"metadata": {"finalizers": null}});
     stage
         .plane
@@ -33,8 +32,9 @@ async fn only_what_is_ours_and_has_no_link_goes_and_only_by_its_name() {
         stage.ready(&team, name).await;
     }
     let kept = stage.data(&team, "kept-oauth").await["client-id"].clone();
-    let lost = orphan(&mut stage, "lost").await;
-    let anew = orphan(&mut stage, "anew").await;
+    stage.operator.stop().await;
+    let lost = orphan(&stage, "lost").await;
+    let anew = orphan(&stage, "anew").await;
     stage.apply_object(&team, &machine("anew", json!({}))).await;
     // Of another installation, of nobody, and forged.
     let put = async |id: &str, owner: Value| {

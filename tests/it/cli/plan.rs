@@ -36,7 +36,9 @@ async fn it_says_what_the_operator_would_do_and_does_nothing() {
     let plane = ControlPlane::shared().await;
     let mut stage = Stage::set(plane, binary(), 1, json!({})).await;
     let team = stage.team().to_owned();
-    stage.apply_object(&team, &machine("old", json!({"incoming": {"oauth2": {"scopes": ["a"]}}}))).await;
+    stage
+        .apply_object(&team, &machine("old", json!({"incoming": {"oauth2": {"scopes": ["REPO_READ"]}}})))
+        .await;
     stage.apply_object(&team, &machine("same", json!({}))).await;
     stage.ready(&team, "old").await;
     stage.ready(&team, "same").await;
@@ -46,10 +48,10 @@ async fn it_says_what_the_operator_would_do_and_does_nothing() {
     let clients = stage.clients().await;
     let old = machine(
         "old",
-        json!({"incoming": {"oauth2": {"scopes": ["a", "b"]},
+        json!({"incoming": {"oauth2": {"scopes": ["REPO_READ", "REPO_WRITE"]},
         "secret": {"keys": {"clientSecret": "PASSWORD"}}}}),
     );
-    let new = machine("new", json!({"incoming": {"oauth2": {"scopes": ["c"]}}}));
+    let new = machine("new", json!({"incoming": {"oauth2": {"scopes": ["REPO_READ"]}}}));
     let same = machine("same", json!({}));
 
     let mark = plane.audit_mark().await;
@@ -66,7 +68,9 @@ async fn it_says_what_the_operator_would_do_and_does_nothing() {
     );
     assert_eq!(effects(a), ["PutClient", "WriteSecret"], "{a}");
     assert!(
-        a["effects"][0]["text"].as_str().is_some_and(|t| t.contains("scopes a → a, b; its secret stays")),
+        a["effects"][0]["text"]
+            .as_str()
+            .is_some_and(|t| t.contains("scopes REPO_READ → REPO_READ, REPO_WRITE; its secret stays")),
         "{a}"
     );
     assert!(
