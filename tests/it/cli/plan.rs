@@ -55,7 +55,7 @@ async fn it_says_what_the_operator_would_do_and_does_nothing() {
     let same = machine("same", json!({}));
 
     let mark = plane.audit_mark().await;
-    let none = plan(&stage, &[same.clone()], &["-o", "json"]).await;
+    let none = plan(&stage, std::slice::from_ref(&same), &["-o", "json"]).await;
     assert_eq!((none.code, none.stderr.as_str()), (Some(0), ""), "{none:?}");
     assert_eq!(json_of(&none)["links"][0]["looked"], true, "{}", none.stdout);
     let said = plan(&stage, &[old.clone(), new.clone(), same.clone()], &["-o", "json"]).await;

@@ -98,7 +98,7 @@ async fn all_links_move_with_an_overlap_and_the_old_key_goes() {
         finished.stdout
     );
     assert_eq!(ring(&stage).await, (vec![active.clone()], active));
-    // A pass with the shorter ring, and after a restart: nothing is written.
+    // With the shorter ring nothing is written.
     let versions = async || {
         let mut all = Vec::new();
         for team in &stage.teams {

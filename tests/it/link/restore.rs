@@ -119,7 +119,7 @@ async fn a_new_cluster_beside_the_old_one_then_in_its_place_then_without_its_key
     let import = tool(&new, &["import", "--provider", "shared", "-n", &team]).await;
     assert!(import.stdout.starts_with("# 0 clients"), "{import:?}");
     new.delete(&team, "ci").await;
-    assert_eq!(old.clients().await, [id.clone()]);
+    assert_eq!(old.clients().await, std::slice::from_ref(&id));
 
     // The old cluster is lost; the new one gets its master key.
     old.operator.stop().await;
