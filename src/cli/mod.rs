@@ -6,7 +6,8 @@
 //! | the services | [`operator`], [`provider`] |
 //! | tools without a cluster | [`lint`], [`crds`], [`check`], [`completion`] |
 //! | tools on a cluster, with the user's own rights | [`status`], [`credentials`], [`rotate`], [`doctor`] |
-//! | what tools share | [`cluster`], [`output`], [`links`] |
+//! | tools that look with the operator's eyes | [`plan`], [`import`], [`orphans`], [`rotate_key`] |
+//! | what tools share | [`cluster`], [`output`], [`links`], [`house`] |
 
 pub mod check;
 pub mod cluster;
@@ -14,12 +15,17 @@ pub mod completion;
 pub mod crds;
 pub mod credentials;
 pub mod doctor;
+pub mod house;
+pub mod import;
 pub mod links;
 pub mod lint;
 pub mod operator;
+pub mod orphans;
 pub mod output;
+pub mod plan;
 pub mod provider;
 pub mod rotate;
+pub mod rotate_key;
 pub mod status;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -51,6 +57,14 @@ enum Command {
     Credentials(credentials::CredentialsArgs),
     /// Ask for a new client secret
     Rotate(rotate::RotateArgs),
+    /// Give the installation a new master key, and move all links to it
+    RotateKey(rotate_key::RotateKeyArgs),
+    /// Show what manifests would change, in the cluster and at the provider
+    Plan(plan::PlanArgs),
+    /// Write manifests for the clients of a provider that no link owns
+    Import(import::ImportArgs),
+    /// Show the clients that this installation made and whose link is gone
+    Orphans(orphans::OrphansArgs),
     /// Check manifests offline, as the API server and the operator would
     Lint(lint::LintArgs),
     /// Print the custom resource definitions
@@ -74,6 +88,8 @@ pub enum Answer {
     No,
     /// It couldn't all be asked, and that was said; exit code 2.
     Failed,
+    /// There is a difference (`applink plan`); exit code 2.
+    Differs,
 }
 
 impl Answer {
@@ -82,7 +98,7 @@ impl Answer {
         match self {
             Self::Yes => 0,
             Self::No => 1,
-            Self::Failed => 2,
+            Self::Failed | Self::Differs => 2,
         }
     }
 }
@@ -124,6 +140,8 @@ pub enum CliError {
     Crds(#[from] crds::CrdsError),
     /// `applink check`
     Check(#[from] check::CheckError),
+    /// `applink plan`, whose exit codes are those of a diff.
+    Plan(ToolError),
     /// A tool.
     Tool(#[from] ToolError),
 }
@@ -169,6 +187,10 @@ pub async fn run(cli: Cli) -> Result<Answer, CliError> {
         Command::Status(args) => return Ok(status::run(args).await?),
         Command::Credentials(args) => return Ok(credentials::run(args).await?),
         Command::Rotate(args) => return Ok(rotate::run(args).await?),
+        Command::RotateKey(args) => return Ok(rotate_key::run(args).await?),
+        Command::Plan(args) => return plan::run(args).await.map_err(CliError::Plan),
+        Command::Import(args) => return Ok(import::run(args).await?),
+        Command::Orphans(args) => return Ok(orphans::run(args).await?),
         Command::Doctor(args) => return Ok(doctor::run(args).await?),
     }
     Ok(Answer::Yes)

@@ -13,8 +13,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 const ID: &str = "installation";
-const ACTIVE: &str = "active";
-const KEY: &str = "key.";
 
 /// The keys, as they were last read.
 pub struct Installation {
@@ -23,6 +21,11 @@ pub struct Installation {
 }
 
 impl Installation {
+    /// The key of the Secret with the name of the active master key.
+    pub const ACTIVE: &'static str = "active";
+    /// What the keys of the Secret with master keys begin with; the rest is the name.
+    pub const KEY: &'static str = "key.";
+
     /// An installation whose keys stand in the Secret of this name.
     pub fn new(secret: impl Into<String>) -> Self {
         let unread = Problem::wait("MasterKeyUnread", "the operator hasn't read its master key yet");
@@ -96,8 +99,8 @@ impl Installation {
             },
             data: Some(BTreeMap::from([
                 (ID.to_owned(), bytes(id.as_bytes())),
-                (ACTIVE.to_owned(), bytes(b"1")),
-                (format!("{KEY}1"), bytes(&key)),
+                (Self::ACTIVE.to_owned(), bytes(b"1")),
+                (format!("{}1", Self::KEY), bytes(&key)),
             ])),
             ..Secret::default()
         };
@@ -130,13 +133,13 @@ impl Installation {
             bad("key installation must hold 1 to 64 characters of a-z, 0-9 and -, the installation's identity")
         })?;
         let mut keys = BTreeMap::new();
-        for (name, bytes) in data.iter().filter_map(|(k, v)| k.strip_prefix(KEY).map(|n| (n, &v.0))) {
+        for (name, bytes) in data.iter().filter_map(|(k, v)| k.strip_prefix(Self::KEY).map(|n| (n, &v.0))) {
             let key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| {
-                bad(&format!("key {KEY}{name} must be exactly 32 bytes, and is {}", bytes.len()))
+                bad(&format!("key {}{name} must be exactly 32 bytes, and is {}", Self::KEY, bytes.len()))
             })?;
             keys.insert(name.to_owned(), MasterKey::from_bytes(key));
         }
-        KeyRing::from_keys(id, &text(ACTIVE), keys)
+        KeyRing::from_keys(id, &text(Self::ACTIVE), keys)
             .map(Arc::new)
             .ok_or_else(|| bad("key active must hold the NAME of one of the keys key.NAME"))
     }

@@ -39,7 +39,8 @@ pub struct ControlPlane {
     // In this order: dropped from the top, and the folder last.
     controller_manager: Option<Process>,
     apiserver: Mutex<Option<Process>>,
-    etcd: Process,
+    etcd: Mutex<Process>,
+    etcd_program: Program,
     apiserver_program: Program,
     bin: PathBuf,
     url: String,
@@ -86,16 +87,15 @@ impl ControlPlane {
 
         let etcd_url = format!("http://127.0.0.1:{}", ports::free());
         let peer_url = format!("http://127.0.0.1:{}", ports::free());
-        let etcd = Program::new(bin.join("etcd"), run.path().join("etcd.log"))
-            .args([
-                format!("--data-dir={}", run.path().join("etcd").display()),
-                format!("--listen-client-urls={etcd_url}"),
-                format!("--advertise-client-urls={etcd_url}"),
-                format!("--listen-peer-urls={peer_url}"),
-                "--unsafe-no-fsync".to_owned(),
-                "--log-level=warn".to_owned(),
-            ])
-            .start();
+        let etcd_program = Program::new(bin.join("etcd"), run.path().join("etcd.log")).args([
+            format!("--data-dir={}", run.path().join("etcd").display()),
+            format!("--listen-client-urls={etcd_url}"),
+            format!("--advertise-client-urls={etcd_url}"),
+            format!("--listen-peer-urls={peer_url}"),
+            "--unsafe-no-fsync".to_owned(),
+            "--log-level=warn".to_owned(),
+        ]);
+        let etcd = Mutex::new(etcd_program.start());
 
         let port = ports::free();
         let url = format!("https://127.0.0.1:{port}");
@@ -135,6 +135,7 @@ impl ControlPlane {
             controller_manager: None,
             apiserver: Mutex::new(Some(apiserver)),
             etcd,
+            etcd_program,
             apiserver_program,
             bin,
             url,
@@ -169,7 +170,7 @@ impl ControlPlane {
     async fn until_ready(&self) {
         let client = self.client();
         eventually(START, "the API server to be ready", async || {
-            self.etcd.must_run();
+            self.etcd.lock().expect("no panic while etcd was exchanged").must_run();
             if let Some(apiserver) =
                 &*self.apiserver.lock().expect("no panic while the API server was exchanged")
             {
@@ -315,10 +316,30 @@ impl ControlPlane {
         self.until_ready().await;
     }
 
+    /// Stops etcd and the API server, has something done with etcd's folder, and starts them again: a
+    /// backup that is taken, or put back.
+    ///
+    /// # Panics
+    /// When they don't come up again.
+    pub async fn with_etcd_stopped(&self, act: impl FnOnce(&Path)) {
+        self.stop_apiserver();
+        {
+            let mut etcd = self.etcd.lock().expect("no panic while etcd was exchanged");
+            etcd.kill();
+            while etcd.is_running() {
+                std::thread::yield_now();
+            }
+            act(&self.run.path().join("etcd"));
+            *etcd = self.etcd_program.start();
+        }
+        self.restart_apiserver().await;
+    }
+
     /// The PIDs of its programs that run.
     pub fn pids(&self) -> Vec<u32> {
         let apiserver = self.apiserver.lock().expect("no panic while the API server was exchanged");
-        let parts = [Some(&self.etcd), apiserver.as_ref(), self.controller_manager.as_ref()];
+        let etcd = self.etcd.lock().expect("no panic while etcd was exchanged");
+        let parts = [Some(&*etcd), apiserver.as_ref(), self.controller_manager.as_ref()];
         parts.into_iter().flatten().filter(|part| part.is_running()).map(Process::pid).collect()
     }
 

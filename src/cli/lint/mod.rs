@@ -336,3 +336,27 @@ fn by_the_operator(kind: &str, object: &Value) -> Option<Fault> {
         Err(e) => Some(fault(String::new(), Shown(&e.to_string()).to_string())),
     }
 }
+
+/// What is wrong with an object of ours that a tool made.
+///
+/// # Errors
+/// [`ToolError::Schema`].
+pub fn object(object: &Value) -> Result<Vec<Fault>, ToolError> {
+    Ok(Linter::new()?.object(object).unwrap_or_default())
+}
+
+/// An object of ours as the API server would store it, if it takes it: with its defaults.
+///
+/// # Errors
+/// [`ToolError::Schema`].
+pub fn defaulted(object: &Value) -> Result<Result<Value, Vec<Fault>>, ToolError> {
+    let linter = Linter::new()?;
+    let kind = object["kind"].as_str().unwrap_or_default();
+    let version = object["apiVersion"].as_str().and_then(|v| v.split_once('/')).map_or("", |(_, v)| v);
+    let mut object = object.clone();
+    let mut found = Vec::new();
+    if let Some(schema) = linter.schemas.get(&(kind.to_owned(), version.to_owned())) {
+        linter.checker.check(schema, &mut object, "", &mut found);
+    }
+    Ok(if found.is_empty() { Ok(object) } else { Err(found) })
+}

@@ -3,8 +3,12 @@
 mod completion;
 mod credentials;
 mod doctor;
+mod import;
 mod lint;
+mod orphans;
+mod plan;
 mod rotate;
+mod rotate_key;
 mod status;
 
 use std::ffi::OsStr;

@@ -15,6 +15,7 @@ mod outgoing;
 mod provider_faults;
 mod rbac;
 mod refresh_rule;
+mod restore;
 mod rotate;
 mod rotation;
 mod services;
