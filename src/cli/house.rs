@@ -11,7 +11,6 @@ use crate::http::{AllowList, Guard, GuardOptions};
 use crate::link::cache::{Cache, Key};
 use crate::link::connections::{Connected, Connections};
 use crate::link::context::{Context, Discoveries, Namespaces};
-use crate::link::derive;
 use crate::link::installation::Installation;
 use crate::link::metrics::Metrics;
 use crate::link::observe::connection;
@@ -342,8 +341,7 @@ impl ProviderArgs {
             }
         };
         let connected = connection(ctx, &view).await.map_err(|p| refusal(&full_name(&view), &p))?;
-        let type_ = view.service.as_ref().map_or("", crate::api::provider::Service::type_);
-        let identity = derive::identity(type_, &connected.info.issuer);
+        let identity = view.service.as_ref().map(crate::api::provider::Service::identity).unwrap_or_default();
         Ok(Reached { view, connected, identity })
     }
 }

@@ -48,6 +48,14 @@ impl Connected {
     }
 }
 
+impl Connected {
+    /// Whether it was seen to take right credentials and to refuse wrong ones since it started: then
+    /// a refusal means what it says.
+    pub fn is_controlled(&self) -> bool {
+        *self.controlled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A random secret of the derived ones' form.
 pub fn random_secret() -> Option<SecretString> {
     let mut bytes = [0u8; 32];

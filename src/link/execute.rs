@@ -16,7 +16,7 @@ use crate::domain::token::{ASSUMED_LIFETIME, Lifetime};
 use crate::domain::{AuthMethod, ClientId, ExposeSecret as _, KeyRing, TokenReply};
 use crate::http::Trust;
 use crate::outgoing::{self, Grant as Ask, Revoked, TokenError, TokenHint, TokenRequest, revoke_token};
-use crate::provider::{ClientRef, Proof, Registered};
+use crate::provider::{ClientRef, Proof, ProviderError, Registered};
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{ObjectMeta, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
@@ -187,8 +187,21 @@ impl Carry<'_> {
             Effect::Claim(claims) => self.claim(claims).await,
             Effect::PutClient(at, put) => {
                 let sent = Instant::now();
-                let reply = self.at(at)?.provider.put(put).await;
-                work.registered = Some(reply.map_err(|e| self.provider_problem(&at.uid, &e))?);
+                let provider = &self.at(at)?.provider;
+                let reply = provider.put(put).await;
+                let caps = provider.capabilities();
+                // An answer that was lost leaves a client that can't be found again.
+                let lost = !put.exists && !caps.chooses_id && !caps.lists;
+                work.registered = Some(reply.map_err(|e| {
+                    let problem = self.provider_problem(&at.uid, &e);
+                    if lost
+                        && matches!(e, ProviderError::Unreachable { .. } | ProviderError::Unexpected { .. })
+                    {
+                        maybe_orphaned(problem)
+                    } else {
+                        problem
+                    }
+                })?);
                 if work.gone_since.is_some() {
                     work.gone_since = Some(sent);
                 }
@@ -561,6 +574,18 @@ impl Carry<'_> {
 
 fn by_id(id: &ClientId) -> ClientRef {
     ClientRef { id: id.clone(), handle: None }
+}
+
+/// A creation whose answer nobody has.
+fn maybe_orphaned(problem: Problem) -> Problem {
+    Problem {
+        reason: "ClientMayBeOrphaned",
+        message: format!(
+            "{}; a client may have been made there all the same, which nobody knows of: look for it there by the link's              name once this is over",
+            problem.message
+        ),
+        ..problem
+    }
 }
 
 /// How long a reply that can't be stored is held on to.

@@ -122,6 +122,9 @@ pub struct IncomingFacts {
     pub adopt_secret: Option<Result<SecretString, Problem>>,
     /// Whether the credentials that we would write authenticate; `None` if that wasn't asked.
     pub proof: Option<Proof>,
+    /// Whether the provider was seen to take right credentials and to refuse wrong ones: only then
+    /// is a refusal worth giving a client up for.
+    pub controlled: bool,
     /// The Secret.
     pub secret: SecretFact,
 }

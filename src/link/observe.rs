@@ -214,6 +214,7 @@ impl Look<'_> {
             client: None,
             adopt_secret: None,
             proof: None,
+            controlled: false,
             secret,
         };
         let (place, connected) = match place {
@@ -260,6 +261,7 @@ impl Look<'_> {
                     facts.adopt_secret = Some(secret);
                 }
                 facts.client = client;
+                facts.controlled = connected.is_controlled();
                 facts.proof = self.prove(goal, seen, &place, &connected, &at, &facts).await;
                 // What the answer changed is known to be kept by now.
                 let kept = seen.kept_at(&place.identity);

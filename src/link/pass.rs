@@ -8,7 +8,7 @@ use super::execute::{Outcome, execute};
 use super::facts::{Observed, Refused};
 use super::metrics::{ByController, ByEffect, ByReason, ByResult};
 use super::observe::observe;
-use super::plan::Effect;
+use super::plan::{Effect, Plan};
 use super::problem::{Mend, Problem};
 use super::status::{Input, project};
 use super::validate::{ValidatedLink, validate};
@@ -138,7 +138,18 @@ async fn steps(
         }
         notes.extend(decision.notes.iter().cloned());
         let begun = Instant::now();
-        let mut outcome = execute(ctx, &link, &seen, &handles, &decision.plan).await;
+        // The outgoing part waits for the last step: it isn't done twice in one pass.
+        let mut plan = decision.plan.clone();
+        let outgoing = if plan.again() { plan.outgoing.take() } else { None };
+        let mut outcome = execute(ctx, &link, &seen, &handles, &plan).await;
+        if outcome.incoming.as_ref().is_some_and(Result::is_err) && outgoing.is_some() {
+            let rest = Plan { outgoing, ..Plan::default() };
+            let other = execute(ctx, &link, &seen, &handles, &rest).await;
+            (outcome.outgoing, outcome.published, outcome.refused) =
+                (other.outgoing, other.published, other.refused);
+            outcome.done.extend(other.done);
+            outcome.wrote.extend(other.wrote);
+        }
         for effect in &outcome.done {
             ctx.metrics.effects.get_or_create(&ByEffect { effect }).inc();
         }

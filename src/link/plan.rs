@@ -204,7 +204,7 @@ impl Part {
 }
 
 /// What is to be done in one pass.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Plan {
     /// First; when it fails, nothing else is done.
     pub opening: Vec<Effect>,

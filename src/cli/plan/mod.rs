@@ -20,7 +20,6 @@ use crate::api::link::DeletionPolicy;
 use crate::api::{ApplicationLink, names};
 use crate::link::context::Context;
 use crate::link::decide::{Goal, decide};
-use crate::link::derive;
 use crate::link::observe::{connection, observe};
 use crate::link::problem::Problem;
 use crate::link::validate::validate;
@@ -274,13 +273,11 @@ async fn spent_by_looking(ctx: &Context, link: &ApplicationLink) -> Result<Optio
         let mut harmless = false;
         for view in ctx.providers() {
             let Some(service) = &view.service else { continue };
-            if !identity.starts_with(&format!("{}|", service.type_())) {
+            if service.identity() != *identity {
                 continue;
             }
             // Asking who it is changes nothing there.
-            if let Ok(connected) = connection(ctx, &view).await
-                && derive::identity(service.type_(), &connected.info.issuer) == *identity
-            {
+            if let Ok(connected) = connection(ctx, &view).await {
                 harmless = connected.provider.capabilities().chooses_id;
             }
         }

@@ -23,15 +23,6 @@ pub(super) fn decide(seen: &Observed, retain: bool, force: bool, now: Timestamp)
         } else {
             unregister(seen, None, force, &mut closing, &mut pending);
         }
-        // Of a link that is let go without its clients nothing is kept either.
-        if force && !retain {
-            let forgotten = |identity: &&String| {
-                !closing.iter().any(|e| matches!(e, Effect::ForgetClient(i) if i == *identity))
-            };
-            let kept = seen.kept.iter().flat_map(|(kept, _)| kept.at.keys());
-            let left: Vec<_> = kept.filter(forgotten).cloned().map(Effect::ForgetClient).collect();
-            closing.extend(left);
-        }
         if let Some((grant, _)) = &seen.grant {
             let ended =
                 grant.refresh_token.is_none() && grant.access.as_ref().is_none_or(|a| a.expires_at <= now);

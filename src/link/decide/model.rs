@@ -378,6 +378,7 @@ impl World {
                 client: None,
                 adopt_secret: None,
                 proof: None,
+                controlled: true,
                 secret: self.look(want.secret),
             };
             match self.place(&want.provider) {

@@ -59,9 +59,11 @@ async fn ask(wires: Arc<Wires>, view: ProviderView) {
                     tracing::info!(provider = %view.claim.name, "the provider may have changed without our knowing: all its links look again");
                     wires.links_of(&view);
                 } else if !told.clients.is_empty() {
-                    wires.clients_changed(&told.clients);
+                    wires.clients_changed(&view, &told.clients);
                 }
                 after = Some(told.next);
+                // One that answers at once every time is asked no more often than that.
+                tokio::time::sleep(PAUSE).await;
             }
             Err(e) => {
                 tracing::debug!(provider = %view.claim.name, reason = e.reason(), "the provider doesn't tell of changes now");

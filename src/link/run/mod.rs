@@ -141,8 +141,8 @@ async fn load_keys(ctx: &Context) -> bool {
     let claimed = |l: &Arc<ApplicationLink>| l.finalizers().iter().any(|f| f == names::LINK_FINALIZER);
     let records = {
         let own = ctx.own.lock().unwrap_or_else(PoisonError::into_inner);
-        let record = |name: &str| name.starts_with("applink-grant-") || name.starts_with("applink-client-");
-        own.keys().any(|k| k.namespace == ctx.namespace && record(&k.name))
+        // A record of clients hangs on no key: what is in it couldn't be derived.
+        own.keys().any(|k| k.namespace == ctx.namespace && k.name.starts_with("applink-grant-"))
     };
     let fresh = !records && !ctx.links.all().iter().any(claimed);
     let changed = ctx.installation.load(&ctx.client, &ctx.namespace, fresh).await;

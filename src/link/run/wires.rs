@@ -148,12 +148,13 @@ impl Wires {
         }
     }
 
-    /// The links of these clients.
-    pub(super) fn clients_changed(&self, clients: &[ClientId]) {
+    /// The links of these clients, of those that have them at this provider: it speaks for no other.
+    pub(super) fn clients_changed(&self, view: &ProviderView, clients: &[ClientId]) {
         let ids: HashSet<&str> = clients.iter().map(ClientId::as_str).collect();
         for link in self.ctx.links.all() {
             let id = link.status.as_ref().and_then(|s| s.incoming.as_ref()).map(|i| i.client_id.as_str());
-            if id.is_some_and(|id| ids.contains(id)) {
+            let here = || claim::read(link.annotations()).iter().any(|c| c.uid == view.claim.uid);
+            if id.is_some_and(|id| ids.contains(id)) && here() {
                 self.link(Key::of(link.as_ref()));
             }
         }

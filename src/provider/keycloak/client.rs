@@ -362,7 +362,16 @@ pub(super) fn change(put: &PutClient, there: Option<&Client>, clock: Clock) -> V
         say(EXPIRES, String::new());
     }
     // What is there of a secret before the kept one stays.
-    if !matches!(put.secret, PutSecret::Kept) {
+    let (chosen, before) = match &put.secret {
+        PutSecret::Chosen { secret, previous, .. } => (Some(secret.expose_secret()), previous.as_ref()),
+        _ => (None, None),
+    };
+    let settled =
+        there.filter(|c| chosen.is_some() && c.secret() == chosen && !c.attribute(ROTATED).is_empty());
+    if let (Some(_), Some(before)) = (settled, before) {
+        // The change is done, and what works on beside it is what was there: nobody knows it better.
+        say(ROTATED_EXPIRES, before.until.to_string());
+    } else if !matches!(put.secret, PutSecret::Kept) {
         let (secret, since, until) = match previous(put, now) {
             Some((secret, until)) => (secret.expose_secret(), now.to_string(), until.to_string()),
             None => Default::default(),

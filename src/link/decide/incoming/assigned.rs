@@ -166,7 +166,21 @@ fn settled(case: &Case<'_>, client: &RegisteredClient, kept: &KeptClient) -> Res
             decided.part.verdict = Err(Problem::edit("RotationUnsupported", text));
             return Ok(decided);
         }
-        // There is no other way to a secret than another client.
+        // There is no other way to a secret than another client: not for a refusal that may be the
+        // endpoint's way with everybody, and not for one that was made a moment ago.
+        if secret.is_some()
+            && due != Some(Due::Expiry)
+            && (!case.facts.controlled || kept.since >= case.now.as_second())
+        {
+            return Err(Problem::wait(
+                "CredentialsRefused",
+                format!(
+                    "{} refuses the credentials that it gave client {id}; check that its revocation endpoint takes {}",
+                    case.name(),
+                    case.goal.metadata.auth_method
+                ),
+            ));
+        }
         let Some(tag) = derive::client_tag(case.keys, &case.place.identity, case.seen) else {
             return Err(Problem::edit("InvalidName", "the link's name can't be part of a client identifier"));
         };

@@ -82,7 +82,9 @@ fn aim(case: &Case<'_>, found: &Found<'_>, notes: &mut Vec<Note>) -> Aim {
             }
             // Asked for and not carried out: the client may be gone because of it, so that the secret
             // which somebody wanted out of the world doesn't come back.
-            if let (Some(due @ Due::Request { .. }), true) = (due(case, &present, None), case.seen.last.serial > 0) {
+            if let (Some(due @ Due::Request { .. }), true) =
+                (due(case, &present, None), case.seen.last.serial > 0)
+            {
                 let present = renewed(case, &present, present.term.serial + 1, 0);
                 return Aim { present, register: true, previous: None, revoke_tokens: false, due: Some(due) };
             }
