@@ -12,6 +12,7 @@ use super::facts::{
     Elsewhere, IncomingFacts, LastSecret, Observed, OutgoingFacts, Place, PlaceFacts, SecretFact,
 };
 use super::grant::Kept;
+use super::kept_client::KeptClients;
 use super::problem::Problem;
 use super::providers::{self, ProviderView};
 use super::secrets::Secrets;
@@ -225,6 +226,12 @@ impl Look<'_> {
             }
         };
         let adopt = goal.adopt.as_ref();
+        if let Some(adopt) = adopt
+            && let Err(problem) = self.adopted_by_nobody_else(&place, &adopt.id, seen).await
+        {
+            facts.place = Err(problem);
+            return (facts, None);
+        }
         let kept = seen.kept_at(&place.identity);
         let at = derive::lookup(self.keys, &place.identity, place.caps, adopt.map(|a| &a.id), kept, seen);
         let Some(at) = at else {
@@ -273,6 +280,33 @@ impl Look<'_> {
             Err(problem) => facts.place = Err(problem),
         }
         (facts, Some(connected))
+    }
+
+    /// Where a service keeps no owners, our own records say whose an adopted client is.
+    async fn adopted_by_nobody_else(
+        &self,
+        place: &Place,
+        id: &ClientId,
+        seen: &Observed,
+    ) -> Result<(), Problem> {
+        // Who may not adopt it isn't told whose it is.
+        let listed = place.adoptable.iter().any(|a| a == id.as_str());
+        if place.caps.tells_owner || !listed || seen.kept_at(&place.identity).is_some() {
+            return Ok(());
+        }
+        let all = self.ctx.store.all_clients().await?;
+        let theirs = |kept: &KeptClients| {
+            kept.link.uid != seen.uid && kept.at.get(&place.identity).is_some_and(|c| c.id == id.as_str())
+        };
+        if all.iter().any(|(kept, _)| theirs(kept)) {
+            return Err(Problem::edit(
+                "ClientConflict",
+                format!(
+                    "spec.incoming.adopt.clientId: client {id} is another link's already; one client has one link"
+                ),
+            ));
+        }
+        Ok(())
     }
 
     /// Proves the credentials that the client should have: the ones that we made or kept, or the
