@@ -293,7 +293,9 @@ fn after(
                 memo.unanswered = 0;
             }
             let wait = match p.mend {
-                Mend::Conflict if n < RACES => Duration::from_millis(20 + jitter % 80),
+                Mend::Conflict if n < RACES => race(n, jitter),
+                // Many write there at once: it has met nothing worse so far.
+                Mend::Conflict => backoff(n - RACES, jitter).mul_f64(0.2),
                 // Held until it may be sent again: that wait isn't another failure.
                 Mend::Unanswered if p.retry_after.is_some() => Duration::ZERO,
                 Mend::Unanswered => {
@@ -308,6 +310,12 @@ fn after(
             no_sooner(p.retry_after, wait).min(regular.max(Duration::from_secs(1)))
         }
     })
+}
+
+/// How long somebody who lost a race waits: the more often, the longer, and never as long as the
+/// others.
+fn race(n: u32, jitter: u64) -> Duration {
+    Duration::from_millis(20 + jitter % (40 << n.min(5)))
 }
 
 /// The longer of what a server asks for and our own back-off: one that says 0 isn't asked without

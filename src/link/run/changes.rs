@@ -7,7 +7,9 @@ use crate::link::providers::ProviderView;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// How often it is looked which providers there are.
 const OFTEN: Duration = Duration::from_secs(2);
@@ -23,26 +25,54 @@ impl Drop for Told {
     }
 }
 
-/// Follows all providers that tell of changes.
-pub(super) async fn follow(wires: Arc<Wires>) {
+/// How long the first links wait for providers to say where they are.
+const FIRST: Duration = Duration::from_secs(2);
+
+/// Follows all providers that tell of changes. `ready` is told once those that are there have said
+/// where to begin, so that nothing that follows a link's first look is missed.
+pub(super) async fn follow(wires: Arc<Wires>, ready: oneshot::Sender<()>) {
     let mut following: HashMap<(String, i64), Told> = HashMap::new();
+    let key = |v: &ProviderView| (v.claim.uid.clone(), v.generation);
+    let first = wires.ctx.providers().into_iter().filter(stands).map(|view| {
+        let wires = wires.clone();
+        async move {
+            let after = timeout(FIRST, begin(&wires, &view)).await.ok().flatten();
+            (view, after)
+        }
+    });
+    for (view, after) in futures::future::join_all(first).await {
+        following.insert(key(&view), Told(tokio::spawn(ask(wires.clone(), view, after))));
+    }
+    // Nobody waits any more when the operator is being stopped.
+    let _ = ready.send(());
     let mut often = tokio::time::interval(OFTEN);
     loop {
         often.tick().await;
         let views = wires.ctx.providers();
-        let key = |v: &ProviderView| (v.claim.uid.clone(), v.generation);
         following
             .retain(|k, task| !task.0.is_finished() && views.iter().any(|v| key(v) == *k && !v.deleting));
-        for view in views.into_iter().filter(|v| v.held && !v.deleting) {
-            let task = || Told(tokio::spawn(ask(wires.clone(), view.clone())));
+        for view in views.into_iter().filter(stands) {
+            let task = || Told(tokio::spawn(ask(wires.clone(), view.clone(), None)));
             following.entry(key(&view)).or_insert_with(task);
         }
     }
 }
 
+fn stands(view: &ProviderView) -> bool {
+    view.held && !view.deleting
+}
+
+/// Where to begin at a provider that answers and tells of changes.
+async fn begin(wires: &Wires, view: &ProviderView) -> Option<String> {
+    let connected = connection(&wires.ctx, view).await.ok()?;
+    if !connected.provider.capabilities().tells_changes {
+        return None;
+    }
+    connected.provider.changes(None).await.ok().map(|told| told.next)
+}
+
 /// Asks one provider without end.
-async fn ask(wires: Arc<Wires>, view: ProviderView) {
-    let mut after: Option<String> = None;
+async fn ask(wires: Arc<Wires>, view: ProviderView, mut after: Option<String>) {
     loop {
         let Ok(connected) = connection(&wires.ctx, &view).await else {
             tokio::time::sleep(PAUSE).await;
@@ -55,20 +85,20 @@ async fn ask(wires: Arc<Wires>, view: ProviderView) {
         }
         match connected.provider.changes(after.as_deref()).await {
             Ok(told) => {
-                if told.reset && after.is_some() {
-                    tracing::info!(provider = %view.claim.name, "the provider may have changed without our knowing: all its links look again");
+                // From where it began, or from after a gap, links may have looked too early.
+                if told.reset || after.is_none() {
+                    tracing::info!(provider = %view.claim.name, "all links of the provider look again: what was changed so far isn't known");
                     wires.links_of(&view);
                 } else if !told.clients.is_empty() {
                     wires.clients_changed(&view, &told.clients);
                 }
                 after = Some(told.next);
-                // One that answers at once every time is asked no more often than that.
-                tokio::time::sleep(PAUSE).await;
             }
             Err(e) => {
                 tracing::debug!(provider = %view.claim.name, reason = e.reason(), "the provider doesn't tell of changes now");
-                tokio::time::sleep(PAUSE).await;
             }
         }
+        // One that answers, or fails, at once every time is asked no more often than that.
+        tokio::time::sleep(PAUSE).await;
     }
 }

@@ -95,12 +95,15 @@ pub async fn run(ctx: Arc<Context>, settings: Settings, stop: impl Future<Output
     if let Some(bundled) = &settings.bundled {
         ensure_bundled(&ctx, bundled).await;
     }
+    let (ready, on_ready) = tokio::sync::oneshot::channel();
+    let told = tokio::spawn(changes::follow(wires.clone(), ready));
+    // It fails only where the task is gone, and then there is nothing to wait for.
+    let _ = on_ready.await;
     tracing::info!(links = ctx.links.len(), "at work");
     wires.all_links();
     ctx.providers().iter().for_each(|v| wires.provider(provider_pass::key_of(v)));
 
     let upkeep = tokio::spawn(upkeep(wires.clone(), settings.clone()));
-    let told = tokio::spawn(changes::follow(wires.clone()));
     let sweeping = tokio::spawn(sweeps(wires.clone(), settings.namespaces.clone()));
     let resync = settings.resync;
     let links = {

@@ -259,3 +259,26 @@ async fn a_provider_that_was_wiped_or_restored_gets_all_its_clients_back() {
     }
     no_clients(&stage).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_change_at_the_bundled_provider_is_told_and_put_right_at_once() {
+    // No look of its own comes in an hour: only what the provider tells can be why.
+    let mut stage = stage(json!({"operator": {"resync": "1h"}})).await;
+    let team = stage.team().to_owned();
+    stage.apply_object(&team, &machine("ci", json!({}))).await;
+    stage.ready(&team, "ci").await;
+    let first = stage.data(&team, "ci-oauth").await;
+    let path = format!("/admin/clients/{}", first["client-id"]);
+    for restarted in [false, true] {
+        if restarted {
+            stage.operator.restart().await;
+            stage.operator.until_ready(SOON).await;
+            at_rest(&stage).await;
+        }
+        let began = std::time::Instant::now();
+        assert_eq!(stage.admin(Method::DELETE, &path, None).await.0, 204);
+        eventually(SOON, "the deleted client again", async || authenticates(&stage, &first).await).await;
+        eprintln!("drift: a deleted client authenticated again after {:.1?}", began.elapsed());
+        at_rest(&stage).await;
+    }
+}
