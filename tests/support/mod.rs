@@ -19,6 +19,7 @@
 //! - [`proxy`]: stands between the operator and what it calls, counts its writes, and can kill it at one.
 //! - [`stage`]: operator and bundled provider, installed and running.
 //! - [`sweep`]: the operator killed at each of its writes, for every kind of link and deed.
+//! - [`tls_front`]: TLS before a plain service, with a private authority and certificates asked of callers.
 //! - [`token_server`]: a double of an authorization server, for what no real one can be brought to say.
 //! - [`volumes`]: a Pod's volumes as folders.
 
@@ -42,6 +43,7 @@ pub mod programs;
 pub mod proxy;
 pub mod stage;
 pub mod sweep;
+pub mod tls_front;
 pub mod token_server;
 pub mod volumes;
 pub mod wait;

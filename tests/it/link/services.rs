@@ -9,7 +9,8 @@ use super::binary;
 use crate::support::bitbucket_stub::{ADMIN, BitbucketStub, Knobs, PASSWORD};
 use crate::support::keycloak::Realm;
 use crate::support::plane::ControlPlane;
-use crate::support::stage::{SOON, Stage, http};
+use crate::support::stage::{SOON, Stage, http, merge};
+use crate::support::tls_front::TlsFront;
 use crate::support::wait::eventually;
 use kube::api::{Patch, PatchParams};
 
@@ -215,4 +216,56 @@ async fn bitbucket_by_its_contract() {
     stage.delete(&team, "ci").await;
     assert!(stub.clients().is_empty());
     stub.assert_kept();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_with_a_private_authority_that_asks_for_a_certificate() {
+    let stage = stage(json!({})).await;
+    let team = stage.team().to_owned();
+    let front = TlsFront::before(stage.admin_url.trim_start_matches("http://")).await;
+    let admin = stage.admin_token().await;
+    stage.put_secret(&stage.system, "admin", &[("token", &admin)]).await;
+    let name = format!("mutual-{}", stage.system);
+    let apply = async |more: Value| {
+        let mut bundled = json!({
+            "url": stage.provider_url, "admin": {"url": front.url, "tokenSecretRef": {"name": "admin", "key": "token"}},
+        });
+        merge(&mut bundled, more);
+        let provider = json!({
+            "apiVersion": "applink-operator.io/v1alpha1", "kind": "ClusterLinkProvider",
+            "metadata": {"name": name, "labels": {"applink-operator.io/operator-namespace": stage.system}},
+            "spec": {"bundled": bundled, "allow": {"namespaces": {"names": stage.teams}}},
+        });
+        stage.apply_object(&team, &provider).await;
+    };
+    let says = async |wanted: &str| {
+        let args = ["get", "clusterlinkprovider", &name, "-o", "jsonpath={.status.conditions[0].message}"];
+        eventually(SOON, format!("the provider saying {wanted}"), async || {
+            let said = stage.plane.kubectl(&args).await.ok();
+            if said.contains(wanted) { Ok(()) } else { Err(said) }
+        })
+        .await;
+    };
+    apply(json!({})).await;
+    says("certificate").await;
+    apply(json!({"caBundle": front.ca})).await;
+    says("certificate").await;
+    // Of another authority.
+    let other = TlsFront::before("127.0.0.1:1").await;
+    let certificate = json!({"clientCertificateSecretRef": {"name": "mutual"}, "caBundle": front.ca});
+    stage
+        .put_secret(&stage.system, "mutual", &[("tls.crt", &other.certificate), ("tls.key", &other.key)])
+        .await;
+    apply(certificate).await;
+    says("certificate").await;
+    // The right one, and a link lives on it.
+    stage
+        .put_secret(&stage.system, "mutual", &[("tls.crt", &front.certificate), ("tls.key", &front.key)])
+        .await;
+    says("takes the operator's credential").await;
+    stage.apply_object(&team, &link("ci", &name, json!({"grantTypes": ["client_credentials"]}))).await;
+    stage.ready(&team, "ci").await;
+    assert_eq!(token(&stage.data(&team, "ci-oauth").await).await, 200);
+    stage.delete(&team, "ci").await;
+    assert!(stage.clients().await.is_empty());
 }
