@@ -5,9 +5,20 @@
 use super::common::{Condition, SecretKeyRef};
 use super::schema;
 use crate::domain::GrantType;
+use kube::core::Rule;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// Which service it is, is the one key that is set.
+fn one_service() -> Rule {
+    Rule::new("[has(self.bundled), has(self.hydra), has(self.keycloak), has(self.registration), has(self.bitbucket)].filter(x, x).size() == 1").message("exactly one of bundled, hydra, keycloak, registration and bitbucket must be set")
+}
+
+/// Links hang on it.
+fn same_service() -> Rule {
+    Rule::new("has(self.bundled) == has(oldSelf.bundled) && has(self.hydra) == has(oldSelf.hydra) && has(self.keycloak) == has(oldSelf.keycloak) && has(self.registration) == has(oldSelf.registration) && has(self.bitbucket) == has(oldSelf.bitbucket)").message("the kind of provider service can't change; make another provider and name that one in the links")
+}
 
 /// A provider service for one namespace.
 #[derive(CustomResource, Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
@@ -36,10 +47,7 @@ use std::collections::BTreeMap;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("[has(self.bundled), has(self.hydra), has(self.keycloak), has(self.registration), has(self.bitbucket)].filter(x, x).size() == 1").message("exactly one of bundled, hydra, keycloak, registration and bitbucket must be set"),
-    validation = Rule::new("has(self.bundled) == has(oldSelf.bundled) && has(self.hydra) == has(oldSelf.hydra) && has(self.keycloak) == has(oldSelf.keycloak) && has(self.registration) == has(oldSelf.registration) && has(self.bitbucket) == has(oldSelf.bitbucket)").message("the kind of provider service can't change; make another provider and name that one in the links"),
-)]
+#[x_kube(validation = one_service(), validation = same_service())]
 pub struct LinkProviderSpec {
     /// This project's own provider service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -88,10 +96,7 @@ pub struct LinkProviderSpec {
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("[has(self.bundled), has(self.hydra), has(self.keycloak), has(self.registration), has(self.bitbucket)].filter(x, x).size() == 1").message("exactly one of bundled, hydra, keycloak, registration and bitbucket must be set"),
-    validation = Rule::new("has(self.bundled) == has(oldSelf.bundled) && has(self.hydra) == has(oldSelf.hydra) && has(self.keycloak) == has(oldSelf.keycloak) && has(self.registration) == has(oldSelf.registration) && has(self.bitbucket) == has(oldSelf.bitbucket)").message("the kind of provider service can't change; make another provider and name that one in the links"),
-)]
+#[x_kube(validation = one_service(), validation = same_service())]
 pub struct ClusterLinkProviderSpec {
     /// This project's own provider service.
     #[serde(default, skip_serializing_if = "Option::is_none")]

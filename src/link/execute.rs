@@ -1,27 +1,25 @@
-//! Does what a plan says, effect by effect: the only writer but for the status.
+//! Does what a plan says, effect by effect: the only writer but for the status. The effects of the
+//! outgoing part are in [`token`], the record of clients in [`clients`].
+
+mod clients;
+mod token;
 
 use super::claim;
 use super::context::Context;
-use super::decide::token_secret;
 use super::ended::Version;
 use super::facts::{Observed, Refused};
-use super::grant::{Access, Grant, Intent, Kept, LinkRef};
+use super::grant::{Access, Grant};
 use super::kept_client::KeptClients;
 use super::observe::Handles;
-use super::plan::{Effect, KeepClient, Part, Plan, Publication, SecretWrite, TokenPlan};
+use super::plan::{Effect, Part, Plan, SecretWrite};
 use super::problem::{Mend, Problem};
 use super::secrets::{Secrets, owner_reference};
 use crate::api::{ApplicationLink, names};
-use crate::domain::token::{ASSUMED_LIFETIME, Lifetime};
-use crate::domain::{AuthMethod, ClientId, ExposeSecret as _, KeyRing, TokenReply};
-use crate::http::Trust;
-use crate::outgoing::{self, Grant as Ask, Revoked, TokenError, TokenHint, TokenRequest, revoke_token};
+use crate::domain::{AuthMethod, ClientId, TokenReply};
 use crate::provider::{ClientRef, Proof, ProviderError, Registered};
-use jiff::{SignedDuration, Timestamp};
 use kube::api::{ObjectMeta, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -291,6 +289,18 @@ impl Carry<'_> {
         problem
     }
 
+    fn made(&self, of: fn(u64) -> Version, version: Option<&str>) {
+        if let Some(version) = version.and_then(|v| v.parse().ok()) {
+            self.wrote.lock().unwrap_or_else(PoisonError::into_inner).push(of(version));
+        }
+    }
+
+    async fn write_secret(&self, write: &SecretWrite) -> Result<(), Problem> {
+        let version = self.secrets.write(write, &owner_reference(self.link)).await?;
+        self.made(Version::Secret, Some(&version));
+        Ok(())
+    }
+
     async fn patch_link(&self, mut metadata: serde_json::Value) -> Result<(), Problem> {
         let mut kept = self.meta.lock().await;
         if let (Some(v), Some(m)) = (kept.resource_version.as_ref(), metadata.as_object_mut()) {
@@ -336,239 +346,31 @@ impl Carry<'_> {
         }
         Ok(())
     }
+}
 
-    /// What the provider said once is stored before it is called again. While that doesn't go
-    /// through it is tried again: an identifier that is lost leaves a client that nobody knows of.
-    async fn keep_client(&self, work: &mut Work, identity: &str, keep: &KeepClient) -> Result<(), Problem> {
-        let kept = match (&work.registered, keep.from_reply) {
-            (Some(reply), true) => keep.with(reply),
-            (None, true) => return Err(Problem::conflict("the client")),
-            (_, false) => keep.known.clone(),
-        };
-        self.write_clients(work, |record| {
-            record.at.insert(identity.to_owned(), kept.clone());
-        })
-        .await
+/// How long an answer that can't be stored is held on to.
+const KEEP_TRYING: Duration = Duration::from_secs(120);
+
+/// What somebody answered once and won't answer again is stored, also where that takes several
+/// attempts: so long, and with these pauses.
+struct Patience {
+    wait: Duration,
+    until: tokio::time::Instant,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { wait: Duration::from_millis(200), until: tokio::time::Instant::now() + KEEP_TRYING }
     }
 
-    async fn forget_client(&self, work: &mut Work, identity: &str) -> Result<(), Problem> {
-        let Some((record, _)) = &work.kept else { return Ok(()) };
-        if record.at.keys().all(|k| k == identity) {
-            work.kept = None;
-            self.ctx.remember(&self.seen.uid, |memo| memo.keeps_clients = false);
-            return self.ctx.store.forget_clients(&self.seen.uid).await;
+    /// Waits for the next attempt, or gives up with what stood in the way of the last one.
+    async fn after(&mut self, problem: Problem) -> Result<(), Problem> {
+        if tokio::time::Instant::now() + self.wait > self.until {
+            return Err(problem);
         }
-        self.write_clients(work, |record| drop(record.at.remove(identity))).await
-    }
-
-    async fn write_clients(&self, work: &mut Work, change: impl Fn(&mut KeptClients)) -> Result<(), Problem> {
-        let link = LinkRef {
-            namespace: self.seen.namespace.clone(),
-            name: self.seen.name.clone(),
-            uid: self.seen.uid.clone(),
-        };
-        let mut wait = Duration::from_millis(200);
-        let deadline = tokio::time::Instant::now() + KEEP_TRYING;
-        self.ctx.remember(&self.seen.uid, |memo| memo.keeps_clients = true);
-        loop {
-            let (mut record, version) = match work.kept.clone() {
-                Some((record, version)) => (record, Some(version)),
-                None => (KeptClients { link: link.clone(), at: BTreeMap::new() }, None),
-            };
-            change(&mut record);
-            let problem = match self.ctx.store.keep_clients(&record, version.as_deref()).await {
-                Ok(version) => {
-                    work.kept = Some((record, version));
-                    return Ok(());
-                }
-                Err(problem) => problem,
-            };
-            // Our own write may have gone through unanswered.
-            if problem.mend == Mend::Conflict
-                && let Ok(stored) = self.ctx.store.clients(&self.seen.uid).await
-            {
-                work.kept = stored;
-            }
-            if tokio::time::Instant::now() + wait > deadline {
-                return Err(problem);
-            }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(Duration::from_secs(5));
-        }
-    }
-
-    async fn save(&self, refresh: &mut Work, grant: Grant, version: Option<&str>) -> Result<(), Problem> {
-        let version = self.ctx.store.save_grant(&grant, version).await?;
-        refresh.grant = Some((grant, Some(version)));
+        tokio::time::sleep(self.wait).await;
+        self.wait = (self.wait * 2).min(Duration::from_secs(5));
         Ok(())
-    }
-
-    async fn begin(&self, refresh: &mut Work, holder: &str) -> Result<(), Problem> {
-        let Some((mut grant, version)) = refresh.grant.clone() else { return Err(no_grant()) };
-        grant.intent = Some(Intent { holder: holder.to_owned(), at: Timestamp::now() });
-        self.save(refresh, grant, version.as_deref()).await
-    }
-
-    async fn request(&self, refresh: &mut Work, plan: &TokenPlan) -> Result<(), Problem> {
-        let Some((grant, _)) = &refresh.grant else { return Err(no_grant()) };
-        let sent = grant.refresh_token.clone();
-        let ask = match (&sent, plan.refresh) {
-            (Some(token), true) => Ask::RefreshToken(token.0.clone()),
-            (None, true) => return Err(no_grant()),
-            (_, false) => Ask::ClientCredentials,
-        };
-        let request = TokenRequest {
-            endpoint: plan.endpoint.clone(),
-            client: plan.client.clone(),
-            grant: ask,
-            scopes: plan.scopes.clone(),
-        };
-        // Before it is sent: a token lives from when it was made, not from when it arrived.
-        let issued_at = Timestamp::now();
-        let http = self.ctx.guard.client(Trust::Guarded, None);
-        match outgoing::request_token(&http, &request).await {
-            Ok(reply) => {
-                let access = access(&reply, issued_at, plan);
-                refresh.reply = Some((reply, access));
-                Ok(())
-            }
-            Err(e @ TokenError::DeadGrant { code }) => {
-                // Somebody else may have spent this token and stored its successor.
-                let stored = self.ctx.store.grant(&self.seen.uid).await?;
-                let Some((mut stored, stored_version)) = stored else { return Err(no_grant()) };
-                if stored.refresh_token != sent {
-                    return Err(Problem::conflict("the grant"));
-                }
-                stored.dead = Some(code.to_owned());
-                stored.intent = None;
-                self.save(refresh, stored, Some(&stored_version)).await?;
-                Err(Problem::from(&e))
-            }
-            Err(e) => {
-                let problem = Problem::from(&e);
-                let problem = unknown_outcome(&e, sent.is_some(), problem);
-                // Only where the server itself said so: a 404 or a 302 of a proxy on the way passes.
-                let for_good = matches!(
-                    e,
-                    TokenError::BadClient { code: Some(_) } | TokenError::Rejected { code: Some(_), .. }
-                );
-                // Watches wake a link whenever something near it changes; the server asked for time.
-                let until = e.retry_after().and_then(|t| Timestamp::now().checked_add(t).ok());
-                if for_good || until.is_some() {
-                    let fingerprint = plan.fingerprint.clone();
-                    refresh.refused = Some(Refused { fingerprint, problem: problem.clone(), until });
-                }
-                Err(problem)
-            }
-        }
-    }
-
-    /// The reply is stored before anything uses it. While that doesn't go through it is tried
-    /// again: a refresh token that was spent and not stored is lost.
-    async fn keep(&self, refresh: &mut Work) -> Result<(), Problem> {
-        let Some((reply, access)) = refresh.reply.clone() else { return Err(no_grant()) };
-        let Some((mut grant, mut version)) = refresh.grant.clone() else { return Err(no_grant()) };
-        let spent = grant.refresh_token.clone();
-        let known = grant.rotates;
-        grant.take(&reply, access);
-        // Nothing new to remember: this server keeps its refresh tokens, and that is known.
-        if known == Some(false) && grant.rotates == Some(false) {
-            return Ok(());
-        }
-        let mut wait = Duration::from_millis(200);
-        let deadline = tokio::time::Instant::now() + KEEP_TRYING;
-        loop {
-            let problem = match self.save(refresh, grant.clone(), version.as_deref()).await {
-                Ok(()) => return Ok(()),
-                Err(problem) => problem,
-            };
-            if problem.mend == Mend::Conflict
-                && let Ok(Some((stored, stored_version))) = self.ctx.store.grant(&self.seen.uid).await
-            {
-                if stored.refresh_token != spent {
-                    return Err(problem);
-                }
-                // Our own write may have gone through unanswered, or only the intent changed.
-                version = Some(stored_version);
-            }
-            if tokio::time::Instant::now() + wait > deadline {
-                return Err(problem);
-            }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(Duration::from_secs(5));
-        }
-    }
-
-    async fn publish(&self, refresh: &mut Work, publication: &Publication) -> Result<(), Problem> {
-        let token = publication.token.clone().or_else(|| refresh.reply.as_ref().map(|(_, a)| a.clone()));
-        let Some(token) = token else { return Err(no_grant()) };
-        let keys = self.seen.keys.clone()?;
-        let written = self.write_token(publication, &token, &keys).await;
-        // A token that is kept nowhere else, in a Secret that can't be written as the user wants
-        // it: another token would come to the same end.
-        if let Err(problem) = &written
-            && problem.mend == Mend::Edit
-            && refresh.grant.as_ref().is_none_or(|(g, _)| g.refresh_token.is_none())
-        {
-            let fingerprint = token.fingerprint.clone();
-            refresh.refused = Some(Refused { fingerprint, problem: problem.clone(), until: None });
-        }
-        written?;
-        refresh.published = Some(token);
-        Ok(())
-    }
-
-    async fn write_token(
-        &self,
-        publication: &Publication,
-        token: &Access,
-        keys: &KeyRing,
-    ) -> Result<(), Problem> {
-        let (data, annotations) = token_secret(&publication.goal, token, keys)?;
-        let write = SecretWrite {
-            name: publication.goal.name.clone(),
-            type_: publication.goal.type_.clone(),
-            labels: publication.labels.clone(),
-            annotations,
-            data,
-            over: publication.over.clone(),
-        };
-        self.write_secret(&write).await
-    }
-
-    async fn write_secret(&self, write: &SecretWrite) -> Result<(), Problem> {
-        let version = self.secrets.write(write, &owner_reference(self.link)).await?;
-        self.made(Version::Secret, Some(&version));
-        Ok(())
-    }
-
-    fn made(&self, of: fn(u64) -> Version, version: Option<&str>) {
-        if let Some(version) = version.and_then(|v| v.parse().ok()) {
-            self.wrote.lock().unwrap_or_else(PoisonError::into_inner).push(of(version));
-        }
-    }
-
-    async fn revoke(&self, grant: &Grant) -> Result<(), Problem> {
-        let Some((endpoint, client)) = grant.revocation() else { return Ok(()) };
-        let (token, hint) = match (&grant.refresh_token, &grant.access) {
-            (Some(token), _) => (token, TokenHint::RefreshToken),
-            (None, Some(access)) => (&access.token, TokenHint::AccessToken),
-            (None, None) => return Ok(()),
-        };
-        let Kept(token) = token;
-        let http = self.ctx.guard.client(Trust::Guarded, None);
-        let what = "the authorization server can't be told to revoke the grant";
-        match revoke_token(&http, &endpoint, &client, token, Some(hint)).await {
-            // With wrong credentials, or an endpoint that says no, asking again changes nothing.
-            Ok(Revoked::Authenticated | Revoked::WrongCredentials) => Ok(()),
-            Ok(Revoked::Unproved(answer)) if answer.status < 500 && answer.status != 429 => Ok(()),
-            Ok(Revoked::Unproved(answer)) => Err(Problem {
-                retry_after: answer.retry_after,
-                ..Problem::wait("RevocationFailed", format!("{what}: {answer}"))
-            }),
-            Err(crate::http::SendError::Refused(_)) => Ok(()),
-            Err(e) => Err(Problem::wait("RevocationFailed", format!("{what}: {e}"))),
-        }
     }
 }
 
@@ -586,43 +388,4 @@ fn maybe_orphaned(problem: Problem) -> Problem {
         ),
         ..problem
     }
-}
-
-/// How long a reply that can't be stored is held on to.
-const KEEP_TRYING: Duration = Duration::from_secs(120);
-
-fn no_grant() -> Problem {
-    Problem::conflict("the grant")
-}
-
-fn access(reply: &TokenReply, issued_at: Timestamp, plan: &TokenPlan) -> Access {
-    let lifetime: Lifetime = reply.lifetime.unwrap_or(ASSUMED_LIFETIME);
-    let expires_at =
-        issued_at.saturating_add(SignedDuration::from_secs(lifetime.as_secs())).unwrap_or(Timestamp::MAX);
-    // Whole seconds: these go into annotations and the status, and servers count in seconds too.
-    let whole = |t: Timestamp| Timestamp::from_second(t.as_second()).unwrap_or(t);
-    Access {
-        token: Kept(reply.access_token.expose_secret().to_owned().into()),
-        token_type: reply.token_type.clone(),
-        issued_at: whole(issued_at),
-        expires_at: whole(expires_at),
-        scope: reply.scopes.as_ref().unwrap_or(&plan.scopes).to_string(),
-        fingerprint: plan.fingerprint.clone(),
-    }
-}
-
-/// A refresh whose outcome isn't known is tried again soon, with the same token: within its grace
-/// the server gives the same successor.
-fn unknown_outcome(e: &TokenError, refreshing: bool, problem: Problem) -> Problem {
-    if refreshing && e.outcome_unknown() && problem.mend != Mend::Edit {
-        return Problem {
-            mend: Mend::Unanswered,
-            message: format!(
-                "{}; whether the refresh token was spent isn't known, so the same one is sent again",
-                problem.message
-            ),
-            ..problem
-        };
-    }
-    problem
 }

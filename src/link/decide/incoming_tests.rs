@@ -301,6 +301,46 @@ fn a_client_is_adopted_with_its_secret_and_rotated_out_of_it() {
 }
 
 #[test]
+fn an_adoption_that_is_broken_off_anywhere_goes_on() {
+    let want = Want { adopt: Some("clicked"), ..Want::new() };
+    for most in 0..6 {
+        let mut world = World::new();
+        world.put_clicked("one");
+        world.pass(&want, most);
+        assert_eq!(world.settle(&want), None, "broken off after {most}");
+        assert!(world.works(&want));
+        assert_eq!(world.secrets[want.secret].data["client-secret"], "clicked-secret");
+    }
+}
+
+#[test]
+fn a_request_that_is_pending_when_the_client_is_gone_brings_no_old_secret_back() {
+    let mut world = settled(&Want { provider: "p2".into(), ..Want::new() });
+    let old = world.secrets["ci-oauth"].data["client-secret"].clone();
+    world.clients.clear();
+    let want = asked(Want { provider: "p2".into(), ..Want::new() }, "leaked", true);
+    assert_eq!(world.settle(&want), None);
+    assert!(world.works(&want));
+    assert_ne!(world.secrets["ci-oauth"].data["client-secret"], old);
+}
+
+#[test]
+fn a_client_id_of_one_s_choice_is_not_taken_along_to_another_provider() {
+    let want = Want { adopt: Some("clicked"), ..Want::new() };
+    let mut world = World::new();
+    world.put_clicked("one");
+    assert_eq!(world.settle(&want), None);
+    let moved = Want { provider: "p2".into(), ..want };
+    let mut seen = world.observe(&moved);
+    if let Some(Ok(place)) = seen.incoming.as_mut().map(|i| &mut i.place) {
+        place.adoptable.clear();
+    }
+    let part = decide(&moved.goal(), &seen, world.time()).plan.incoming.expect("a part");
+    assert_eq!(part.verdict.map_err(|p| p.reason), Err("AdoptionNotAllowed"));
+    assert!(part.effects.is_empty());
+}
+
+#[test]
 fn only_a_listed_client_with_the_right_secret_is_adopted() {
     let want = Want { adopt: Some("clicked"), ..Want::new() };
     let mut world = World::new();

@@ -1,22 +1,25 @@
 //! For tests: a world in memory for the incoming part and the end of a link. What a plan says is
 //! done there, wholly or up to some effect, until there is nothing left to do.
 
+mod deeds;
+mod want;
+
 use super::*;
-use crate::api::link::{DeletionPolicy, ProviderKind};
+use crate::api::link::ProviderKind;
 use crate::domain::{
-    AuthMethod, ClientId, ClientMetadata, ExposeSecret as _, GrantType, InstallationId, KeyRing, MasterKey,
-    Owner, OwnerMark, Scope,
+    AuthMethod, ClientId, ClientMetadata, ExposeSecret as _, InstallationId, KeyRing, MasterKey, Owner,
+    OwnerMark, Scope,
 };
-use crate::link::content::Slot;
 use crate::link::derive;
 use crate::link::facts::{Elsewhere, IncomingFacts, LastSecret, Place, PlaceFacts, SecretId};
 use crate::link::grant::LinkRef;
 use crate::link::kept_client::KeptClients;
-use crate::link::validate::{AdoptGoal, IncomingGoal, RotationGoal, RotationRequest};
 use crate::provider::{
     Capabilities, ClientRef, Previous, Proof, ProviderInfo, PutSecret, Registered, RegisteredClient,
 };
 use std::sync::Arc;
+
+pub(super) use want::Want;
 
 const NAMESPACE: &str = "team-a";
 const LINK: &str = "ci";
@@ -103,95 +106,6 @@ pub(super) struct World {
     pub(super) key_rotated: bool,
     /// What the provider answered last, until the pass ends.
     pub(super) reply: Option<Registered>,
-}
-
-/// What the user wants.
-#[derive(Debug, Clone)]
-pub(super) struct Want {
-    pub(super) provider: String,
-    pub(super) scope: bool,
-    pub(super) public: bool,
-    pub(super) secret: &'static str,
-    pub(super) renamed_key: bool,
-    pub(super) suspend: bool,
-    pub(super) every: Option<i64>,
-    pub(super) request: Option<(String, bool)>,
-    pub(super) adopt: Option<&'static str>,
-    /// `Some`: deleted, with these.
-    pub(super) deleted: Option<(bool, bool)>,
-}
-
-impl Want {
-    pub(super) fn new() -> Self {
-        Self {
-            provider: "p1".into(),
-            scope: false,
-            public: false,
-            secret: SECRETS[0],
-            renamed_key: false,
-            suspend: false,
-            every: None,
-            request: None,
-            adopt: None,
-            deleted: None,
-        }
-    }
-
-    pub(super) fn goal(&self) -> Goal {
-        if let Some((retain, force)) = self.deleted {
-            return Goal::Absent { retain, force };
-        }
-        let (grant_types, auth_method) = if self.public {
-            (GrantType::RefreshToken, AuthMethod::None)
-        } else {
-            (GrantType::ClientCredentials, AuthMethod::ClientSecretBasic)
-        };
-        let id_key = if self.renamed_key { "CLIENT_ID" } else { "client-id" };
-        let slots = [
-            (Slot::ClientId, id_key),
-            (Slot::ClientSecret, "client-secret"),
-            (Slot::IssuerUri, "issuer-uri"),
-            (Slot::TokenEndpoint, "token-endpoint"),
-            (Slot::TokenEndpointAuthMethod, "token-endpoint-auth-method"),
-        ];
-        Goal::Present(Box::new(ValidatedLink {
-            provider_ref: None,
-            incoming: Some(IncomingGoal {
-                metadata: ClientMetadata {
-                    name: "CI".into(),
-                    uri: None,
-                    redirect_uris: BTreeSet::new(),
-                    grant_types: [grant_types].into(),
-                    scopes: self
-                        .scope
-                        .then(|| Scope::parse("REPO_READ").expect("a scope"))
-                        .into_iter()
-                        .collect(),
-                    auth_method,
-                },
-                adopt: self
-                    .adopt
-                    .map(|id| AdoptGoal { id: ClientId::parse(id).expect("an ID"), secret: None }),
-                rotation: RotationGoal { every: self.every.filter(|_| !self.public), overlap: None },
-                request: self
-                    .request
-                    .clone()
-                    .filter(|_| !self.public)
-                    .map(|(value, now)| RotationRequest { now: now.then(|| value.clone()), value }),
-                secret: SecretGoal {
-                    name: self.secret.into(),
-                    type_: "Opaque".into(),
-                    labels: BTreeMap::new(),
-                    annotations: BTreeMap::new(),
-                    keys: slots.into_iter().map(|(s, k)| (s, k.to_owned())).collect(),
-                    templates: BTreeMap::new(),
-                },
-            }),
-            outgoing: None,
-            deletion_policy: DeletionPolicy::Delete,
-            suspend: self.suspend,
-        }))
-    }
 }
 
 pub(super) fn claim(uid: &str) -> Claim {
@@ -413,9 +327,12 @@ impl World {
                             .map(|s| self.authenticates(service, client.id.as_str(), s.expose_secret()));
                     }
                     if want.adopt.is_some() && facts.client.as_ref().is_some_and(|c| c.owner.is_none()) {
-                        // As if the link said where the secret stands.
-                        facts.adopt_secret = Some(Ok("clicked-secret".into()));
-                        facts.proof = Some(self.authenticates(service, at.id.as_str(), "clicked-secret"));
+                        // As if the link said where the secret stands: read until something is kept.
+                        let kept = seen.kept_at(&place.identity).and_then(|k| k.secret.clone());
+                        facts.adopt_secret = kept.is_none().then(|| Ok("clicked-secret".into()));
+                        let secret =
+                            kept.map_or("clicked-secret".to_owned(), |k| k.0.expose_secret().to_owned());
+                        facts.proof = Some(self.authenticates(service, at.id.as_str(), &secret));
                     }
                     facts.at = Some(at);
                     here = Some(place.claim.clone());
@@ -440,160 +357,6 @@ impl World {
             seen.strays.retain(|s| s.name != want.secret);
         }
         seen
-    }
-
-    /// Does one effect; checks what must hold of every one.
-    pub(super) fn apply(&mut self, effect: &Effect) -> Result<(), Problem> {
-        assert!(!self.finished, "{effect:?} after Finish");
-        let service = |w: &Self, at: &Claim| w.place(&at.uid).map(|(_, s)| s);
-        match effect {
-            Effect::Claim(claims) => {
-                self.finalizer = true;
-                self.claims.clone_from(claims);
-            }
-            Effect::Unclaim(claims) => self.claims.clone_from(claims),
-            Effect::PutClient(at, put) => {
-                assert!(self.finalizer && self.claims.contains(at), "registered without a claim");
-                let service = service(self, at)?;
-                let found = self.find(service, &put.at);
-                assert_eq!(found.is_some(), put.exists, "a plan that saw something else");
-                if let Some(there) = found.as_ref().map(|k| &self.clients[k]) {
-                    let version = there.version.to_string();
-                    assert_eq!(put.version.as_deref(), Some(version.as_str()), "a stale write");
-                    let of_us = there.owner.as_ref().is_some_and(|o| o.installation == "ours");
-                    let adopts = there.owner.is_none() && put.at.id.as_str() == "clicked";
-                    assert!(of_us || adopts || service == "three", "a client that isn't ours was written");
-                }
-                let version = self.next();
-                self.serials.push((service, put.owner.uid.clone(), put.owner.serial));
-                let before = found.as_ref().map(|k| self.clients[k].clone());
-                let mut told = None;
-                let (secret, previous) = match &put.secret {
-                    PutSecret::Public => (None, None),
-                    PutSecret::Kept => {
-                        before.as_ref().map_or((None, None), |b| (b.secret.clone(), b.previous.clone()))
-                    }
-                    PutSecret::Fresh => {
-                        assert_eq!(service, "three", "a service that doesn't pick secrets was asked for one");
-                        told = Some(format!("picked-{version}"));
-                        (told.clone(), None)
-                    }
-                    PutSecret::Chosen { secret, previous, .. } => {
-                        assert_ne!(service, "three");
-                        let keeps = |p: &Previous| (p.secret.expose_secret().to_owned(), p.until);
-                        let previous = previous.as_ref().map(keeps).filter(|_| caps(service).overlaps);
-                        (Some(secret.expose_secret().to_owned()), previous)
-                    }
-                };
-                let picked = || format!("client-{version}");
-                let id = found.map_or_else(
-                    || if service == "three" { picked() } else { put.at.id.to_string() },
-                    |(_, id)| id,
-                );
-                let owner = Some(put.owner.clone());
-                let tag = if service == "three" {
-                    before.map_or_else(|| put.at.id.to_string(), |b| b.tag)
-                } else {
-                    String::new()
-                };
-                let held = Held { metadata: put.metadata.clone(), secret, previous, owner, tag, version };
-                self.clients.insert((service, id.clone()), held);
-                self.reply = Some(Registered {
-                    id: ClientId::parse(&id).expect("an ID"),
-                    secret: told.map(Into::into),
-                    secret_expires_at: None,
-                    handle: (service == "three").then(|| id.into()),
-                });
-            }
-            Effect::KeepClient(identity, keep) => {
-                let kept = match (&self.reply, keep.from_reply) {
-                    (Some(reply), true) => keep.with(reply),
-                    (None, true) => panic!("nothing was answered"),
-                    (_, false) => keep.known.clone(),
-                };
-                let link = LinkRef { namespace: NAMESPACE.into(), name: LINK.into(), uid: self.uid.clone() };
-                let record = self.kept.get_or_insert_with(|| KeptClients { link, at: BTreeMap::new() });
-                record.at.insert(identity.clone(), kept);
-            }
-            Effect::ForgetClient(identity) => {
-                if let Some(record) = &mut self.kept {
-                    record.at.remove(identity);
-                }
-            }
-            Effect::Announce(_) => {}
-            Effect::Prove(_, _, _, AuthMethod::None) => {}
-            Effect::Prove(at, id, secret, _) => {
-                let service = service(self, at)?;
-                if self.authenticates(service, id.as_str(), secret.expose_secret()) != Proof::Authenticated {
-                    return Err(Problem::wait("CredentialsRefused", "refused"));
-                }
-            }
-            Effect::WriteSecret(write) => {
-                let uid = format!("secret-{}", self.next());
-                let kept = match &write.over {
-                    None => {
-                        assert!(!self.secrets.contains_key(&write.name), "created over one that is there");
-                        self.secrets.entry(write.name.clone()).or_insert(Kept {
-                            uid,
-                            owner: None,
-                            labels: BTreeMap::new(),
-                            annotations: BTreeMap::new(),
-                            data: BTreeMap::new(),
-                            own: BTreeSet::new(),
-                        })
-                    }
-                    Some(over) => {
-                        let kept = self.secrets.get_mut(&write.name).expect("it is there");
-                        assert_eq!(kept.uid, over.uid);
-                        assert_eq!(kept.owner.as_deref(), Some(self.uid.as_str()), "not ours");
-                        for key in &over.drop_keys {
-                            assert!(kept.own.contains(key), "a foreign key was dropped");
-                            kept.data.remove(key);
-                        }
-                        kept
-                    }
-                };
-                kept.owner = Some(self.uid.clone());
-                kept.labels.extend(write.labels.clone());
-                kept.annotations.extend(write.annotations.clone());
-                kept.own = write.data.iter().map(|(k, _)| k.clone()).collect();
-                kept.data.extend(write.data.iter().map(|(k, v)| (k.clone(), v.to_owned())));
-            }
-            Effect::Unregister(at, id, version) => {
-                let service = service(self, at)?;
-                if let Some(key) = self.find(service, id)
-                    && let Some(held) = self.clients.get(&key)
-                {
-                    let owner = held.owner.as_ref().expect("only what has an owner is unregistered");
-                    // Where nobody can say whose it is, the name does.
-                    let ours = owner.uid == self.uid || service == "three";
-                    assert!(ours, "somebody else's client was unregistered");
-                    if version.as_deref() == Some(held.version.to_string().as_str()) {
-                        self.clients.remove(&key);
-                    }
-                }
-            }
-            Effect::DeleteSecret(id) => {
-                let kept = self.secrets.remove(&id.name).expect("it is there");
-                assert_eq!(
-                    (kept.uid.as_str(), kept.owner.as_deref()),
-                    (id.uid.as_str(), Some(self.uid.as_str()))
-                );
-            }
-            Effect::ReleaseSecret(id) => {
-                let kept = self.secrets.get_mut(&id.name).expect("it is there");
-                assert_eq!(kept.owner.take().as_deref(), Some(self.uid.as_str()));
-            }
-            Effect::Finish => {
-                self.finalizer = false;
-                self.finished = true;
-                // The garbage collector's part.
-                let uid = self.uid.clone();
-                self.secrets.retain(|_, k| k.owner.as_ref() != Some(&uid));
-            }
-            other => panic!("{other:?} isn't an effect of an incoming link"),
-        }
-        Ok(())
     }
 
     pub(super) fn time(&self) -> Timestamp {

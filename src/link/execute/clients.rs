@@ -1,0 +1,82 @@
+//! What is kept of a link's clients.
+
+use super::{Carry, Patience, Work};
+use crate::link::grant::LinkRef;
+use crate::link::kept_client::KeptClients;
+use crate::link::plan::KeepClient;
+use crate::link::problem::{Mend, Problem};
+use std::collections::BTreeMap;
+
+impl Carry<'_> {
+    /// What the provider said once is stored before it is called again. While that doesn't go
+    /// through it is tried again: an identifier that is lost leaves a client that nobody knows of.
+    pub(super) async fn keep_client(
+        &self,
+        work: &mut Work,
+        identity: &str,
+        keep: &KeepClient,
+    ) -> Result<(), Problem> {
+        let kept = match (&work.registered, keep.from_reply) {
+            (Some(reply), true) => keep.with(reply),
+            (None, true) => return Err(Problem::conflict("the client")),
+            // Nothing was answered: the next pass knows as much.
+            (_, false) => {
+                return self
+                    .write_clients(work, |record| {
+                        record.at.insert(identity.to_owned(), keep.known.clone());
+                    })
+                    .await;
+            }
+        };
+        let mut patience = Patience::new();
+        loop {
+            let change = |record: &mut KeptClients| drop(record.at.insert(identity.to_owned(), kept.clone()));
+            match self.write_clients(work, change).await {
+                Ok(()) => return Ok(()),
+                Err(problem) => patience.after(problem).await?,
+            }
+        }
+    }
+
+    pub(super) async fn forget_client(&self, work: &mut Work, identity: &str) -> Result<(), Problem> {
+        let Some((record, _)) = &work.kept else { return Ok(()) };
+        if record.at.keys().all(|k| k == identity) {
+            work.kept = None;
+            self.ctx.remember(&self.seen.uid, |memo| memo.keeps_clients = false);
+            return self.ctx.store.forget_clients(&self.seen.uid).await;
+        }
+        self.write_clients(work, |record| drop(record.at.remove(identity))).await
+    }
+
+    /// One attempt; after a conflict the record is known as it is now, for another one.
+    async fn write_clients(&self, work: &mut Work, change: impl Fn(&mut KeptClients)) -> Result<(), Problem> {
+        let (mut record, version) = match work.kept.clone() {
+            Some((record, version)) => (record, Some(version)),
+            None => {
+                let link = LinkRef {
+                    namespace: self.seen.namespace.clone(),
+                    name: self.seen.name.clone(),
+                    uid: self.seen.uid.clone(),
+                };
+                (KeptClients { link, at: BTreeMap::new() }, None)
+            }
+        };
+        change(&mut record);
+        self.ctx.remember(&self.seen.uid, |memo| memo.keeps_clients = true);
+        match self.ctx.store.keep_clients(&record, version.as_deref()).await {
+            Ok(version) => {
+                work.kept = Some((record, version));
+                Ok(())
+            }
+            Err(problem) => {
+                // Our own write may have gone through unanswered.
+                if problem.mend == Mend::Conflict
+                    && let Ok(stored) = self.ctx.store.clients(&self.seen.uid).await
+                {
+                    work.kept = stored;
+                }
+                Err(problem)
+            }
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The effects of the outgoing part: the grant, the request, the reply, the Secret with the token.
+
+use super::{Carry, Patience, Work};
+use crate::domain::token::{ASSUMED_LIFETIME, Lifetime};
+use crate::domain::{ExposeSecret as _, KeyRing, TokenReply};
+use crate::http::Trust;
+use crate::link::decide::token_secret;
+use crate::link::facts::Refused;
+use crate::link::grant::{Access, Grant, Intent, Kept};
+use crate::link::plan::{Publication, SecretWrite, TokenPlan};
+use crate::link::problem::{Mend, Problem};
+use crate::outgoing::{self, Grant as Ask, Revoked, TokenError, TokenHint, TokenRequest, revoke_token};
+use jiff::{SignedDuration, Timestamp};
+
+impl Carry<'_> {
+    pub(super) async fn save(
+        &self,
+        work: &mut Work,
+        grant: Grant,
+        version: Option<&str>,
+    ) -> Result<(), Problem> {
+        let version = self.ctx.store.save_grant(&grant, version).await?;
+        work.grant = Some((grant, Some(version)));
+        Ok(())
+    }
+
+    pub(super) async fn begin(&self, work: &mut Work, holder: &str) -> Result<(), Problem> {
+        let Some((mut grant, version)) = work.grant.clone() else { return Err(no_grant()) };
+        grant.intent = Some(Intent { holder: holder.to_owned(), at: Timestamp::now() });
+        self.save(work, grant, version.as_deref()).await
+    }
+
+    pub(super) async fn request(&self, work: &mut Work, plan: &TokenPlan) -> Result<(), Problem> {
+        let Some((grant, _)) = &work.grant else { return Err(no_grant()) };
+        let sent = grant.refresh_token.clone();
+        let ask = match (&sent, plan.refresh) {
+            (Some(token), true) => Ask::RefreshToken(token.0.clone()),
+            (None, true) => return Err(no_grant()),
+            (_, false) => Ask::ClientCredentials,
+        };
+        let request = TokenRequest {
+            endpoint: plan.endpoint.clone(),
+            client: plan.client.clone(),
+            grant: ask,
+            scopes: plan.scopes.clone(),
+        };
+        // Before it is sent: a token lives from when it was made, not from when it arrived.
+        let issued_at = Timestamp::now();
+        let http = self.ctx.guard.client(Trust::Guarded, None);
+        match outgoing::request_token(&http, &request).await {
+            Ok(reply) => {
+                let access = access(&reply, issued_at, plan);
+                work.reply = Some((reply, access));
+                Ok(())
+            }
+            Err(e @ TokenError::DeadGrant { code }) => {
+                // Somebody else may have spent this token and stored its successor.
+                let stored = self.ctx.store.grant(&self.seen.uid).await?;
+                let Some((mut stored, stored_version)) = stored else { return Err(no_grant()) };
+                if stored.refresh_token != sent {
+                    return Err(Problem::conflict("the grant"));
+                }
+                stored.dead = Some(code.to_owned());
+                stored.intent = None;
+                self.save(work, stored, Some(&stored_version)).await?;
+                Err(Problem::from(&e))
+            }
+            Err(e) => {
+                let problem = Problem::from(&e);
+                let problem = unknown_outcome(&e, sent.is_some(), problem);
+                // Only where the server itself said so: a 404 or a 302 of a proxy on the way passes.
+                let for_good = matches!(
+                    e,
+                    TokenError::BadClient { code: Some(_) } | TokenError::Rejected { code: Some(_), .. }
+                );
+                // Watches wake a link whenever something near it changes; the server asked for time.
+                let until = e.retry_after().and_then(|t| Timestamp::now().checked_add(t).ok());
+                if for_good || until.is_some() {
+                    let fingerprint = plan.fingerprint.clone();
+                    work.refused = Some(Refused { fingerprint, problem: problem.clone(), until });
+                }
+                Err(problem)
+            }
+        }
+    }
+
+    /// The reply is stored before anything uses it. While that doesn't go through it is tried
+    /// again: a refresh token that was spent and not stored is lost.
+    pub(super) async fn keep(&self, work: &mut Work) -> Result<(), Problem> {
+        let Some((reply, access)) = work.reply.clone() else { return Err(no_grant()) };
+        let Some((mut grant, mut version)) = work.grant.clone() else { return Err(no_grant()) };
+        let spent = grant.refresh_token.clone();
+        let known = grant.rotates;
+        grant.take(&reply, access);
+        // Nothing new to remember: this server keeps its refresh tokens, and that is known.
+        if known == Some(false) && grant.rotates == Some(false) {
+            return Ok(());
+        }
+        let mut patience = Patience::new();
+        loop {
+            let problem = match self.save(work, grant.clone(), version.as_deref()).await {
+                Ok(()) => return Ok(()),
+                Err(problem) => problem,
+            };
+            if problem.mend == Mend::Conflict
+                && let Ok(Some((stored, stored_version))) = self.ctx.store.grant(&self.seen.uid).await
+            {
+                if stored.refresh_token != spent {
+                    return Err(problem);
+                }
+                // Our own write may have gone through unanswered, or only the intent changed.
+                version = Some(stored_version);
+            }
+            patience.after(problem).await?;
+        }
+    }
+
+    pub(super) async fn publish(&self, work: &mut Work, publication: &Publication) -> Result<(), Problem> {
+        let token = publication.token.clone().or_else(|| work.reply.as_ref().map(|(_, a)| a.clone()));
+        let Some(token) = token else { return Err(no_grant()) };
+        let keys = self.seen.keys.clone()?;
+        let written = self.write_token(publication, &token, &keys).await;
+        // A token that is kept nowhere else, in a Secret that can't be written as the user wants
+        // it: another token would come to the same end.
+        if let Err(problem) = &written
+            && problem.mend == Mend::Edit
+            && work.grant.as_ref().is_none_or(|(g, _)| g.refresh_token.is_none())
+        {
+            let fingerprint = token.fingerprint.clone();
+            work.refused = Some(Refused { fingerprint, problem: problem.clone(), until: None });
+        }
+        written?;
+        work.published = Some(token);
+        Ok(())
+    }
+
+    async fn write_token(
+        &self,
+        publication: &Publication,
+        token: &Access,
+        keys: &KeyRing,
+    ) -> Result<(), Problem> {
+        let (data, annotations) = token_secret(&publication.goal, token, keys)?;
+        let write = SecretWrite {
+            name: publication.goal.name.clone(),
+            type_: publication.goal.type_.clone(),
+            labels: publication.labels.clone(),
+            annotations,
+            data,
+            over: publication.over.clone(),
+        };
+        self.write_secret(&write).await
+    }
+
+    pub(super) async fn revoke(&self, grant: &Grant) -> Result<(), Problem> {
+        let Some((endpoint, client)) = grant.revocation() else { return Ok(()) };
+        let (token, hint) = match (&grant.refresh_token, &grant.access) {
+            (Some(token), _) => (token, TokenHint::RefreshToken),
+            (None, Some(access)) => (&access.token, TokenHint::AccessToken),
+            (None, None) => return Ok(()),
+        };
+        let Kept(token) = token;
+        let http = self.ctx.guard.client(Trust::Guarded, None);
+        let what = "the authorization server can't be told to revoke the grant";
+        match revoke_token(&http, &endpoint, &client, token, Some(hint)).await {
+            // With wrong credentials, or an endpoint that says no, asking again changes nothing.
+            Ok(Revoked::Authenticated | Revoked::WrongCredentials) => Ok(()),
+            Ok(Revoked::Unproved(answer)) if answer.status < 500 && answer.status != 429 => Ok(()),
+            Ok(Revoked::Unproved(answer)) => Err(Problem {
+                retry_after: answer.retry_after,
+                ..Problem::wait("RevocationFailed", format!("{what}: {answer}"))
+            }),
+            Err(crate::http::SendError::Refused(_)) => Ok(()),
+            Err(e) => Err(Problem::wait("RevocationFailed", format!("{what}: {e}"))),
+        }
+    }
+}
+
+fn no_grant() -> Problem {
+    Problem::conflict("the grant")
+}
+
+fn access(reply: &TokenReply, issued_at: Timestamp, plan: &TokenPlan) -> Access {
+    let lifetime: Lifetime = reply.lifetime.unwrap_or(ASSUMED_LIFETIME);
+    let expires_at =
+        issued_at.saturating_add(SignedDuration::from_secs(lifetime.as_secs())).unwrap_or(Timestamp::MAX);
+    // Whole seconds: these go into annotations and the status, and servers count in seconds too.
+    let whole = |t: Timestamp| Timestamp::from_second(t.as_second()).unwrap_or(t);
+    Access {
+        token: Kept(reply.access_token.expose_secret().to_owned().into()),
+        token_type: reply.token_type.clone(),
+        issued_at: whole(issued_at),
+        expires_at: whole(expires_at),
+        scope: reply.scopes.as_ref().unwrap_or(&plan.scopes).to_string(),
+        fingerprint: plan.fingerprint.clone(),
+    }
+}
+
+/// A refresh whose outcome isn't known is tried again soon, with the same token: within its grace
+/// the server gives the same successor.
+fn unknown_outcome(e: &TokenError, refreshing: bool, problem: Problem) -> Problem {
+    if refreshing && e.outcome_unknown() && problem.mend != Mend::Edit {
+        return Problem {
+            mend: Mend::Unanswered,
+            message: format!(
+                "{}; whether the refresh token was spent isn't known, so the same one is sent again",
+                problem.message
+            ),
+            ..problem
+        };
+    }
+    problem
+}
