@@ -12,8 +12,7 @@ use crate::domain::{
 };
 use crate::http::header::{HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use crate::http::{HttpClient, Method, Request, Response};
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
@@ -166,6 +165,33 @@ impl BundledProvider {
         }
     }
 
+    /// Says which operator writes, so that it isn't told of its own changes.
+    fn by_us(&self, request: Request) -> Request {
+        match HeaderValue::from_str(&self.actor) {
+            Ok(actor) => request.header(ACTOR, actor),
+            Err(_) => request,
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for BundledProvider {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            chooses_id: true,
+            chooses_secret: true,
+            reads_secret: false,
+            rotates: true,
+            overlaps: true,
+            lists: true,
+            tells_owner: true,
+            proves: true,
+            tells_changes: true,
+            expires_secret: false,
+            revokes_tokens: true,
+        }
+    }
+
     async fn info(&self) -> Result<ProviderInfo, ProviderError> {
         let response = self.call(Request::get(self.wire.url(&["admin", "info"])?)).await?;
         if response.status != 200 {
@@ -193,7 +219,8 @@ impl BundledProvider {
         })
     }
 
-    async fn get(&self, id: &ClientId) -> Result<Option<RegisteredClient>, ProviderError> {
+    async fn get(&self, at: &ClientRef) -> Result<Option<RegisteredClient>, ProviderError> {
+        let id = &at.id;
         let response = self.call(Request::get(self.wire.url(&["admin", "clients", id.as_str()])?)).await?;
         match response.status {
             200 => {
@@ -250,7 +277,8 @@ impl BundledProvider {
         }
     }
 
-    async fn delete(&self, id: &ClientId, version: Option<&str>) -> Result<(), ProviderError> {
+    async fn delete(&self, at: &ClientRef, version: Option<&str>) -> Result<(), ProviderError> {
+        let id = &at.id;
         let mut request = Request::new(Method::DELETE, self.wire.url(&["admin", "clients", id.as_str()])?);
         if let Some(Ok(version)) = version.map(HeaderValue::from_str) {
             request = request.header(IF_MATCH, version);
@@ -287,14 +315,6 @@ impl BundledProvider {
         Ok(Page { clients, next: list.next })
     }
 
-    /// Says which operator writes, so that it isn't told of its own changes.
-    fn by_us(&self, request: Request) -> Request {
-        match HeaderValue::from_str(&self.actor) {
-            Ok(actor) => request.header(ACTOR, actor),
-            Err(_) => request,
-        }
-    }
-
     async fn changes(&self, after: Option<&str>) -> Result<Changes, ProviderError> {
         let mut url = self.wire.url(&["admin", "changes"])?;
         // The instance stands in our cursor: numbers of one start say nothing at the next.
@@ -306,7 +326,7 @@ impl BundledProvider {
                 query.append_pair("after", after).append_pair("wait", &WAIT.as_secs().to_string());
             }
         }
-        let wire = self.wire.patient(WAIT + Duration::from_secs(10), 8 << 20);
+        let wire = self.wire.patient(WAIT + Duration::from_secs(10), 4 << 20);
         let response = wire.send_with(Request::get(url), Some(&self.token)).await?;
         if response.status != 200 {
             return Err(self.refusal(&response));
@@ -316,63 +336,14 @@ impl BundledProvider {
         let clients = told.changes.iter().filter_map(|c| ClientId::parse(&c.id).ok()).collect();
         Ok(Changes { next: format!("{} {}", told.instance, told.next), reset, clients })
     }
-}
 
-impl Provider for BundledProvider {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            chooses_id: true,
-            chooses_secret: true,
-            reads_secret: false,
-            rotates: true,
-            overlaps: true,
-            lists: true,
-            tells_owner: true,
-            proves: true,
-            tells_changes: true,
-            expires_secret: false,
-            revokes_tokens: true,
-        }
-    }
-
-    fn info(&self) -> BoxFuture<'_, Result<ProviderInfo, ProviderError>> {
-        self.info().boxed()
-    }
-
-    fn get<'a>(
-        &'a self,
-        at: &'a ClientRef,
-    ) -> BoxFuture<'a, Result<Option<RegisteredClient>, ProviderError>> {
-        self.get(&at.id).boxed()
-    }
-
-    fn put<'a>(&'a self, put: &'a PutClient) -> BoxFuture<'a, Result<Registered, ProviderError>> {
-        self.put(put).boxed()
-    }
-
-    fn delete<'a>(
-        &'a self,
-        at: &'a ClientRef,
-        version: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<(), ProviderError>> {
-        self.delete(&at.id, version).boxed()
-    }
-
-    fn list<'a>(&'a self, after: Option<&'a str>) -> BoxFuture<'a, Result<Page, ProviderError>> {
-        self.list(after).boxed()
-    }
-
-    fn changes<'a>(&'a self, after: Option<&'a str>) -> BoxFuture<'a, Result<Changes, ProviderError>> {
-        self.changes(after).boxed()
-    }
-
-    fn prove<'a>(
-        &'a self,
-        info: &'a ProviderInfo,
-        id: &'a ClientId,
-        secret: &'a SecretString,
+    async fn prove(
+        &self,
+        info: &ProviderInfo,
+        id: &ClientId,
+        secret: &SecretString,
         method: AuthMethod,
-    ) -> BoxFuture<'a, Proof> {
-        prove_by_revocation(self.wire.http(), info, id, secret, method).boxed()
+    ) -> Proof {
+        prove_by_revocation(self.wire.http(), info, id, secret, method).await
     }
 }

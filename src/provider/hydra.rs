@@ -16,8 +16,7 @@ use crate::domain::{
     SecretString,
 };
 use crate::http::{HttpClient, Method, Request, Response};
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -232,32 +231,6 @@ impl HydraProvider {
         self.admin.body(response).map(Client)
     }
 
-    async fn info(&self) -> Result<ProviderInfo, ProviderError> {
-        let at = self.public.url(&[".well-known", "openid-configuration"])?;
-        let metadata = self.public.metadata(at).await?;
-        // The public address answers without the admin API, which is what we need.
-        let probe = self.admin.url(&["admin", "clients", PROBE])?;
-        let response = self.call(Request::get(probe)).await?;
-        if !is_absent(&response) {
-            let found = (response.status == 200).then(|| self.read(&response)).transpose()?;
-            if found.and_then(|c| c.id()).is_none() {
-                return Err(self.refusal(&response));
-            }
-        }
-        Ok(ProviderInfo {
-            instance: String::new(),
-            issuer: metadata.issuer,
-            authorization_endpoint: metadata.authorization_endpoint,
-            token_endpoint: metadata.token_endpoint,
-            revocation_endpoint: metadata.revocation_endpoint,
-            // What it names are those that a client gets without asking; it takes any.
-            scopes: None,
-            grant_types: None,
-            auth_methods: None,
-            redirect_required: false,
-        })
-    }
-
     async fn client(&self, id: &ClientId) -> Result<Option<Client>, ProviderError> {
         let response = self.call(Request::get(self.client_url(id)?)).await?;
         match response.status {
@@ -271,37 +244,6 @@ impl HydraProvider {
             404 if is_absent(&response) => Ok(None),
             _ => Err(self.refusal(&response)),
         }
-    }
-
-    async fn put(&self, put: &PutClient) -> Result<Registered, ProviderError> {
-        let unsupported = |what| Err(ProviderError::Unsupported { what });
-        match &put.secret {
-            PutSecret::Fresh => return unsupported("picking a new secret"),
-            PutSecret::Chosen { previous: Some(_), .. } => {
-                return unsupported("keeping the old secret beside a new one");
-            }
-            PutSecret::Kept if put.revoke_tokens => {
-                return unsupported("ending a client's tokens and keeping its secret");
-            }
-            // There is nothing to keep: it went since it was seen.
-            PutSecret::Kept if !put.exists => return Err(ProviderError::Conflict),
-            _ => {}
-        }
-        if !put.exists {
-            return self.create(put, Client(Map::new())).await;
-        }
-        let Some(there) = self.client(&put.at.id).await? else { return Err(ProviderError::Conflict) };
-        let version = there.version();
-        if put.version.as_ref().is_some_and(|seen| *seen != version) {
-            return Err(ProviderError::Conflict);
-        }
-        may_write_over(there.owner()?.as_ref(), &put.owner, put.version.is_some())?;
-        if put.revoke_tokens {
-            // Refresh tokens end with their client alone: `DELETE /admin/oauth2/tokens` leaves them.
-            self.delete(&put.at.id, None).await?;
-            return self.create(put, there).await;
-        }
-        self.change(put, there).await
     }
 
     async fn create(&self, put: &PutClient, mut client: Client) -> Result<Registered, ProviderError> {
@@ -343,8 +285,89 @@ impl HydraProvider {
             Err(self.admin.unexpected(200, "the client doesn't stand there as it was written"))
         }
     }
+}
 
-    async fn delete(&self, id: &ClientId, version: Option<&str>) -> Result<(), ProviderError> {
+#[async_trait]
+impl Provider for HydraProvider {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            chooses_id: true,
+            chooses_secret: true,
+            reads_secret: false,
+            rotates: true,
+            overlaps: false,
+            lists: true,
+            tells_owner: true,
+            proves: true,
+            tells_changes: false,
+            expires_secret: false,
+            revokes_tokens: true,
+        }
+    }
+
+    async fn info(&self) -> Result<ProviderInfo, ProviderError> {
+        let at = self.public.url(&[".well-known", "openid-configuration"])?;
+        let metadata = self.public.metadata(at).await?;
+        // The public address answers without the admin API, which is what we need.
+        let probe = self.admin.url(&["admin", "clients", PROBE])?;
+        let response = self.call(Request::get(probe)).await?;
+        if !is_absent(&response) {
+            let found = (response.status == 200).then(|| self.read(&response)).transpose()?;
+            if found.and_then(|c| c.id()).is_none() {
+                return Err(self.refusal(&response));
+            }
+        }
+        Ok(ProviderInfo {
+            instance: String::new(),
+            issuer: metadata.issuer,
+            authorization_endpoint: metadata.authorization_endpoint,
+            token_endpoint: metadata.token_endpoint,
+            revocation_endpoint: metadata.revocation_endpoint,
+            // What it names are those that a client gets without asking; it takes any.
+            scopes: None,
+            grant_types: None,
+            auth_methods: None,
+            redirect_required: false,
+        })
+    }
+
+    async fn get(&self, at: &ClientRef) -> Result<Option<RegisteredClient>, ProviderError> {
+        Ok(self.client(&at.id).await?.map(|c| c.registered(at.id.clone())))
+    }
+
+    async fn put(&self, put: &PutClient) -> Result<Registered, ProviderError> {
+        let unsupported = |what| Err(ProviderError::Unsupported { what });
+        match &put.secret {
+            PutSecret::Fresh => return unsupported("picking a new secret"),
+            PutSecret::Chosen { previous: Some(_), .. } => {
+                return unsupported("keeping the old secret beside a new one");
+            }
+            PutSecret::Kept if put.revoke_tokens => {
+                return unsupported("ending a client's tokens and keeping its secret");
+            }
+            // There is nothing to keep: it went since it was seen.
+            PutSecret::Kept if !put.exists => return Err(ProviderError::Conflict),
+            _ => {}
+        }
+        if !put.exists {
+            return self.create(put, Client(Map::new())).await;
+        }
+        let Some(there) = self.client(&put.at.id).await? else { return Err(ProviderError::Conflict) };
+        let version = there.version();
+        if put.version.as_ref().is_some_and(|seen| *seen != version) {
+            return Err(ProviderError::Conflict);
+        }
+        may_write_over(there.owner()?.as_ref(), &put.owner, put.version.is_some())?;
+        if put.revoke_tokens {
+            // Refresh tokens end with their client alone: `DELETE /admin/oauth2/tokens` leaves them.
+            self.delete(&put.at, None).await?;
+            return self.create(put, there).await;
+        }
+        self.change(put, there).await
+    }
+
+    async fn delete(&self, at: &ClientRef, version: Option<&str>) -> Result<(), ProviderError> {
+        let id = &at.id;
         if let Some(seen) = version {
             match self.client(id).await? {
                 None => return Ok(()),
@@ -382,60 +405,15 @@ impl HydraProvider {
         let clients = clients.into_iter().map(Client).filter_map(|c| c.id().map(|id| c.registered(id)));
         Ok(Page { clients: clients.collect(), next })
     }
-}
 
-impl Provider for HydraProvider {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            chooses_id: true,
-            chooses_secret: true,
-            reads_secret: false,
-            rotates: true,
-            overlaps: false,
-            lists: true,
-            tells_owner: true,
-            proves: true,
-            tells_changes: false,
-            expires_secret: false,
-            revokes_tokens: true,
-        }
-    }
-
-    fn info(&self) -> BoxFuture<'_, Result<ProviderInfo, ProviderError>> {
-        self.info().boxed()
-    }
-
-    fn get<'a>(
-        &'a self,
-        at: &'a ClientRef,
-    ) -> BoxFuture<'a, Result<Option<RegisteredClient>, ProviderError>> {
-        async { Ok(self.client(&at.id).await?.map(|c| c.registered(at.id.clone()))) }.boxed()
-    }
-
-    fn put<'a>(&'a self, put: &'a PutClient) -> BoxFuture<'a, Result<Registered, ProviderError>> {
-        self.put(put).boxed()
-    }
-
-    fn delete<'a>(
-        &'a self,
-        at: &'a ClientRef,
-        version: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<(), ProviderError>> {
-        self.delete(&at.id, version).boxed()
-    }
-
-    fn list<'a>(&'a self, after: Option<&'a str>) -> BoxFuture<'a, Result<Page, ProviderError>> {
-        self.list(after).boxed()
-    }
-
-    fn prove<'a>(
-        &'a self,
-        info: &'a ProviderInfo,
-        id: &'a ClientId,
-        secret: &'a SecretString,
+    async fn prove(
+        &self,
+        info: &ProviderInfo,
+        id: &ClientId,
+        secret: &SecretString,
         method: AuthMethod,
-    ) -> BoxFuture<'a, Proof> {
-        prove_by_revocation(self.public.http(), info, id, secret, method).boxed()
+    ) -> Proof {
+        prove_by_revocation(self.public.http(), info, id, secret, method).await
     }
 }
 

@@ -14,7 +14,7 @@ mod wire;
 
 use crate::domain::{AuthMethod, ClientId, ClientMetadata, GrantType, Owner, ScopeSet, SecretString};
 use crate::http::RefusedReason;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
@@ -24,39 +24,35 @@ use std::time::Duration;
 /// Every call is one attempt: nothing in an adapter tries again what may have happened. A call
 /// that gives back a new [`RegisteredClient::handle`] or [`Registered::handle`] has made the one
 /// before worthless, so the caller keeps it before the next call.
+#[async_trait]
 pub trait Provider: Send + Sync {
     /// What the service can do.
     fn capabilities(&self) -> Capabilities;
     /// Asks the service who it is; also the check that our credential is taken.
-    fn info(&self) -> BoxFuture<'_, Result<ProviderInfo, ProviderError>>;
+    async fn info(&self) -> Result<ProviderInfo, ProviderError>;
     /// The client, if there is one.
-    fn get<'a>(&'a self, at: &'a ClientRef)
-    -> BoxFuture<'a, Result<Option<RegisteredClient>, ProviderError>>;
+    async fn get(&self, at: &ClientRef) -> Result<Option<RegisteredClient>, ProviderError>;
     /// Makes the client be as told: creates it or converges it. Idempotent where
     /// [`Capabilities::chooses_id`].
-    fn put<'a>(&'a self, put: &'a PutClient) -> BoxFuture<'a, Result<Registered, ProviderError>>;
+    async fn put(&self, put: &PutClient) -> Result<Registered, ProviderError>;
     /// Removes the client and its tokens; one that isn't there is no error.
-    fn delete<'a>(
-        &'a self,
-        at: &'a ClientRef,
-        version: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<(), ProviderError>>;
+    async fn delete(&self, at: &ClientRef, version: Option<&str>) -> Result<(), ProviderError>;
     /// A page of all clients, from the start or from [`Page::next`]; an error where the service
     /// doesn't list ([`Capabilities::lists`]).
-    fn list<'a>(&'a self, after: Option<&'a str>) -> BoxFuture<'a, Result<Page, ProviderError>>;
+    async fn list(&self, after: Option<&str>) -> Result<Page, ProviderError>;
     /// Whether the credentials authenticate at the token endpoint.
-    fn prove<'a>(
-        &'a self,
-        info: &'a ProviderInfo,
-        id: &'a ClientId,
-        secret: &'a SecretString,
+    async fn prove(
+        &self,
+        info: &ProviderInfo,
+        id: &ClientId,
+        secret: &SecretString,
         method: AuthMethod,
-    ) -> BoxFuture<'a, Proof>;
+    ) -> Proof;
     /// Waits for changes that others made since `after`, for half a minute at most; an error where
     /// the service doesn't tell ([`Capabilities::tells_changes`]). `None` asks where to begin.
-    fn changes<'a>(&'a self, after: Option<&'a str>) -> BoxFuture<'a, Result<Changes, ProviderError>> {
+    async fn changes(&self, after: Option<&str>) -> Result<Changes, ProviderError> {
         let _ = after;
-        Box::pin(std::future::ready(Err(ProviderError::Unsupported { what: "telling of changes" })))
+        Err(ProviderError::Unsupported { what: "telling of changes" })
     }
 }
 

@@ -283,15 +283,25 @@ pub async fn crds(plane: &ControlPlane) {
     plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", folder]).await.ok();
 }
 
-/// A plain HTTP client.
-pub fn http() -> reqwest::Client {
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
+/// TLS that trusts nobody: for clients that call this machine in plain HTTP alone.
+pub fn no_tls() -> rustls::ClientConfig {
+    rustls::ClientConfig::builder_with_provider(std::sync::Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth();
-    reqwest::Client::builder().tls_backend_preconfigured(config).no_proxy().build().expect("a client")
+        .with_no_client_auth()
+}
+
+/// A plain HTTP client.
+pub fn http() -> reqwest::Client {
+    reqwest::Client::builder().tls_backend_preconfigured(no_tls()).no_proxy().build().expect("a client")
+}
+
+/// One that shows where it is sent, as a browser's address line does.
+pub fn browser() -> reqwest::Client {
+    let none = reqwest::redirect::Policy::none();
+    let builder = reqwest::Client::builder().tls_backend_preconfigured(no_tls()).no_proxy().redirect(none);
+    builder.build().expect("a client")
 }
 
 /// A condition of a status.

@@ -18,8 +18,7 @@ use super::{
 };
 use crate::domain::{AuthMethod, ClientId, ClientMetadata, GrantType, RedirectUri, Scope, SecretString};
 use crate::http::{HttpClient, Method, Request, Response};
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use url::Url;
@@ -98,29 +97,6 @@ impl BitbucketProvider {
     /// page of something else.
     fn done(&self, response: &Response) -> Result<(), ProviderError> {
         if response.body.is_empty() { Ok(()) } else { self.wire.body::<Value>(response).map(|_| ()) }
-    }
-
-    async fn info(&self) -> Result<ProviderInfo, ProviderError> {
-        // This one says whether our credential is taken and the API is there.
-        self.page(None).await?;
-        let told = self.told().await?;
-        let endpoint = |field: &str, segment: &str| -> Result<String, ProviderError> {
-            match told.as_ref().and_then(|t| t.get(field)).and_then(Value::as_str).and_then(|u| self.own(u)) {
-                Some(url) => Ok(url),
-                None => Ok(self.wire.url(&[segment])?.to_string()),
-            }
-        };
-        Ok(ProviderInfo {
-            instance: String::new(),
-            issuer: self.issuer.clone(),
-            authorization_endpoint: Some(endpoint("authorization_endpoint", "authorize")?),
-            token_endpoint: endpoint("token_endpoint", "token")?,
-            revocation_endpoint: Some(endpoint("revocation_endpoint", "revoke")?),
-            scopes: Some(scopes::offered()),
-            grant_types: Some(record::grant_types()),
-            auth_methods: Some(BTreeSet::from([AuthMethod::ClientSecretPost])),
-            redirect_required: true,
-        })
     }
 
     /// The metadata of the server, which may not be there; then its paths are the known ones.
@@ -209,33 +185,6 @@ impl BitbucketProvider {
         Ok(Some((record, handle)))
     }
 
-    async fn get(&self, at: &ClientRef) -> Result<Option<RegisteredClient>, ProviderError> {
-        let found = self.find(at).await?;
-        Ok(found.map(|(record, handle)| record.registered(&handle, at.handle.as_ref())))
-    }
-
-    async fn put(&self, put: &PutClient) -> Result<Registered, ProviderError> {
-        if put.revoke_tokens {
-            return Err(ProviderError::Unsupported { what: "revoking the tokens of one client" });
-        }
-        match put.secret {
-            PutSecret::Chosen { .. } => {
-                return Err(ProviderError::Unsupported { what: "choosing a client's secret" });
-            }
-            PutSecret::Public => return Err(AUTH_METHOD),
-            PutSecret::Kept | PutSecret::Fresh => {}
-        }
-        let scope = writable(&put.metadata)?;
-        let tag = Handle::read(put.at.handle.as_ref()).map_or_else(|| put.at.id.to_string(), |h| h.tag);
-        // No value is blank: Bitbucket takes a blank one from what it has.
-        let body = json!({
-            "name": tagged(&put.metadata.name, &tag),
-            "redirects": put.metadata.redirect_uris.iter().map(RedirectUri::as_str).collect::<Vec<_>>(),
-            "scope": scope,
-        });
-        if put.exists { self.update(put, &tag, &body).await } else { self.create(put, &tag, &body).await }
-    }
-
     async fn create(&self, put: &PutClient, tag: &str, body: &Value) -> Result<Registered, ProviderError> {
         let request = Request::post(self.wire.url(&["client"])?).json(body);
         let response = self.call(&self.wire, request).await?;
@@ -317,27 +266,6 @@ impl BitbucketProvider {
         };
         told.ok_or_else(|| self.wire.unexpected(response.status, "the new secret isn't in the answer"))
     }
-
-    async fn delete(&self, at: &ClientRef) -> Result<(), ProviderError> {
-        let Some((record, _)) = self.find(at).await? else { return Ok(()) };
-        let url = self.wire.url(&["client", &record.id])?;
-        let response = self.call(&self.wire, Request::new(Method::DELETE, url).accept_json()).await?;
-        match response.status {
-            200 | 204 => self.done(&response),
-            // Somebody was quicker, or another server answers: the list tells.
-            404 if self.find(at).await?.is_none() => Ok(()),
-            status => Err(self.wire.other(status)),
-        }
-    }
-
-    async fn list(&self, after: Option<&str>) -> Result<Page, ProviderError> {
-        let page = self.page(after).await?;
-        let tell = |record: Record| {
-            let handle = Handle::of(&record, tag_of(&record.name).unwrap_or_default(), None);
-            record.registered(&handle, None)
-        };
-        Ok(Page { clients: page.records.into_iter().map(tell).collect(), next: page.next })
-    }
 }
 
 const AUTH_METHOD: ProviderError = rejected(
@@ -385,6 +313,7 @@ fn writable(m: &ClientMetadata) -> Result<&'static str, ProviderError> {
     ))
 }
 
+#[async_trait]
 impl Provider for BitbucketProvider {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
@@ -403,40 +332,84 @@ impl Provider for BitbucketProvider {
         }
     }
 
-    fn info(&self) -> BoxFuture<'_, Result<ProviderInfo, ProviderError>> {
-        self.info().boxed()
+    async fn info(&self) -> Result<ProviderInfo, ProviderError> {
+        // This one says whether our credential is taken and the API is there.
+        self.page(None).await?;
+        let told = self.told().await?;
+        let endpoint = |field: &str, segment: &str| -> Result<String, ProviderError> {
+            match told.as_ref().and_then(|t| t.get(field)).and_then(Value::as_str).and_then(|u| self.own(u)) {
+                Some(url) => Ok(url),
+                None => Ok(self.wire.url(&[segment])?.to_string()),
+            }
+        };
+        Ok(ProviderInfo {
+            instance: String::new(),
+            issuer: self.issuer.clone(),
+            authorization_endpoint: Some(endpoint("authorization_endpoint", "authorize")?),
+            token_endpoint: endpoint("token_endpoint", "token")?,
+            revocation_endpoint: Some(endpoint("revocation_endpoint", "revoke")?),
+            scopes: Some(scopes::offered()),
+            grant_types: Some(record::grant_types()),
+            auth_methods: Some(BTreeSet::from([AuthMethod::ClientSecretPost])),
+            redirect_required: true,
+        })
     }
 
-    fn get<'a>(
-        &'a self,
-        at: &'a ClientRef,
-    ) -> BoxFuture<'a, Result<Option<RegisteredClient>, ProviderError>> {
-        self.get(at).boxed()
+    async fn get(&self, at: &ClientRef) -> Result<Option<RegisteredClient>, ProviderError> {
+        let found = self.find(at).await?;
+        Ok(found.map(|(record, handle)| record.registered(&handle, at.handle.as_ref())))
     }
 
-    fn put<'a>(&'a self, put: &'a PutClient) -> BoxFuture<'a, Result<Registered, ProviderError>> {
-        self.put(put).boxed()
+    async fn put(&self, put: &PutClient) -> Result<Registered, ProviderError> {
+        if put.revoke_tokens {
+            return Err(ProviderError::Unsupported { what: "revoking the tokens of one client" });
+        }
+        match put.secret {
+            PutSecret::Chosen { .. } => {
+                return Err(ProviderError::Unsupported { what: "choosing a client's secret" });
+            }
+            PutSecret::Public => return Err(AUTH_METHOD),
+            PutSecret::Kept | PutSecret::Fresh => {}
+        }
+        let scope = writable(&put.metadata)?;
+        let tag = Handle::read(put.at.handle.as_ref()).map_or_else(|| put.at.id.to_string(), |h| h.tag);
+        // No value is blank: Bitbucket takes a blank one from what it has.
+        let body = json!({
+            "name": tagged(&put.metadata.name, &tag),
+            "redirects": put.metadata.redirect_uris.iter().map(RedirectUri::as_str).collect::<Vec<_>>(),
+            "scope": scope,
+        });
+        if put.exists { self.update(put, &tag, &body).await } else { self.create(put, &tag, &body).await }
     }
 
-    fn delete<'a>(
-        &'a self,
-        at: &'a ClientRef,
-        _version: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<(), ProviderError>> {
-        self.delete(at).boxed()
+    async fn delete(&self, at: &ClientRef, _version: Option<&str>) -> Result<(), ProviderError> {
+        let Some((record, _)) = self.find(at).await? else { return Ok(()) };
+        let url = self.wire.url(&["client", &record.id])?;
+        let response = self.call(&self.wire, Request::new(Method::DELETE, url).accept_json()).await?;
+        match response.status {
+            200 | 204 => self.done(&response),
+            // Somebody was quicker, or another server answers: the list tells.
+            404 if self.find(at).await?.is_none() => Ok(()),
+            status => Err(self.wire.other(status)),
+        }
     }
 
-    fn list<'a>(&'a self, after: Option<&'a str>) -> BoxFuture<'a, Result<Page, ProviderError>> {
-        self.list(after).boxed()
+    async fn list(&self, after: Option<&str>) -> Result<Page, ProviderError> {
+        let page = self.page(after).await?;
+        let tell = |record: Record| {
+            let handle = Handle::of(&record, tag_of(&record.name).unwrap_or_default(), None);
+            record.registered(&handle, None)
+        };
+        Ok(Page { clients: page.records.into_iter().map(tell).collect(), next: page.next })
     }
 
-    fn prove<'a>(
-        &'a self,
-        info: &'a ProviderInfo,
-        id: &'a ClientId,
-        secret: &'a SecretString,
+    async fn prove(
+        &self,
+        info: &ProviderInfo,
+        id: &ClientId,
+        secret: &SecretString,
         method: AuthMethod,
-    ) -> BoxFuture<'a, Proof> {
-        self.controls.prove(self.wire.http(), info, id, secret, method).boxed()
+    ) -> Proof {
+        self.controls.prove(self.wire.http(), info, id, secret, method).await
     }
 }

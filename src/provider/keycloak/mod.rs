@@ -22,9 +22,8 @@ use super::{
 use crate::domain::{AuthMethod, ClientId, ExposeSecret as _, Scope, ScopeSet, SecretString};
 use crate::http::{HttpClient, Method, Request, Response, SendError};
 use crate::outgoing::{ClientCredentials, Grant, TokenError, TokenRequest, request_token};
+use async_trait::async_trait;
 use client::{Client, Clock, change, check_lengths, creation, is_protected, key_of, previous, touch};
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
 use jiff::Timestamp;
 use scopes::{Named, Scopes, Told};
 use serde::Deserialize;
@@ -204,26 +203,6 @@ impl KeycloakProvider {
         }
     }
 
-    async fn info(&self) -> Result<ProviderInfo, ProviderError> {
-        let at = self.wire.url(&["realms", &self.realm, ".well-known", "openid-configuration"])?;
-        let metadata = self.wire.metadata(at).await?;
-        // Also the check that our credential is taken, and has the role.
-        let scopes = self.load_scopes().await?;
-        self.know_rotation().await?;
-        Ok(ProviderInfo {
-            instance: String::new(),
-            issuer: metadata.issuer,
-            authorization_endpoint: metadata.authorization_endpoint,
-            token_endpoint: metadata.token_endpoint,
-            revocation_endpoint: metadata.revocation_endpoint,
-            // A name that is no scope-token can't be asked for.
-            scopes: Some(scopes.names().filter_map(|s| Scope::parse(s).ok()).collect()),
-            grant_types: None,
-            auth_methods: None,
-            redirect_required: false,
-        })
-    }
-
     /// Finds out whether the realm rotates secrets, where that isn't known.
     async fn know_rotation(&self) -> Result<(), ProviderError> {
         let _one = self.session.looking.lock().await;
@@ -364,27 +343,6 @@ impl KeycloakProvider {
         client.registered(id, scopes, protected, now())
     }
 
-    async fn get(&self, id: &ClientId) -> Result<Option<RegisteredClient>, ProviderError> {
-        let Some(client) = self.find(id).await? else { return Ok(None) };
-        let scopes = self.scopes_of(&client).await?;
-        Ok(Some(self.registered(&client, id.clone(), &scopes)))
-    }
-
-    async fn put(&self, put: &PutClient) -> Result<Registered, ProviderError> {
-        if matches!(put.secret, PutSecret::Fresh) {
-            return Err(ProviderError::Unsupported { what: "picking a new secret" });
-        }
-        check_lengths(put)?;
-        let scopes = self.scopes(put.metadata.scopes.iter().map(Scope::as_str)).await?;
-        if !put.metadata.scopes.iter().all(|s| scopes.offers(s.as_str())) {
-            return Err(rejected(
-                "invalid-scope",
-                "change spec.incoming.oauth2.scopes to client scopes that the realm has",
-            ));
-        }
-        if put.exists { self.change(put).await } else { self.create(put, &scopes).await }
-    }
-
     async fn create(&self, put: &PutClient, scopes: &Scopes) -> Result<Registered, ProviderError> {
         let id = put.at.id.as_str();
         if id == PROBE || is_protected(id, &self.realm, self.operator.id.as_str()) {
@@ -490,13 +448,6 @@ impl KeycloakProvider {
         Err(self.wire.unexpected(200, "the client doesn't stand there as it was written"))
     }
 
-    async fn delete(&self, id: &ClientId, version: Option<&str>) -> Result<(), ProviderError> {
-        match self.writable(id, version).await? {
-            Some((_, at)) => self.remove(at).await,
-            None => Ok(()),
-        }
-    }
-
     async fn remove(&self, at: Url) -> Result<(), ProviderError> {
         let response = self.write(Method::DELETE, at, None).await?;
         match response.status {
@@ -505,23 +456,73 @@ impl KeycloakProvider {
             _ => Err(self.refusal(&response)),
         }
     }
+}
 
-    /// Keycloak takes any secret from a public client, so such a client proves none.
-    async fn prove(
-        &self,
-        info: &ProviderInfo,
-        id: &ClientId,
-        secret: &SecretString,
-        method: AuthMethod,
-    ) -> Proof {
-        let proof = prove_by_revocation(self.wire.http(), info, id, secret, method).await;
-        if proof != Proof::Authenticated || method.is_public() {
-            return proof;
+#[async_trait]
+impl Provider for KeycloakProvider {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            chooses_id: true,
+            chooses_secret: true,
+            reads_secret: true,
+            rotates: true,
+            overlaps: self.session.rotated(),
+            lists: true,
+            tells_owner: true,
+            proves: true,
+            tells_changes: false,
+            expires_secret: true,
+            revokes_tokens: true,
         }
-        match self.find(id).await {
-            Ok(Some(client)) if client.secret().is_some() => Proof::Authenticated,
-            Ok(_) => Proof::Refused,
-            Err(_) => Proof::Unproved,
+    }
+
+    async fn info(&self) -> Result<ProviderInfo, ProviderError> {
+        let at = self.wire.url(&["realms", &self.realm, ".well-known", "openid-configuration"])?;
+        let metadata = self.wire.metadata(at).await?;
+        // Also the check that our credential is taken, and has the role.
+        let scopes = self.load_scopes().await?;
+        self.know_rotation().await?;
+        Ok(ProviderInfo {
+            instance: String::new(),
+            issuer: metadata.issuer,
+            authorization_endpoint: metadata.authorization_endpoint,
+            token_endpoint: metadata.token_endpoint,
+            revocation_endpoint: metadata.revocation_endpoint,
+            // A name that is no scope-token can't be asked for.
+            scopes: Some(scopes.names().filter_map(|s| Scope::parse(s).ok()).collect()),
+            grant_types: None,
+            auth_methods: None,
+            redirect_required: false,
+        })
+    }
+
+    async fn get(&self, at: &ClientRef) -> Result<Option<RegisteredClient>, ProviderError> {
+        let id = &at.id;
+        let Some(client) = self.find(id).await? else { return Ok(None) };
+        let scopes = self.scopes_of(&client).await?;
+        Ok(Some(self.registered(&client, id.clone(), &scopes)))
+    }
+
+    async fn put(&self, put: &PutClient) -> Result<Registered, ProviderError> {
+        if matches!(put.secret, PutSecret::Fresh) {
+            return Err(ProviderError::Unsupported { what: "picking a new secret" });
+        }
+        check_lengths(put)?;
+        let scopes = self.scopes(put.metadata.scopes.iter().map(Scope::as_str)).await?;
+        if !put.metadata.scopes.iter().all(|s| scopes.offers(s.as_str())) {
+            return Err(rejected(
+                "invalid-scope",
+                "change spec.incoming.oauth2.scopes to client scopes that the realm has",
+            ));
+        }
+        if put.exists { self.change(put).await } else { self.create(put, &scopes).await }
+    }
+
+    async fn delete(&self, at: &ClientRef, version: Option<&str>) -> Result<(), ProviderError> {
+        let id = &at.id;
+        match self.writable(id, version).await? {
+            Some((_, at)) => self.remove(at).await,
+            None => Ok(()),
         }
     }
 
@@ -542,59 +543,23 @@ impl KeycloakProvider {
         }
         Ok(Page { clients, next })
     }
-}
 
-impl Provider for KeycloakProvider {
-    fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            chooses_id: true,
-            chooses_secret: true,
-            reads_secret: true,
-            rotates: true,
-            overlaps: self.session.rotated(),
-            lists: true,
-            tells_owner: true,
-            proves: true,
-            tells_changes: false,
-            expires_secret: true,
-            revokes_tokens: true,
-        }
-    }
-
-    fn info(&self) -> BoxFuture<'_, Result<ProviderInfo, ProviderError>> {
-        self.info().boxed()
-    }
-
-    fn get<'a>(
-        &'a self,
-        at: &'a ClientRef,
-    ) -> BoxFuture<'a, Result<Option<RegisteredClient>, ProviderError>> {
-        self.get(&at.id).boxed()
-    }
-
-    fn put<'a>(&'a self, put: &'a PutClient) -> BoxFuture<'a, Result<Registered, ProviderError>> {
-        self.put(put).boxed()
-    }
-
-    fn delete<'a>(
-        &'a self,
-        at: &'a ClientRef,
-        version: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<(), ProviderError>> {
-        self.delete(&at.id, version).boxed()
-    }
-
-    fn list<'a>(&'a self, after: Option<&'a str>) -> BoxFuture<'a, Result<Page, ProviderError>> {
-        self.list(after).boxed()
-    }
-
-    fn prove<'a>(
-        &'a self,
-        info: &'a ProviderInfo,
-        id: &'a ClientId,
-        secret: &'a SecretString,
+    /// Keycloak takes any secret from a public client, so such a client proves none.
+    async fn prove(
+        &self,
+        info: &ProviderInfo,
+        id: &ClientId,
+        secret: &SecretString,
         method: AuthMethod,
-    ) -> BoxFuture<'a, Proof> {
-        self.prove(info, id, secret, method).boxed()
+    ) -> Proof {
+        let proof = prove_by_revocation(self.wire.http(), info, id, secret, method).await;
+        if proof != Proof::Authenticated || method.is_public() {
+            return proof;
+        }
+        match self.find(id).await {
+            Ok(Some(client)) if client.secret().is_some() => Proof::Authenticated,
+            Ok(_) => Proof::Refused,
+            Err(_) => Proof::Unproved,
+        }
     }
 }

@@ -28,8 +28,7 @@ use crate::http::{HttpClient, Method, Request, Response};
 use crate::outgoing::{
     ClientCredentials, DiscoveryError, Issuer, Redeemed, ServerMetadata, discover_metadata, redeem_nothing,
 };
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use async_trait::async_trait;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -105,27 +104,6 @@ impl RegistrationProvider {
         }
     }
 
-    async fn info(&self) -> Result<ProviderInfo, ProviderError> {
-        let (metadata, _) = self.discover().await?;
-        let grant_types = metadata.list("grant_types_supported").map(|all| {
-            let named = |name: &&str| serde_json::from_value::<GrantType>(json!(name)).ok();
-            all.iter().filter_map(named).collect()
-        });
-        let endpoints = metadata.endpoints;
-        Ok(ProviderInfo {
-            instance: String::new(),
-            issuer: self.issuer.as_str().to_owned(),
-            authorization_endpoint: endpoints.authorization_endpoint.map(String::from),
-            token_endpoint: endpoints.token_endpoint.into(),
-            revocation_endpoint: endpoints.revocation_endpoint.map(String::from),
-            // A server needn't name all that it offers (RFC 8414 section 2).
-            scopes: None,
-            grant_types,
-            auth_methods: endpoints.auth_methods,
-            redirect_required: false,
-        })
-    }
-
     /// Whether an address is the server's own, so that a token may go there.
     fn is_own(&self, endpoint: &Url, address: &str) -> bool {
         Url::parse(address)
@@ -162,44 +140,6 @@ impl RegistrationProvider {
 
     fn answer(&self, response: &Response) -> Result<Map<String, Value>, ProviderError> {
         self.wire.body(response)
-    }
-
-    async fn get(&self, at: &ClientRef) -> Result<Option<RegisteredClient>, ProviderError> {
-        let Some(mut handle) = Handle::read(at.handle.as_ref()) else { return Ok(None) };
-        if self.gone().contains(&handle.client_id) {
-            return Ok(None);
-        }
-        let Some(configuration) = handle.configuration.clone().filter(|_| !handle.rotates_on_read) else {
-            return Ok(handle.registered(at.handle.as_ref()));
-        };
-        let endpoint = self.endpoint().await?;
-        match self.manage(Method::GET, &configuration, None).await? {
-            None => Ok(None),
-            // It is there, and may not be read (RFC 7592 section 2.1).
-            Some(response) if response.status == 403 && is_of_api(&response) => {
-                Ok(handle.registered(at.handle.as_ref()))
-            }
-            Some(response) if response.status == 200 => {
-                handle.seen(&self.answer(&response)?, |u| self.is_own(&endpoint, u));
-                Ok(handle.registered(at.handle.as_ref()))
-            }
-            Some(response) => Err(self.refusal(&response)),
-        }
-    }
-
-    async fn put(&self, put: &PutClient) -> Result<Registered, ProviderError> {
-        if put.revoke_tokens {
-            return Err(ProviderError::Unsupported { what: "revoking the tokens of one client" });
-        }
-        if matches!(put.secret, PutSecret::Chosen { .. }) {
-            return Err(ProviderError::Unsupported { what: "choosing a client's secret" });
-        }
-        let asked = Stated::from(&put.metadata);
-        match Handle::read(put.at.handle.as_ref()).filter(|_| put.exists) {
-            Some(handle) => self.update(put, handle, asked).await,
-            None if put.exists => Err(ProviderError::Conflict),
-            None => self.create(put.at.id.as_str(), asked).await,
-        }
     }
 
     async fn create(&self, tag: &str, asked: Stated) -> Result<Registered, ProviderError> {
@@ -272,19 +212,6 @@ impl RegistrationProvider {
         })
     }
 
-    async fn delete(&self, at: &ClientRef) -> Result<(), ProviderError> {
-        let Some(handle) = Handle::read(at.handle.as_ref()) else { return Ok(()) };
-        let configuration = handle.configuration.ok_or(UNMANAGED)?;
-        match self.manage(Method::DELETE, &configuration, None).await? {
-            None => Ok(()),
-            Some(response) if response.is_success() => Ok(()),
-            Some(response) if matches!(response.status, 403 | 405 | 501) && is_of_api(&response) => {
-                Err(UNMANAGED)
-            }
-            Some(response) => Err(self.refusal(&response)),
-        }
-    }
-
     /// What an answer other than the ones hoped for means.
     fn refusal(&self, response: &Response) -> ProviderError {
         let code = serde_json::from_slice::<Map<String, Value>>(&response.body).ok();
@@ -312,26 +239,6 @@ impl RegistrationProvider {
             ),
             (413, _) => rejected("too-large", "name fewer or shorter redirectUris"),
             (status, _) => self.wire.other(status),
-        }
-    }
-
-    async fn prove(
-        &self,
-        info: &ProviderInfo,
-        id: &ClientId,
-        secret: &SecretString,
-        method: AuthMethod,
-    ) -> Proof {
-        if info.revocation_endpoint.is_some() {
-            return prove_by_revocation(self.wire.http(), info, id, secret, method).await;
-        }
-        let Ok(endpoint) = Url::parse(&info.token_endpoint) else { return Proof::Unproved };
-        let client = ClientCredentials { id: id.clone(), secret: Some(secret.clone()), auth_method: method };
-        match redeem_nothing(self.wire.http(), &endpoint, &client).await {
-            Ok(Redeemed { status: 400, code: Some("invalid_grant") }) => Proof::Authenticated,
-            Ok(Redeemed { status: 400 | 401, code: Some("invalid_client") }) => Proof::Refused,
-            Ok(Redeemed { status: 401, code: Some("unauthorized_client") }) => Proof::Refused,
-            _ => Proof::Unproved,
         }
     }
 }
@@ -381,6 +288,7 @@ fn altered(member: Member) -> ProviderError {
     }
 }
 
+#[async_trait]
 impl Provider for RegistrationProvider {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
@@ -399,40 +307,99 @@ impl Provider for RegistrationProvider {
         }
     }
 
-    fn info(&self) -> BoxFuture<'_, Result<ProviderInfo, ProviderError>> {
-        self.info().boxed()
+    async fn info(&self) -> Result<ProviderInfo, ProviderError> {
+        let (metadata, _) = self.discover().await?;
+        let grant_types = metadata.list("grant_types_supported").map(|all| {
+            let named = |name: &&str| serde_json::from_value::<GrantType>(json!(name)).ok();
+            all.iter().filter_map(named).collect()
+        });
+        let endpoints = metadata.endpoints;
+        Ok(ProviderInfo {
+            instance: String::new(),
+            issuer: self.issuer.as_str().to_owned(),
+            authorization_endpoint: endpoints.authorization_endpoint.map(String::from),
+            token_endpoint: endpoints.token_endpoint.into(),
+            revocation_endpoint: endpoints.revocation_endpoint.map(String::from),
+            // A server needn't name all that it offers (RFC 8414 section 2).
+            scopes: None,
+            grant_types,
+            auth_methods: endpoints.auth_methods,
+            redirect_required: false,
+        })
     }
 
-    fn get<'a>(
-        &'a self,
-        at: &'a ClientRef,
-    ) -> BoxFuture<'a, Result<Option<RegisteredClient>, ProviderError>> {
-        self.get(at).boxed()
+    async fn get(&self, at: &ClientRef) -> Result<Option<RegisteredClient>, ProviderError> {
+        let Some(mut handle) = Handle::read(at.handle.as_ref()) else { return Ok(None) };
+        if self.gone().contains(&handle.client_id) {
+            return Ok(None);
+        }
+        let Some(configuration) = handle.configuration.clone().filter(|_| !handle.rotates_on_read) else {
+            return Ok(handle.registered(at.handle.as_ref()));
+        };
+        let endpoint = self.endpoint().await?;
+        match self.manage(Method::GET, &configuration, None).await? {
+            None => Ok(None),
+            // It is there, and may not be read (RFC 7592 section 2.1).
+            Some(response) if response.status == 403 && is_of_api(&response) => {
+                Ok(handle.registered(at.handle.as_ref()))
+            }
+            Some(response) if response.status == 200 => {
+                handle.seen(&self.answer(&response)?, |u| self.is_own(&endpoint, u));
+                Ok(handle.registered(at.handle.as_ref()))
+            }
+            Some(response) => Err(self.refusal(&response)),
+        }
     }
 
-    fn put<'a>(&'a self, put: &'a PutClient) -> BoxFuture<'a, Result<Registered, ProviderError>> {
-        self.put(put).boxed()
+    async fn put(&self, put: &PutClient) -> Result<Registered, ProviderError> {
+        if put.revoke_tokens {
+            return Err(ProviderError::Unsupported { what: "revoking the tokens of one client" });
+        }
+        if matches!(put.secret, PutSecret::Chosen { .. }) {
+            return Err(ProviderError::Unsupported { what: "choosing a client's secret" });
+        }
+        let asked = Stated::from(&put.metadata);
+        match Handle::read(put.at.handle.as_ref()).filter(|_| put.exists) {
+            Some(handle) => self.update(put, handle, asked).await,
+            None if put.exists => Err(ProviderError::Conflict),
+            None => self.create(put.at.id.as_str(), asked).await,
+        }
     }
 
-    fn delete<'a>(
-        &'a self,
-        at: &'a ClientRef,
-        _version: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<(), ProviderError>> {
-        self.delete(at).boxed()
+    async fn delete(&self, at: &ClientRef, _version: Option<&str>) -> Result<(), ProviderError> {
+        let Some(handle) = Handle::read(at.handle.as_ref()) else { return Ok(()) };
+        let configuration = handle.configuration.ok_or(UNMANAGED)?;
+        match self.manage(Method::DELETE, &configuration, None).await? {
+            None => Ok(()),
+            Some(response) if response.is_success() => Ok(()),
+            Some(response) if matches!(response.status, 403 | 405 | 501) && is_of_api(&response) => {
+                Err(UNMANAGED)
+            }
+            Some(response) => Err(self.refusal(&response)),
+        }
     }
 
-    fn list<'a>(&'a self, _after: Option<&'a str>) -> BoxFuture<'a, Result<Page, ProviderError>> {
-        std::future::ready(Err(ProviderError::Unsupported { what: "listing clients" })).boxed()
+    async fn list(&self, _after: Option<&str>) -> Result<Page, ProviderError> {
+        Err(ProviderError::Unsupported { what: "listing clients" })
     }
 
-    fn prove<'a>(
-        &'a self,
-        info: &'a ProviderInfo,
-        id: &'a ClientId,
-        secret: &'a SecretString,
+    async fn prove(
+        &self,
+        info: &ProviderInfo,
+        id: &ClientId,
+        secret: &SecretString,
         method: AuthMethod,
-    ) -> BoxFuture<'a, Proof> {
-        self.prove(info, id, secret, method).boxed()
+    ) -> Proof {
+        if info.revocation_endpoint.is_some() {
+            return prove_by_revocation(self.wire.http(), info, id, secret, method).await;
+        }
+        let Ok(endpoint) = Url::parse(&info.token_endpoint) else { return Proof::Unproved };
+        let client = ClientCredentials { id: id.clone(), secret: Some(secret.clone()), auth_method: method };
+        match redeem_nothing(self.wire.http(), &endpoint, &client).await {
+            Ok(Redeemed { status: 400, code: Some("invalid_grant") }) => Proof::Authenticated,
+            Ok(Redeemed { status: 400 | 401, code: Some("invalid_client") }) => Proof::Refused,
+            Ok(Redeemed { status: 401, code: Some("unauthorized_client") }) => Proof::Refused,
+            _ => Proof::Unproved,
+        }
     }
 }

@@ -1,10 +1,9 @@
 //! The adapter for Bitbucket Data Center, against the contract stub: none of this says what a real Bitbucket does.
 
 use applink_operator::domain::{
-    AuthMethod, ClientId, ClientMetadata, ExposeSecret as _, GrantType, Owner, RedirectUri, ScopeSet,
-    SecretString,
+    AuthMethod, ClientId, ClientMetadata, ExposeSecret as _, GrantType, RedirectUri, ScopeSet, SecretString,
 };
-use applink_operator::http::{AllowList, Guard, GuardOptions, HttpClient, Trust};
+use applink_operator::http::HttpClient;
 use applink_operator::provider::bitbucket::{BitbucketLogin, BitbucketProvider};
 use applink_operator::provider::{
     ClientRef, Proof, Provider, ProviderError, PutClient, PutSecret, Registered, RegisteredClient,
@@ -13,7 +12,7 @@ use url::Url;
 
 use super::conformance::conformance;
 use super::faults::faults;
-use super::subject::{Subject, Tokens};
+use super::subject::{Subject, for_people, http_client, owner};
 use crate::support::bitbucket_stub::{ADMIN, BitbucketStub, Knobs, List, PASSWORD, Reset, Revoke, TOKEN};
 
 /// The stub as most suppose Bitbucket to be, but with pages, so that there are some to read.
@@ -82,14 +81,6 @@ impl Subject for TheStub {
         });
         Some(())
     }
-
-    async fn tokens(&self, _: &ClientId, _: &SecretString) -> Option<Tokens> {
-        None
-    }
-
-    async fn is_active(&self, _: &ClientId, _: &SecretString, _: &str) -> bool {
-        false
-    }
 }
 
 conformance!(TheStub);
@@ -141,43 +132,20 @@ fn login() -> BitbucketLogin {
 }
 
 fn adapter(stub: &BitbucketStub, path: Option<&str>, login: BitbucketLogin) -> BitbucketProvider {
-    let http = Guard::new(AllowList::default(), GuardOptions::default()).expect("a guard");
     let url = Url::parse(&stub.url).expect("a URL");
-    BitbucketProvider::new(http.client(Trust::Trusted, None), &url, path, login)
+    BitbucketProvider::new(http_client(), &url, path, login)
 }
 
 fn metadata() -> ClientMetadata {
-    ClientMetadata {
-        name: "CI dashboard".into(),
-        uri: Some("https://ci.example.com".into()),
-        redirect_uris: [RedirectUri::parse("https://ci.example.com/callback").expect("a URI")].into(),
-        grant_types: [GrantType::AuthorizationCode, GrantType::RefreshToken].into(),
-        scopes: ScopeSet::parse("REPO_READ PUBLIC_REPOS").expect("scopes"),
-        auth_method: AuthMethod::ClientSecretPost,
-    }
+    for_people("REPO_READ PUBLIC_REPOS", AuthMethod::ClientSecretPost)
 }
 
 fn at(handle: Option<&SecretString>) -> ClientRef {
     ClientRef { id: ClientId::parse(TAG).expect("an id"), handle: handle.cloned() }
 }
 
-fn owner() -> Owner {
-    Owner {
-        installation: "i".into(),
-        namespace: "team-a".into(),
-        namespace_uid: "n".into(),
-        name: "ci".into(),
-        uid: "u".into(),
-        serial: 1,
-        since: 0,
-        previous_until: 0,
-        request: String::new(),
-        mark: "m".into(),
-    }
-}
-
 fn put(at: ClientRef, metadata: ClientMetadata, secret: PutSecret, exists: bool) -> PutClient {
-    PutClient { at, metadata, secret, owner: owner(), exists, version: None, revoke_tokens: false }
+    PutClient { at, metadata, secret, owner: owner("ci"), exists, version: None, revoke_tokens: false }
 }
 
 async fn create(adapter: &BitbucketProvider) -> Registered {

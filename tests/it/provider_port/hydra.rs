@@ -16,6 +16,7 @@ use super::conformance::conformance;
 use super::faults::faults;
 use super::subject::{CALLBACK, Give, Port, Subject, Tokens, http_client, uris};
 use crate::support::hydra::Hydra;
+use crate::support::stage::browser;
 use crate::support::stage::http;
 
 /// One for all cases, and one case at a time: on SQLite, Hydra refuses what happens at the same moment.
@@ -87,12 +88,7 @@ async fn edit(hydra: &Hydra, id: &ClientId, pointer: &str, value: Value) {
 
 /// A person logs in, consents, and the client gets its tokens for the code.
 async fn person(hydra: &Hydra, id: &ClientId, secret: &SecretString) -> Tokens {
-    let browser = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls())
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .expect("a client");
+    let browser = browser();
     let mut cookies = BTreeMap::new();
     let mut at = Url::parse(&format!("{}/oauth2/auth", hydra.issuer())).expect("a URL");
     at.query_pairs_mut()
@@ -136,14 +132,6 @@ async fn visit(browser: &reqwest::Client, cookies: &mut BTreeMap<String, String>
 fn query(url: &Url, name: &str) -> String {
     let found = url.query_pairs().find(|(n, _)| n == name);
     found.unwrap_or_else(|| panic!("{url} has no {name}")).1.into_owned()
-}
-
-pub(super) fn tls() -> rustls::ClientConfig {
-    rustls::ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_root_certificates(rustls::RootCertStore::empty())
-        .with_no_client_auth()
 }
 
 #[tokio::test(flavor = "multi_thread")]

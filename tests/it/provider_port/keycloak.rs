@@ -15,9 +15,9 @@ use url::Url;
 
 use super::conformance::conformance;
 use super::faults::faults;
-use super::hydra::tls;
 use super::subject::{CALLBACK, Give, Known, Port, Subject, Tokens, http_client, new_secret};
 use crate::support::keycloak::Realm;
+use crate::support::stage::browser;
 use crate::support::stage::http;
 use crate::support::wait::eventually;
 
@@ -154,12 +154,7 @@ async fn visit(cookies: &mut BTreeMap<String, String>, request: RequestBuilder) 
 
 /// A person logs in, and the client gets its tokens for the code.
 async fn person(realm: &Realm, id: &ClientId, secret: &SecretString) -> Tokens {
-    let browser = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls())
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .expect("a client");
+    let browser = browser();
     let mut cookies = BTreeMap::new();
     let mut at = Url::parse(&format!("{}/protocol/openid-connect/auth", realm.issuer())).expect("a URL");
     at.query_pairs_mut()

@@ -4,10 +4,9 @@
 use std::sync::Arc;
 
 use applink_operator::domain::{
-    AuthMethod, ClientId, ClientMetadata, ExposeSecret as _, GrantType, Owner, RedirectUri, ScopeSet,
-    SecretString,
+    AuthMethod, ClientId, ClientMetadata, ExposeSecret as _, GrantType, RedirectUri, ScopeSet, SecretString,
 };
-use applink_operator::http::{AllowList, Guard, GuardOptions, HttpClient, Trust};
+use applink_operator::http::HttpClient;
 use applink_operator::outgoing::Issuer;
 use applink_operator::provider::registration::RegistrationProvider;
 use applink_operator::provider::{
@@ -18,12 +17,16 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::conformance::conformance;
-use super::subject::{Subject, Tokens};
+use super::subject::{Subject, for_people, http_client, owner};
 use crate::provider::service::Service;
 use crate::support::keycloak::Realm;
 use crate::support::token_server::{Asked, Reply, TokenServer};
 
+mod answers;
+mod life;
+
 mod keycloak {
+    use super::life::initial_token;
     use super::*;
 
     /// Keycloak's dynamic registration, the real one.
@@ -65,26 +68,6 @@ mod keycloak {
         fn longest_uri(&self) -> usize {
             255
         }
-
-        fn many(&self) -> usize {
-            0
-        }
-
-        async fn make_by_hand(&self, _: &str, _: &str) -> Option<()> {
-            None
-        }
-
-        async fn rename_by_hand(&self, _: &ClientId, _: &str) -> Option<()> {
-            None
-        }
-
-        async fn tokens(&self, _: &ClientId, _: &SecretString) -> Option<Tokens> {
-            None
-        }
-
-        async fn is_active(&self, _: &ClientId, _: &SecretString, _: &str) -> bool {
-            false
-        }
     }
 
     conformance!(KeycloakRegistration);
@@ -119,26 +102,6 @@ mod bundled {
         fn scope_sets(&self) -> Vec<&'static str> {
             vec!["REPO_READ", "", "REPO_READ REPO_WRITE ACCOUNT_WRITE"]
         }
-
-        fn many(&self) -> usize {
-            0
-        }
-
-        async fn make_by_hand(&self, _: &str, _: &str) -> Option<()> {
-            None
-        }
-
-        async fn rename_by_hand(&self, _: &ClientId, _: &str) -> Option<()> {
-            None
-        }
-
-        async fn tokens(&self, _: &ClientId, _: &SecretString) -> Option<Tokens> {
-            None
-        }
-
-        async fn is_active(&self, _: &ClientId, _: &SecretString, _: &str) -> bool {
-            false
-        }
     }
 
     conformance!(BundledRegistration);
@@ -147,20 +110,12 @@ mod bundled {
 const TAG: &str = "team-a.ci.0123456789abcdef0123";
 
 fn adapter(issuer: &str, initial: Option<&str>) -> RegistrationProvider {
-    let http = Guard::new(AllowList::default(), GuardOptions::default()).expect("a guard");
     let issuer = Issuer::parse(issuer).expect("an issuer");
-    RegistrationProvider::new(http.client(Trust::Trusted, None), issuer, initial.map(SecretString::from))
+    RegistrationProvider::new(http_client(), issuer, initial.map(SecretString::from))
 }
 
 fn metadata() -> ClientMetadata {
-    ClientMetadata {
-        name: "CI dashboard".into(),
-        uri: Some("https://ci.example.com".into()),
-        redirect_uris: [RedirectUri::parse("https://ci.example.com/callback").expect("a URI")].into(),
-        grant_types: [GrantType::AuthorizationCode, GrantType::RefreshToken].into(),
-        scopes: ScopeSet::parse("profile email").expect("scopes"),
-        auth_method: AuthMethod::ClientSecretBasic,
-    }
+    for_people("profile email", AuthMethod::ClientSecretBasic)
 }
 
 fn at(handle: Option<&SecretString>) -> ClientRef {
@@ -168,18 +123,7 @@ fn at(handle: Option<&SecretString>) -> ClientRef {
 }
 
 fn put(handle: Option<&SecretString>, metadata: ClientMetadata, secret: PutSecret) -> PutClient {
-    let owner = Owner {
-        installation: "i".into(),
-        namespace: "team-a".into(),
-        namespace_uid: "n".into(),
-        name: "ci".into(),
-        uid: "u".into(),
-        serial: 1,
-        since: 0,
-        previous_until: 0,
-        request: String::new(),
-        mark: "m".into(),
-    };
+    let owner = owner("ci");
     let exists = handle.is_some();
     PutClient { at: at(handle), metadata, secret, owner, exists, version: None, revoke_tokens: false }
 }
@@ -232,479 +176,4 @@ impl Caller {
 
 fn text(secret: Option<&SecretString>) -> &str {
     secret.expect("a secret").expose_secret()
-}
-
-// Keycloak's dynamic registration.
-
-async fn initial_token(realm: &Realm) -> String {
-    let wanted = json!({"count": 10_000, "expiration": 0});
-    let (status, body) = realm.admin(Method::POST, "/clients-initial-access", Some(wanted)).await;
-    assert_eq!(status, 200, "{body}");
-    body["token"].as_str().expect("a token").to_owned()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn keycloaks_registration_takes_a_client_through_its_life() {
-    let realm = Realm::new().await;
-    let initial = initial_token(&realm).await;
-    let mut caller = Caller::new(adapter(&realm.issuer(), Some(&initial)));
-    let info = caller.adapter.info().await.expect("info");
-    assert_eq!(info.issuer, realm.issuer());
-    assert!(info.revocation_endpoint.is_some());
-    assert!(caller.get().await.expect("an answer").is_none());
-
-    for method in [AuthMethod::ClientSecretBasic, AuthMethod::ClientSecretPost] {
-        caller.handle = None;
-        let mut wanted = metadata();
-        wanted.auth_method = method;
-        let made = caller.put(wanted.clone(), PutSecret::Fresh).await.expect("created");
-        let (id, secret) = (made.id.clone(), text(made.secret.as_ref()).to_owned());
-        assert!(realm.client(id.as_str()).await.is_some());
-        assert_eq!(caller.proof(&id, &secret, method).await, Proof::Authenticated);
-        assert_eq!(caller.proof(&id, "another", method).await, Proof::Refused);
-
-        // A read leaves the token as it was, so nothing is to be kept.
-        caller.kept = 0;
-        for _ in 0..2 {
-            let read = caller.get().await.expect("an answer").expect("there");
-            assert_eq!((&read.id, read.metadata.as_ref()), (&id, Some(&wanted)));
-            assert_eq!(text(read.secret.as_ref()), secret);
-        }
-        assert_eq!(caller.kept, 0);
-
-        // Each write changes it, and the handle goes with it.
-        for name in ["CI 2", "CI 3"] {
-            wanted.name = name.into();
-            wanted.redirect_uris.insert(RedirectUri::parse("https://ci.example.com/other").expect("a URI"));
-            let changed = caller.put(wanted.clone(), PutSecret::Kept).await.expect("changed");
-            assert_eq!((&changed.id, changed.secret.is_none()), (&id, true));
-            let held = realm.client(id.as_str()).await.expect("there");
-            assert_eq!(
-                (held["name"].as_str(), held["redirectUris"].as_array().map(Vec::len)),
-                (Some(name), Some(2))
-            );
-            assert_eq!(caller.get().await.expect("an answer").expect("there").metadata, Some(wanted.clone()));
-        }
-        // What is asked for no more goes, though Keycloak keeps what a change leaves out.
-        wanted.scopes = ScopeSet::default();
-        wanted.redirect_uris.clear();
-        wanted.grant_types = [GrantType::ClientCredentials].into();
-        caller.put(wanted.clone(), PutSecret::Kept).await.expect("changed");
-        let held = realm.client(id.as_str()).await.expect("there");
-        for list in ["redirectUris", "optionalClientScopes"] {
-            assert_eq!(held[list], json!([]), "{list}");
-        }
-        assert_eq!(caller.proof(&id, &secret, method).await, Proof::Authenticated);
-        let fresh = caller.put(wanted.clone(), PutSecret::Fresh).await;
-        assert!(matches!(fresh, Err(ProviderError::Unsupported { .. })), "{fresh:?}");
-
-        caller.delete().await.expect("deleted");
-        assert!(realm.client(id.as_str()).await.is_none());
-        caller.delete().await.expect("deleted already");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_is_gone_at_keycloak_is_made_anew() {
-    let realm = Realm::new().await;
-    let initial = initial_token(&realm).await;
-    let mut caller = Caller::new(adapter(&realm.issuer(), Some(&initial)));
-    let first = caller.put(metadata(), PutSecret::Fresh).await.expect("created");
-    // Before a read was done, the read finds it.
-    remove(&realm, &first.id).await;
-    assert!(caller.get().await.expect("an answer").is_none());
-    caller.handle = None;
-
-    // A change of one that went in between doesn't make another.
-    let second = caller.put(metadata(), PutSecret::Fresh).await.expect("created");
-    remove(&realm, &second.id).await;
-    // Seen: Keycloak answers 500.
-    assert!(caller.put(metadata(), PutSecret::Kept).await.is_err());
-    assert!(caller.get().await.expect("an answer").is_none());
-    let secret = text(second.secret.as_ref());
-    assert_eq!(caller.proof(&second.id, secret, AuthMethod::ClientSecretBasic).await, Proof::Refused);
-}
-
-async fn remove(realm: &Realm, id: &ClientId) {
-    let uuid = realm.client(id.as_str()).await.expect("there")["id"].as_str().expect("an id").to_owned();
-    let (status, body) = realm.admin(Method::DELETE, &format!("/clients/{uuid}"), None).await;
-    assert_eq!(status, 204, "{body}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_keycloak_refuses_is_said_and_nothing_is_lost() {
-    let realm = Realm::new().await;
-    let initial = initial_token(&realm).await;
-    let mut caller = Caller::new(adapter(&realm.issuer(), Some(&initial)));
-    caller.put(metadata(), PutSecret::Fresh).await.expect("created");
-    let mut wanted = metadata();
-    wanted.scopes = ScopeSet::parse("REPO_READ").expect("scopes");
-    let refused = caller.put(wanted, PutSecret::Kept).await;
-    assert!(
-        matches!(refused, Err(ProviderError::Rejected { code: "insufficient_scope", .. })),
-        "{refused:?}"
-    );
-    caller.put(metadata(), PutSecret::Kept).await.expect("its token still works");
-
-    // Who asks for no scopes gets the server's own.
-    let mut wanted = metadata();
-    wanted.scopes = ScopeSet::default();
-    wanted.grant_types = [GrantType::ClientCredentials].into();
-    wanted.redirect_uris.clear();
-    caller.handle = None;
-    let made = caller.put(wanted.clone(), PutSecret::Fresh).await.expect("created");
-    assert_eq!(caller.get().await.expect("an answer").expect("there").metadata, Some(wanted.clone()));
-    let secret = text(made.secret.as_ref());
-    assert_eq!(caller.proof(&made.id, secret, AuthMethod::ClientSecretBasic).await, Proof::Authenticated);
-
-    let mut public = metadata();
-    public.auth_method = AuthMethod::None;
-    caller.handle = None;
-    let made = caller.put(public.clone(), PutSecret::Public).await.expect("created");
-    assert!(made.secret.is_none());
-    let read = caller.get().await.expect("an answer").expect("there");
-    assert_eq!((read.metadata, read.has_secret), (Some(public), false));
-
-    for (initial, policy) in [(None, true), (Some("another"), false)] {
-        let other = adapter(&realm.issuer(), initial);
-        let refused = other.put(&put(None, metadata(), PutSecret::Fresh)).await;
-        let by_policy = matches!(refused, Err(ProviderError::Rejected { code: "insufficient_scope", .. }));
-        let by_token = matches!(refused, Err(ProviderError::Unauthorized { status: 401, .. }));
-        assert_eq!((by_policy, by_token), (policy, !policy), "{refused:?}");
-    }
-}
-
-// Odd servers.
-
-const REGISTER: &str = "/register";
-const CLIENT: &str = "/register/c1";
-
-/// A double of a server: its metadata, and a registration endpoint that gives out one client.
-async fn double(more: Value) -> TokenServer {
-    let server = TokenServer::start().await;
-    let url = server.url("");
-    let mut document = json!({
-        "issuer": url, "token_endpoint": format!("{url}/token"), "registration_endpoint": format!("{url}{REGISTER}"),
-    });
-    document.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
-    server.always("/.well-known/oauth-authorization-server", Reply::json(200, &document));
-    server
-}
-
-/// What a server answers that registers just what it is asked for.
-fn registered(url: &str, asked: &Asked, more: &Value) -> Value {
-    let mut all = asked.json();
-    if all.is_null() {
-        all = wire();
-    }
-    let fixed = json!({
-        "client_id": "c1", "client_secret": "s1", "client_secret_expires_at": 0,
-        "registration_access_token": "t1", "registration_client_uri": format!("{url}{CLIENT}"),
-    });
-    for part in [&fixed, more] {
-        all.as_object_mut().expect("an object").extend(part.as_object().expect("an object").clone());
-    }
-    all
-}
-
-/// [`metadata`] on the wire.
-fn wire() -> Value {
-    json!({
-        "client_name": "CI dashboard", "client_uri": "https://ci.example.com",
-        "redirect_uris": ["https://ci.example.com/callback"], "scope": "email profile",
-        "grant_types": ["authorization_code", "refresh_token"], "token_endpoint_auth_method": "client_secret_basic",
-    })
-}
-
-/// Has both endpoints answer with `more` over what is asked.
-fn answers(server: &TokenServer, more: Value) {
-    let (url, more) = (server.url(""), Arc::new(more));
-    for (path, status) in [(REGISTER, 201), (CLIENT, 200)] {
-        let (url, more) = (url.clone(), more.clone());
-        server.on(path, move |_, asked| match asked.method() {
-            "DELETE" => Reply::http(204, "", ""),
-            _ => Reply::json(status, &registered(&url, asked, &more)),
-        });
-    }
-}
-
-#[tokio::test]
-async fn what_is_sent_is_what_the_rfcs_say() {
-    let server = double(json!({})).await;
-    answers(&server, json!({}));
-    let mut caller = Caller::new(adapter(&server.url(""), Some("initial")));
-    caller.put(metadata(), PutSecret::Fresh).await.expect("created");
-    let read = caller.get().await.expect("an answer").expect("there");
-    assert_eq!((read.metadata, read.handle.is_none()), (Some(metadata()), true));
-    caller.put(metadata(), PutSecret::Kept).await.expect("changed");
-    caller.delete().await.expect("deleted");
-
-    let created = &server.asked(REGISTER)[0];
-    assert_eq!((created.method(), created.header("authorization")), ("POST", Some("Bearer initial")));
-    let mut expected = wire();
-    expected["response_types"] = json!(["code"]);
-    expected["software_id"] = json!(TAG);
-    assert_eq!(created.json(), expected);
-    let managed = server.asked(CLIENT);
-    assert_eq!(managed.iter().map(Asked::method).collect::<Vec<_>>(), ["GET", "PUT", "DELETE"]);
-    assert!(managed.iter().all(|a| a.header("authorization") == Some("Bearer t1")));
-    // All metadata, the identifier, and nothing of what the registration is managed by.
-    expected["client_id"] = json!("c1");
-    assert_eq!(managed[1].json(), expected);
-}
-
-#[tokio::test]
-async fn what_the_server_makes_of_it_is_said_once_and_not_written_again_and_again() {
-    for (more, code) in [
-        (json!({"scope": "profile"}), "scope"),
-        (json!({"scope": "profile email admin"}), "scope"),
-        (json!({"grant_types": ["authorization_code"]}), "grant_types"),
-        (json!({"grant_types": ["authorization_code", "refresh_token", "implicit"]}), "grant_types"),
-        (json!({"redirect_uris": ["https://ci.example.com/callback/"]}), "redirect_uris"),
-        (json!({"redirect_uris": null}), "redirect_uris"),
-        (json!({"token_endpoint_auth_method": "private_key_jwt"}), "token_endpoint_auth_method"),
-        (json!({"client_name": "Another"}), "client_name"),
-        (json!({"client_uri": "https://another.example"}), "client_uri"),
-    ] {
-        let server = double(json!({})).await;
-        answers(&server, more.clone());
-        let mut caller = Caller::new(adapter(&server.url(""), None));
-        // The client is there, so its identifier and token are kept.
-        caller.put(metadata(), PutSecret::Fresh).await.expect("created");
-        for _ in 0..2 {
-            let read = caller.get().await.expect("an answer").expect("there");
-            assert_ne!(read.metadata, Some(metadata()), "{more}");
-            match caller.put(metadata(), PutSecret::Kept).await {
-                Err(ProviderError::Rejected { code: said, .. }) => {
-                    assert_eq!(said, format!("{code} changed by the server"));
-                }
-                other => panic!("{more}: {other:?}"),
-            }
-        }
-        assert!(server.asked(CLIENT).iter().all(|a| a.method() == "GET"), "{more}");
-        // Another wish is tried, and so is the same one once somebody changed the client.
-        answers(&server, json!({}));
-        assert_eq!(caller.get().await.expect("an answer").expect("there").metadata, Some(metadata()));
-        answers(&server, json!({"client_name": "Edited"}));
-        assert_ne!(caller.get().await.expect("an answer").expect("there").metadata, Some(metadata()));
-        answers(&server, json!({}));
-        caller.put(metadata(), PutSecret::Kept).await.expect("put right");
-    }
-}
-
-#[tokio::test]
-async fn what_many_servers_leave_out_is_taken_as_asked() {
-    for more in [
-        json!({"scope": null}),
-        json!({"client_name": null}),
-        json!({"client_uri": ""}),
-        json!({"token_endpoint_auth_method": "client_secret_post"}),
-        json!({"token_endpoint_auth_method": null}),
-        json!({"unknown": [1], "client_id_issued_at": "now", "client_secret_expires_at": "0"}),
-    ] {
-        let server = double(json!({})).await;
-        answers(&server, more.clone());
-        let mut caller = Caller::new(adapter(&server.url(""), None));
-        caller.put(metadata(), PutSecret::Fresh).await.expect("created");
-        let read = caller.get().await.expect("an answer").expect("there");
-        assert_eq!((read.metadata, read.secret_expires_at), (Some(metadata()), None), "{more}");
-        assert_eq!(caller.kept, 1, "{more}");
-    }
-}
-
-#[tokio::test]
-async fn the_token_goes_to_the_servers_own_addresses_alone() {
-    let elsewhere = TokenServer::start().await;
-    for more in [
-        json!({"registration_client_uri": elsewhere.url("/steal")}),
-        json!({"registration_client_uri": "https://u:p@127.0.0.1/x"}),
-        json!({"registration_client_uri": "/register/c1"}),
-        json!({"registration_client_uri": null}),
-        json!({"registration_access_token": null}),
-    ] {
-        let server = double(json!({})).await;
-        answers(&server, more.clone());
-        let mut caller = Caller::new(adapter(&server.url(""), Some("initial")));
-        // It is there and works; that it can't be managed is said when it must be.
-        let made = caller.put(metadata(), PutSecret::Fresh).await.expect("created");
-        assert_eq!(text(made.secret.as_ref()), "s1");
-        let read = caller.get().await.expect("an answer").expect("there");
-        assert_eq!(read.metadata, Some(metadata()));
-        let mut other = metadata();
-        other.name = "Other".into();
-        let refused = caller.put(other, PutSecret::Kept).await;
-        assert!(matches!(refused, Err(ProviderError::Unsupported { .. })), "{more}: {refused:?}");
-        let refused = caller.delete().await;
-        assert!(matches!(refused, Err(ProviderError::Unsupported { .. })), "{more}: {refused:?}");
-        assert!(server.asked(CLIENT).is_empty());
-    }
-    // Nor does a later answer lead it away.
-    let server = double(json!({})).await;
-    answers(&server, json!({}));
-    let mut caller = Caller::new(adapter(&server.url(""), None));
-    caller.put(metadata(), PutSecret::Fresh).await.expect("created");
-    answers(
-        &server,
-        json!({"registration_client_uri": elsewhere.url("/steal"), "registration_access_token": "t2"}),
-    );
-    for _ in 0..2 {
-        caller.put(metadata(), PutSecret::Kept).await.expect("changed");
-    }
-    let tokens: Vec<_> = server
-        .asked(CLIENT)
-        .iter()
-        .map(|a| a.header("authorization").unwrap_or_default().to_owned())
-        .collect();
-    assert_eq!(tokens, ["Bearer t1", "Bearer t2"]);
-    assert_eq!(elsewhere.connections(), 0);
-}
-
-#[tokio::test]
-async fn a_token_that_changes_at_each_read_ends_the_reading() {
-    let server = double(json!({})).await;
-    answers(&server, json!({}));
-    let mut caller = Caller::new(adapter(&server.url(""), None));
-    caller.put(metadata(), PutSecret::Fresh).await.expect("created");
-    answers(&server, json!({"registration_access_token": "t2"}));
-    for _ in 0..3 {
-        let read = caller.get().await.expect("an answer").expect("there");
-        assert_eq!((read.metadata, text(read.secret.as_ref())), (Some(metadata()), "s1"));
-    }
-    assert_eq!((server.asked(CLIENT).len(), caller.kept), (1, 2), "one read, and its token kept");
-    answers(&server, json!({"registration_access_token": "t3"}));
-    caller.put(metadata(), PutSecret::Kept).await.expect("changed");
-    let tokens: Vec<_> =
-        server.asked(CLIENT).iter().map(|a| a.header("authorization").map(str::to_owned)).collect();
-    assert_eq!(tokens, ["Bearer t1", "Bearer t2"].map(|t| Some(t.to_owned())));
-    // That it went is seen when it is changed, and from then on at each look.
-    server.always(CLIENT, Reply::json(401, &json!({"error": "invalid_token"})));
-    assert!(caller.get().await.expect("an answer").is_some());
-    let refused = caller.put(metadata(), PutSecret::Kept).await;
-    assert_eq!(refused.map(|_| ()), Err(ProviderError::Conflict));
-    assert!(caller.get().await.expect("an answer").is_none());
-}
-
-#[tokio::test]
-async fn a_client_is_gone_only_where_its_own_server_says_so() {
-    let json = "Content-Type: application/json\r\n";
-    let html = "Content-Type: text/html\r\n";
-    let bearer = "WWW-Authenticate: Bearer error=\"invalid_token\"\r\nContent-Type: text/plain\r\n";
-    for (status, headers, body, gone) in [
-        (401, json, "{\"error\":\"invalid_token\"}", true),
-        (401, bearer, "no", true),
-        (401, "", "", true),
-        (404, json, "{}", true),
-        (401, html, "<html>Please log in</html>", false),
-        (404, html, "<html>default backend</html>", false),
-        (404, "Content-Type: text/plain\r\n", "default backend - 404", false),
-        (502, html, "<html>Bad gateway</html>", false),
-        (429, "", "", false),
-        (200, html, "<html>welcome</html>", false),
-    ] {
-        let server = double(json!({})).await;
-        answers(&server, json!({}));
-        let mut caller = Caller::new(adapter(&server.url(""), None));
-        caller.put(metadata(), PutSecret::Fresh).await.expect("created");
-        server.always(CLIENT, Reply::http(status, headers, body));
-        let read = caller.get().await;
-        assert_eq!(read.as_ref().is_ok_and(Option::is_none), gone, "{status} {headers}: {read:?}");
-        assert_eq!(read.is_err(), !gone);
-        let made_before = server.asked(REGISTER).len();
-        let written = caller.put(metadata(), PutSecret::Kept).await;
-        assert_eq!(written.as_ref().err() == Some(&ProviderError::Conflict), gone, "{written:?}");
-        assert_eq!(server.asked(REGISTER).len(), made_before, "none is made by a change");
-        if status != 200 {
-            assert_eq!(caller.delete().await.is_ok(), gone, "{status} {headers}");
-        }
-    }
-    // 403: it is there, and nobody may look at it.
-    let server = double(json!({})).await;
-    answers(&server, json!({}));
-    let mut caller = Caller::new(adapter(&server.url(""), None));
-    caller.put(metadata(), PutSecret::Fresh).await.expect("created");
-    server.always(CLIENT, Reply::json(403, &json!({"error": "access_denied"})));
-    assert_eq!(caller.get().await.expect("an answer").expect("there").metadata, Some(metadata()));
-    assert!(matches!(caller.delete().await, Err(ProviderError::Unsupported { .. })));
-}
-
-#[tokio::test]
-async fn a_creation_that_was_answered_oddly_is_not_repeated_where_that_can_be_helped() {
-    let server = double(json!({})).await;
-    let url = server.url("");
-    for (reply, refused) in [
-        (Reply::json(201, &json!({"client_id": "c1"})), false),
-        (Reply::json(200, &json!({"client_id": "c1", "client_secret": 7})), false),
-        (Reply::json(201, &json!({"client_secret": "s"})), true),
-        (Reply::http(201, "", ""), true),
-        (Reply::cut("{\"client_id\":"), true),
-        (Reply::json(400, &json!({"error": "invalid_redirect_uri", "error_description": "canary"})), true),
-        (Reply::json(400, &json!({"error": "canary"})), true),
-        (Reply::http(302, &format!("Location: {url}/elsewhere\r\n"), ""), true),
-        (Reply::Reset, true),
-    ] {
-        server.always(REGISTER, reply);
-        let done = adapter(&url, None).put(&put(None, metadata(), PutSecret::Fresh)).await;
-        assert_eq!(done.is_err(), refused, "{done:?}");
-        if let Err(error) = done {
-            assert!(!format!("{error} {error:?}").contains("canary"));
-        }
-    }
-    assert!(server.asked("/elsewhere").is_empty());
-}
-
-#[tokio::test]
-async fn a_new_secret_is_passed_on_where_a_change_brings_one() {
-    let server = double(json!({})).await;
-    answers(&server, json!({"client_secret_expires_at": 2_000_000_000}));
-    let mut caller = Caller::new(adapter(&server.url(""), None));
-    let made = caller.put(metadata(), PutSecret::Fresh).await.expect("created");
-    assert_eq!(made.secret_expires_at, Some(2_000_000_000));
-    let refused = caller.put(metadata(), PutSecret::Fresh).await;
-    assert!(matches!(refused, Err(ProviderError::Unsupported { .. })), "{refused:?}");
-    answers(&server, json!({"client_secret": "s2", "client_secret_expires_at": 2_000_000_100}));
-    let fresh = caller.put(metadata(), PutSecret::Kept).await.expect("changed");
-    assert_eq!((text(fresh.secret.as_ref()), fresh.secret_expires_at), ("s2", Some(2_000_000_100)));
-    let read = caller.get().await.expect("an answer").expect("there");
-    assert_eq!((text(read.secret.as_ref()), read.secret_expires_at), ("s2", Some(2_000_000_100)));
-    // That it can is known from then on.
-    answers(&server, json!({"client_secret": "s3"}));
-    let fresh = caller.put(metadata(), PutSecret::Fresh).await.expect("changed");
-    assert_eq!(text(fresh.secret.as_ref()), "s3");
-    let chosen = PutSecret::Chosen { secret: "s".into(), derived: true, previous: None };
-    let refused = caller.put(metadata(), chosen).await;
-    assert!(matches!(refused, Err(ProviderError::Unsupported { .. })), "{refused:?}");
-}
-
-#[tokio::test]
-async fn without_a_revocation_endpoint_a_code_that_cannot_exist_proves() {
-    let server = double(json!({})).await;
-    let caller = Caller::new(adapter(&server.url(""), None));
-    let id = ClientId::parse("c1").expect("an id");
-    for (status, body, expected) in [
-        (400, json!({"error": "invalid_grant"}), Proof::Authenticated),
-        (401, json!({"error": "invalid_client"}), Proof::Refused),
-        (400, json!({"error": "invalid_client"}), Proof::Refused),
-        (401, json!({"error": "unauthorized_client"}), Proof::Refused),
-        // Hydra says so to right credentials.
-        (400, json!({"error": "unauthorized_client"}), Proof::Unproved),
-        (400, json!({"error": "invalid_request"}), Proof::Unproved),
-        (401, json!({}), Proof::Unproved),
-        (503, json!({}), Proof::Unproved),
-        (200, json!({"access_token": "x"}), Proof::Unproved),
-    ] {
-        server.always("/token", Reply::json(status, &body));
-        assert_eq!(caller.proof(&id, "s1", AuthMethod::ClientSecretPost).await, expected, "{status} {body}");
-    }
-}
-
-#[tokio::test]
-async fn a_server_without_registration_says_so() {
-    let server = double(json!({"registration_endpoint": null})).await;
-    let info = adapter(&server.url(""), None).info().await;
-    assert!(matches!(info, Err(ProviderError::Unsupported { .. })), "{info:?}");
-    let server = double(json!({"issuer": "https://another.example"})).await;
-    let info = adapter(&server.url(""), None).info().await;
-    assert!(matches!(info, Err(ProviderError::Unexpected { .. })), "{info:?}");
-    let list = adapter(&server.url(""), None).list(None).await;
-    assert!(matches!(list, Err(ProviderError::Unsupported { .. })));
 }

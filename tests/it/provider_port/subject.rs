@@ -65,8 +65,10 @@ pub trait Subject: Sized + Send + Sync {
         false
     }
 
-    /// More clients than there are on a page.
-    fn many(&self) -> usize;
+    /// More clients than there are on a page; 0 where it lists none.
+    fn many(&self) -> usize {
+        0
+    }
 
     /// Whether its adapter logs in anew where its token isn't taken, so that one 401 is got over.
     fn logs_in_anew(&self) -> bool {
@@ -80,17 +82,25 @@ pub trait Subject: Sized + Send + Sync {
 
     /// A confidential client that nobody owns, with the scopes of the first set and this secret where
     /// it may be chosen, made past the adapter. `None` where the service has no way.
-    async fn make_by_hand(&self, id: &str, secret: &str) -> Option<()>;
+    async fn make_by_hand(&self, _id: &str, _secret: &str) -> Option<()> {
+        None
+    }
 
     /// Edits a client past the adapter so that its name is another. `None` where there is no way.
-    async fn rename_by_hand(&self, id: &ClientId, name: &str) -> Option<()>;
+    async fn rename_by_hand(&self, _id: &ClientId, _name: &str) -> Option<()> {
+        None
+    }
 
     /// Tokens of a client that has all grant types and a redirect URI [`CALLBACK`]. `None` where the
     /// service has no way to them without a person.
-    async fn tokens(&self, id: &ClientId, secret: &SecretString) -> Option<Tokens>;
+    async fn tokens(&self, _id: &ClientId, _secret: &SecretString) -> Option<Tokens> {
+        None
+    }
 
     /// Whether a token of a client, with the secret that this has now, is good.
-    async fn is_active(&self, id: &ClientId, secret: &SecretString, token: &str) -> bool;
+    async fn is_active(&self, _id: &ClientId, _secret: &SecretString, _token: &str) -> bool {
+        false
+    }
 }
 
 /// The redirect URI of clients that get tokens.
@@ -112,6 +122,18 @@ pub fn unique(what: &str) -> String {
 pub fn new_secret() -> SecretString {
     let text = unique("canary-secret");
     format!("{text}{}", "x".repeat(43usize.saturating_sub(text.len()))).into()
+}
+
+/// What a client is registered with that people log in to, with these scopes.
+pub fn for_people(scopes: &str, auth_method: AuthMethod) -> ClientMetadata {
+    ClientMetadata {
+        name: "CI dashboard".into(),
+        uri: Some("https://ci.example.com".into()),
+        redirect_uris: uris(&["https://ci.example.com/callback"]),
+        grant_types: [GrantType::AuthorizationCode, GrantType::RefreshToken].into(),
+        scopes: ScopeSet::parse(scopes).expect("scopes"),
+        auth_method,
+    }
 }
 
 /// An owner's record.
