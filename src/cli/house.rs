@@ -255,10 +255,12 @@ impl Reached {
     /// [`ToolError`].
     pub async fn clients(&self) -> Result<Vec<RegisteredClient>, ToolError> {
         let mut all = Vec::new();
+        let mut seen = std::collections::BTreeSet::new();
         let mut after: Option<String> = None;
         for _ in 0..MOST_PAGES {
             let page = self.connected.provider.list(after.as_deref()).await.map_err(|e| self.failed(&e))?;
-            all.extend(page.clients);
+            // A service that pages by number may show one twice, when others go meanwhile.
+            all.extend(page.clients.into_iter().filter(|c| seen.insert(c.id.clone())));
             match page.next {
                 Some(next) => after = Some(next),
                 None => return Ok(all),

@@ -143,7 +143,14 @@ fn conditions(input: &Input<'_>, status: &ApplicationLinkStatus, deleting: bool)
         match &outcome.incoming {
             Some(Ok(())) => {
                 let id = status.incoming.as_ref().map_or("", |i| i.client_id.as_str());
-                let message = format!("client {id} is registered and its credentials authenticate");
+                let goal = input.spec.as_ref().ok().and_then(|s| s.incoming.as_ref());
+                let public = goal.is_some_and(|g| g.metadata.auth_method.is_public());
+                // What was proved, and no more.
+                let message = if public {
+                    format!("client {id} is registered as a public client, which has no credentials")
+                } else {
+                    format!("client {id} is registered and its credentials authenticate")
+                };
                 all.push(condition("Registered", true, "Registered", &message, generation));
             }
             Some(Err(p)) => {

@@ -9,6 +9,7 @@
 //! secret an end, and deletes it ([`KeycloakProvider::looks_for_rotation`]). What that says holds
 //! for most; before a rotation the very client is asked the same ([`KeycloakProvider::keeps_two`]).
 
+mod bookmark;
 mod client;
 mod scopes;
 mod session;
@@ -23,6 +24,7 @@ use crate::domain::{AuthMethod, ClientId, ExposeSecret as _, Scope, ScopeSet, Se
 use crate::http::{HttpClient, Method, Request, Response, SendError};
 use crate::outgoing::{ClientCredentials, Grant, TokenError, TokenRequest, request_token};
 use async_trait::async_trait;
+use bookmark::Bookmark;
 use client::{Client, Clock, change, check_lengths, creation, is_protected, key_of, previous, touch};
 use jiff::Timestamp;
 use scopes::{Named, Scopes, Told};
@@ -527,21 +529,27 @@ impl Provider for KeycloakProvider {
     }
 
     async fn list(&self, after: Option<&str>) -> Result<Page, ProviderError> {
-        let first: usize = after.unwrap_or("0").parse().unwrap_or(0);
-        let mut url = self.admin(&["clients"])?;
-        url.query_pairs_mut()
-            .append_pair("first", &first.to_string())
-            .append_pair("max", &PAGE_SIZE.to_string());
-        let all: Vec<Client> = self.read(url).await?;
-        let next = (all.len() >= PAGE_SIZE).then(|| (first + all.len()).to_string());
+        let mut mark = Bookmark::parse(after)?;
+        let (all, read) = loop {
+            let mut url = self.admin(&["clients"])?;
+            url.query_pairs_mut()
+                .append_pair("first", &mark.first.to_string())
+                .append_pair("max", &PAGE_SIZE.to_string());
+            let all: Vec<Client> = self.read(url).await?;
+            match mark.read_up_to(all.iter().map(Client::key)) {
+                Some(read) => break (all, read),
+                None => mark.step_back(PAGE_SIZE),
+            }
+        };
+        let next = (all.len() >= PAGE_SIZE).then(|| Bookmark::after(mark.first, all.iter().map(Client::key)));
         let mut clients = Vec::with_capacity(all.len());
-        for client in all {
+        for client in all.into_iter().skip(read) {
             // An identifier that no link can have isn't any link's client.
             let Some(id) = client.id() else { continue };
             let scopes = self.scopes_of(&client).await?;
             clients.push(self.registered(&client, id, &scopes));
         }
-        Ok(Page { clients, next })
+        Ok(Page { clients, next: next.map(|mark| mark.to_string()) })
     }
 
     /// Keycloak takes any secret from a public client, so such a client proves none.

@@ -1,0 +1,129 @@
+//! Where a listing of clients goes on. Pure.
+//!
+//! Keycloak pages by number: a client that is deleted meanwhile moves all behind it one up, and the
+//! next page would pass over one. So a page begins some clients before the end of the one before,
+//! and is good only if one of those stands in it; else it is read from further up.
+
+use crate::provider::ProviderError;
+use std::fmt;
+
+/// How many clients of a page are looked for in the next.
+const OVERLAP: usize = 10;
+
+/// Where to go on, and which clients stood there.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Bookmark {
+    /// Number of the first client that is asked for.
+    pub first: usize,
+    last: Vec<String>,
+}
+
+impl Bookmark {
+    /// Reads what [`Self::to_string`] wrote; `None` is the beginning.
+    ///
+    /// # Errors
+    /// [`ProviderError::Unsupported`] for any other text.
+    pub fn parse(text: Option<&str>) -> Result<Self, ProviderError> {
+        let Some(text) = text else { return Ok(Self::default()) };
+        let mut parts = text.split(' ');
+        let first = parts
+            .next()
+            .and_then(|n| n.parse().ok())
+            .ok_or(ProviderError::Unsupported { what: "a page that this listing didn't name" })?;
+        Ok(Self { first, last: parts.map(str::to_owned).collect() })
+    }
+
+    /// The place behind a page that began at `first` and holds clients of these keys.
+    pub fn after<'a>(first: usize, keys: impl Iterator<Item = Option<&'a str>>) -> Self {
+        let keys: Vec<_> = keys.collect();
+        let kept = keys.len().min(OVERLAP);
+        let last = keys[keys.len() - kept..]
+            .iter()
+            .flatten()
+            .filter(|k| !k.contains(' '))
+            .map(|k| (*k).to_owned())
+            .collect();
+        Self { first: first + keys.len() - kept, last }
+    }
+
+    /// How many clients of a page were in the one before; `None` where some may lie between the two.
+    pub fn read_up_to<'a>(
+        &self,
+        keys: impl DoubleEndedIterator<Item = Option<&'a str>> + ExactSizeIterator,
+    ) -> Option<usize> {
+        let read = keys.enumerate().rev().find(|(_, k)| k.is_some_and(|k| self.last.iter().any(|l| l == k)));
+        match read {
+            Some((at, _)) => Some(at + 1),
+            None => (self.first == 0 || self.last.is_empty()).then_some(0),
+        }
+    }
+
+    /// A page further up.
+    pub fn step_back(&mut self, by: usize) {
+        self.first = self.first.saturating_sub(by);
+    }
+}
+
+impl fmt::Display for Bookmark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.first)?;
+        self.last.iter().try_for_each(|key| write!(f, " {key}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads all the pages of ten, deleting between them; what stays is seen.
+    fn listing(delete: impl Fn(usize, &mut Vec<String>)) -> (Vec<String>, Vec<String>) {
+        const PAGE: usize = 20;
+        let mut there: Vec<String> = (0..200).map(|i| format!("k{i:03}")).collect();
+        let (mut seen, mut next, mut round) = (vec![], None::<String>, 0);
+        loop {
+            let mut mark = Bookmark::parse(next.as_deref()).expect("our own");
+            let (page, read) = loop {
+                let page: Vec<String> = there.iter().skip(mark.first).take(PAGE).cloned().collect();
+                match mark.read_up_to(page.iter().map(|k| Some(k.as_str()))) {
+                    Some(read) => break (page, read),
+                    None => mark.step_back(PAGE),
+                }
+            };
+            seen.extend_from_slice(&page[read..]);
+            if page.len() < PAGE {
+                return (there, seen);
+            }
+            next = Some(Bookmark::after(mark.first, page.iter().map(|k| Some(k.as_str()))).to_string());
+            delete(round, &mut there);
+            round += 1;
+            assert!(round < 200, "it doesn't end");
+        }
+    }
+
+    #[test]
+    fn nothing_is_passed_over_whatever_is_deleted_meanwhile() {
+        let (there, seen) = listing(|_, _| {});
+        assert_eq!(there, seen, "each once where nothing changes");
+        for few in [1, 3, 12, 45] {
+            let (there, seen) = listing(|round, all| {
+                if round < 3 {
+                    all.drain(..few);
+                }
+            });
+            assert!(there.iter().all(|k| seen.contains(k)), "{few} deleted at a time");
+        }
+        // All that was remembered is gone.
+        let (there, seen) = listing(|round, all| {
+            if round == 1 {
+                all.drain(20..40);
+            }
+        });
+        assert!(there.iter().all(|k| seen.contains(k)));
+    }
+
+    #[test]
+    fn a_text_of_another_kind_is_refused() {
+        assert!(Bookmark::parse(Some("x y")).is_err());
+        assert_eq!(Bookmark::parse(None).expect("the beginning"), Bookmark::default());
+    }
+}
