@@ -245,7 +245,13 @@ impl<'p> Operator<'p> {
         let deleting = futures::stream::iter(0..count).for_each_concurrent(concurrency, |i| {
             let api = api.clone();
             async move {
-                drop(api.delete(&format!("link-{i:05}"), &DeleteParams::default()).await.expect("deleted"))
+                let name = format!("link-{i:05}");
+                let mut deleted = api.delete(&name, &DeleteParams::default()).await;
+                // A kept connection that the API server closed while it lay idle: nothing was sent.
+                if matches!(deleted, Err(kube::Error::Service(_))) {
+                    deleted = api.delete(&name, &DeleteParams::default()).await;
+                }
+                drop(deleted.expect("deleted"));
             }
         });
         let gone =

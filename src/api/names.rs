@@ -46,3 +46,9 @@ pub const EXPIRES_AT: &str = "applink-operator.io/expires-at";
 pub const TOKEN_FOR: &str = "applink-operator.io/token-for";
 /// On a token's Secret: a keyed fingerprint of its content, so that an edit is seen.
 pub const CONTENT: &str = "applink-operator.io/content";
+/// On a link: the hash of a one-time ticket, by which a person who may edit the link begins a consent.
+pub const AUTHORIZE: &str = "applink-operator.io/authorize";
+/// On a link: the code that the end of a consent gave to that person; it makes the grant active.
+pub const COMPLETE: &str = "applink-operator.io/complete-authorization";
+/// On a Secret with a client's credentials: the hosts that they may be sent to, separated by commas.
+pub const ALLOWED_HOSTS: &str = "applink-operator.io/allowed-hosts";

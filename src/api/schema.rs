@@ -110,6 +110,28 @@ pub fn grant_types(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// A tenant of Microsoft Entra: an ID, a domain, or one of the three names.
+pub fn tenant(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string", "minLength": 1, "maxLength": 253,
+        "pattern": "^[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?$"
+    })
+}
+
+/// More parameters of an authorization request.
+pub fn parameters(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object", "maxProperties": 16,
+        "additionalProperties": { "type": "string", "maxLength": 1024 },
+        "x-kubernetes-validations": [
+            rule("self.all(k, k.matches('^[a-zA-Z0-9_.~-]{1,64}$'))",
+                 "names must be of letters, digits, and _ . ~ -, 64 at most"),
+            rule("self.all(k, !(k in ['response_type', 'response_mode', 'client_id', 'client_secret', 'redirect_uri', 'scope', 'state', 'nonce', 'code', 'code_challenge', 'code_challenge_method', 'request', 'request_uri']))",
+                 "may not set the protocol's own parameters, such as redirect_uri, scope or state"),
+        ]
+    })
+}
+
 /// Labels of a Secret.
 pub fn labels(_: &mut SchemaGenerator) -> Schema {
     json_schema!({

@@ -81,6 +81,7 @@ pub fn project(input: &Input<'_>) -> ApplicationLinkStatus {
                 .token
                 .filter(|t| t.next_refresh > input.now)
                 .map(|t| time(whole(t.next_refresh))),
+            ..OutgoingStatus::default()
         });
     } else if spec.outgoing.is_some() {
         status.outgoing = last.outgoing.clone();

@@ -6,7 +6,8 @@
 use super::content::{self, SecretGoal, Slot};
 use super::template;
 use crate::api::link::{
-    ApplicationLink, DeletionPolicy, Incoming, IncomingKeys, Outgoing, OutgoingKeys, ProviderKind, Rotation,
+    ApplicationLink, Client, DeletionPolicy, Incoming, IncomingKeys, Outgoing, OutgoingAuthMethod,
+    OutgoingKeys, ProviderKind, Rotation,
 };
 use crate::api::names;
 use crate::domain::keyring::digest_hex;
@@ -329,7 +330,20 @@ const MAX_OVERLAP: i64 = 30 * 86_400;
 fn outgoing(name: &str, spec: &Outgoing) -> Result<OutgoingGoal, Invalid> {
     let at = "spec.outgoing.oauth2";
     let oauth2 = &spec.oauth2;
-    let custom = &oauth2.server.custom;
+    let Some(custom) = &oauth2.server.custom else {
+        return Err(invalid(format!("{at}.server"), "exactly one server must be set"));
+    };
+    let Some(Client { secret_ref: Some(client_secret), auth_method, .. }) = &oauth2.client else {
+        return Err(invalid(format!("{at}.client"), "secretRef must be set"));
+    };
+    let auth_method = match auth_method {
+        None | Some(OutgoingAuthMethod::ClientSecretBasic) => AuthMethod::ClientSecretBasic,
+        Some(OutgoingAuthMethod::ClientSecretPost) => AuthMethod::ClientSecretPost,
+        Some(OutgoingAuthMethod::None) => AuthMethod::None,
+        Some(OutgoingAuthMethod::PrivateKeyJwt) => {
+            return Err(invalid(format!("{at}.client.authMethod"), "private_key_jwt isn't supported"));
+        }
+    };
     let field = |f: &str| format!("{at}.server.custom.{f}");
     let server = match (&custom.issuer, &custom.token_endpoint) {
         (Some(issuer), None) => {
@@ -355,11 +369,11 @@ fn outgoing(name: &str, spec: &Outgoing) -> Result<OutgoingGoal, Invalid> {
         _ => {
             return Err(invalid(
                 format!("{at}.grant"),
-                "exactly one of clientCredentials and refreshToken must be set",
+                "exactly one of authorizationCode, deviceCode, clientCredentials, refreshToken and jwtBearer must be set",
             ));
         }
     };
-    if grant == GrantGoal::ClientCredentials && oauth2.client.auth_method.is_public() {
+    if grant == GrantGoal::ClientCredentials && auth_method.is_public() {
         return Err(invalid(
             format!("{at}.client.authMethod"),
             "none can't be used with the grant clientCredentials; use client_secret_basic or client_secret_post",
@@ -396,12 +410,10 @@ fn outgoing(name: &str, spec: &Outgoing) -> Result<OutgoingGoal, Invalid> {
         secret.template,
         content::OUTGOING,
     )?;
-    for (what, input) in
-        [("client.secretRef", &oauth2.client.secret_ref.name)].into_iter().chain(match &grant {
-            GrantGoal::RefreshToken { secret, .. } => Some(("grant.refreshToken.secretRef", secret)),
-            GrantGoal::ClientCredentials => None,
-        })
-    {
+    for (what, input) in [("client.secretRef", &client_secret.name)].into_iter().chain(match &grant {
+        GrantGoal::RefreshToken { secret, .. } => Some(("grant.refreshToken.secretRef", secret)),
+        GrantGoal::ClientCredentials => None,
+    }) {
         if *input == secret.name {
             return Err(invalid(
                 "spec.outgoing.secret.name",
@@ -412,10 +424,10 @@ fn outgoing(name: &str, spec: &Outgoing) -> Result<OutgoingGoal, Invalid> {
     Ok(OutgoingGoal {
         server,
         grant,
-        client_secret: oauth2.client.secret_ref.name.clone(),
-        id_key: oauth2.client.secret_ref.id_key.clone(),
-        secret_key: oauth2.client.secret_ref.secret_key.clone(),
-        auth_method: oauth2.client.auth_method,
+        client_secret: client_secret.name.clone(),
+        id_key: client_secret.id_key.clone(),
+        secret_key: client_secret.secret_key.clone(),
+        auth_method,
         scopes: scopes(&format!("{at}.scopes"), oauth2.scopes.as_deref())?,
         refresh,
         secret,

@@ -58,7 +58,9 @@ fn secrets_of(link: &ApplicationLink) -> Vec<Key> {
     }
     if let Some(o) = &link.spec.outgoing {
         names.push(o.secret.as_ref().and_then(|s| s.name.clone()).unwrap_or_else(|| format!("{name}-token")));
-        names.push(o.oauth2.client.secret_ref.name.clone());
+        let client = o.oauth2.client.as_ref().and_then(|c| c.secret_ref.as_ref());
+        names.extend(client.map(|r| r.name.clone()));
+        names.extend(o.oauth2.grant.jwt_bearer.as_ref().map(|r| r.secret_ref.name.clone()));
         names.extend(o.oauth2.grant.refresh_token.as_ref().map(|r| r.secret_ref.name.clone()));
     }
     names.into_iter().map(|n| Key::new(namespace.clone(), n)).collect()
@@ -82,7 +84,7 @@ pub(super) fn lane_of(ctx: &Context, key: &Key) -> Lane {
             claim::read(link.annotations()).last().map_or_else(|| "default".into(), |c| c.name.clone())
         }
     };
-    let server = link.spec.outgoing.as_ref().map(|o| &o.oauth2.server.custom);
+    let server = link.spec.outgoing.as_ref().and_then(|o| o.oauth2.server.custom.as_ref());
     let server = server.and_then(|c| c.issuer.as_deref().or(c.token_endpoint.as_deref()));
     let host = server.and_then(|s| url::Url::parse(s).ok()).and_then(|u| u.host_str().map(str::to_owned));
     Lane { waits_for: format!("{provider}|{}", host.unwrap_or_default()), owner }

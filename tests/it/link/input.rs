@@ -302,12 +302,14 @@ async fn outgoing_parts_that_do_not_fit_are_refused() {
             json!({"oauth2": {"grant": {"refreshToken": {"secretRef": {"name": "s", "key": "k"}}}}}),
             vec![
                 "spec.outgoing.oauth2.grant",
-                "exactly one of clientCredentials and refreshToken must be set",
+                "exactly one of authorizationCode, deviceCode, clientCredentials, refreshToken and jwtBearer must be set",
             ],
         ),
         (
             json!({"oauth2": {"grant": {"clientCredentials": null}}}),
-            vec!["exactly one of clientCredentials and refreshToken must be set"],
+            vec![
+                "exactly one of authorizationCode, deviceCode, clientCredentials, refreshToken and jwtBearer must be set",
+            ],
         ),
     ] {
         desk.refused(&outgoing(more), &says).await;
