@@ -19,8 +19,12 @@ interpreters() {
 # Keycloak runs on Java and comes from a Maven repository.
 keycloak_tools() { need java:default-jre-headless mvn:maven; }
 
+# The pages are tried in a real browser, which Debian keeps together with its driver.
+browser() { need chromium:chromium chromedriver:chromium-driver; }
+
 need_toolchains
 stage "Java and Maven" keycloak_tools
+stage "Chromium" browser
 stage "Python and Node.js" interpreters
 stage "other people's OAuth clients" tests/clients/setup.sh >/dev/null
 stage "control plane and providers" tests/rig/build.sh

@@ -4,6 +4,7 @@
 mod support;
 
 mod argocd;
+mod browser;
 mod chart;
 mod cli;
 mod import_law;

@@ -11,6 +11,7 @@
 //! - [`audit`]: what the API server was asked, by whom, and what it answered.
 //! - [`bench`]: links of every kind, and an operator whose every write passes a proxy.
 //! - [`bitbucket_stub`]: a contract stub of Bitbucket's client API: no Bitbucket can run here.
+//! - [`browser`]: a real Chromium, without a window.
 //! - [`chart`]: a Helm release of the chart, and the Pods that it leads to.
 //! - [`fault_proxy`]: stands before a real provider and does one request wrong.
 //! - [`hydra`]: Ory Hydra.
@@ -30,6 +31,7 @@ pub mod admin_double;
 pub mod audit;
 pub mod bench;
 pub mod bitbucket_stub;
+pub mod browser;
 pub mod chart;
 pub mod fault_proxy;
 pub mod hydra;
