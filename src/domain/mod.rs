@@ -4,6 +4,7 @@
 //! here can be checked without any of them. A value that exists has been checked; the only way
 //! to one is a constructor that can refuse, with an error that names what is wrong.
 
+pub mod account;
 pub mod client;
 pub mod duration;
 pub mod keyring;
@@ -13,6 +14,7 @@ pub mod scope;
 pub mod text;
 pub mod token;
 
+pub use account::Account;
 pub use client::{AuthMethod, ClientId, ClientMetadata, GrantType};
 pub use keyring::{InstallationId, KeyRing, MasterKey};
 pub use owner::{Owner, OwnerMark};

@@ -1,6 +1,6 @@
 //! What a token endpoint answers (RFC 6749 section 5.1), after it was checked.
 
-use super::ScopeSet;
+use super::{Account, ScopeSet};
 use secrecy::SecretString;
 use std::fmt;
 
@@ -45,6 +45,10 @@ pub struct TokenReply {
     pub refresh_token: Option<SecretString>,
     /// The granted scopes, if the server said them (else they are the ones asked for).
     pub scopes: Option<ScopeSet>,
+    /// An ID token (OpenID Connect Core section 3.1.3.3), unread.
+    pub id_token: Option<SecretString>,
+    /// Whose token it is, where the reply itself says so.
+    pub account: Option<Account>,
 }
 
 impl fmt::Debug for TokenReply {
@@ -55,6 +59,8 @@ impl fmt::Debug for TokenReply {
             .field("lifetime", &self.lifetime)
             .field("refresh_token", &self.refresh_token.as_ref().map(|_| "[redacted]"))
             .field("scopes", &self.scopes)
+            .field("id_token", &self.id_token.as_ref().map(|_| "[redacted]"))
+            .field("account", &self.account)
             .finish()
     }
 }
@@ -79,6 +85,8 @@ mod tests {
             lifetime: None,
             refresh_token: Some("rt-canary".to_owned().into()),
             scopes: None,
+            id_token: Some("it-canary".to_owned().into()),
+            account: None,
         };
         assert!(!format!("{reply:?}").contains("canary"));
     }

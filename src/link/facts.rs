@@ -6,7 +6,7 @@ use super::grant::Grant;
 use super::kept_client::{KeptClient, KeptClients};
 use super::problem::Problem;
 use crate::domain::{GrantType, KeyRing, SecretString};
-use crate::outgoing::{ClientCredentials, ServerEndpoints};
+use crate::outgoing::{BearerKey, ClientCredentials, ServerEndpoints};
 use crate::provider::{Capabilities, ClientRef, Proof, ProviderInfo, RegisteredClient};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -206,10 +206,12 @@ pub struct Refused {
 pub struct OutgoingFacts {
     /// The server's endpoints.
     pub endpoints: Result<ServerEndpoints, Problem>,
-    /// Our client there.
-    pub client: Result<ClientCredentials, Problem>,
+    /// Our client there, if the link has one.
+    pub client: Result<Option<ClientCredentials>, Problem>,
     /// The seed; `None` for grants without one.
     pub seed: Option<Result<SecretString, Problem>>,
+    /// The key of the grant jwt-bearer; `None` for the others.
+    pub bearer: Option<Result<BearerKey, Problem>>,
     /// The Secret.
     pub secret: SecretFact,
     /// The request that was last turned down.

@@ -4,8 +4,9 @@
 //! go need: what the grant is bound to, the token, an intent while it is being spent, and the
 //! last reply until it is published.
 
-use crate::domain::{AuthMethod, ClientId, ExposeSecret as _, SecretString, TokenReply};
-use crate::outgoing::{ClientCredentials, ServerEndpoints};
+use crate::domain::{ClientId, ExposeSecret as _, SecretString, TokenReply};
+use crate::outgoing::presets::{self, Preset};
+use crate::outgoing::{ClientAuth, ClientCredentials, ServerEndpoints, SigningAlgorithm, SigningKey};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -33,18 +34,31 @@ pub struct Binding {
     pub token_endpoint: String,
     /// The revocation endpoint, where there is one.
     pub revocation_endpoint: Option<String>,
-    /// Our client identifier.
+    /// The authorization endpoint, where there is one.
+    #[serde(default)]
+    pub authorization_endpoint: Option<String>,
+    /// The device authorization endpoint, where there is one.
+    #[serde(default)]
+    pub device_authorization_endpoint: Option<String>,
+    /// Where the server says whose token it is, where it does.
+    #[serde(default)]
+    pub user_endpoint: Option<String>,
+    /// Our client identifier; without a client, the issuer of our assertions.
     pub client_id: String,
 }
 
 impl Binding {
     /// The binding that a server and a client make.
-    pub fn new(endpoints: &ServerEndpoints, client_id: &ClientId) -> Self {
+    pub fn new(endpoints: &ServerEndpoints, client_id: &str) -> Self {
+        let text = |url: &Option<Url>| url.as_ref().map(Url::to_string);
         Self {
             issuer: endpoints.issuer.clone(),
             token_endpoint: endpoints.token_endpoint.to_string(),
-            revocation_endpoint: endpoints.revocation_endpoint.as_ref().map(Url::to_string),
-            client_id: client_id.as_str().to_owned(),
+            revocation_endpoint: text(&endpoints.revocation_endpoint),
+            authorization_endpoint: text(&endpoints.authorization_endpoint),
+            device_authorization_endpoint: text(&endpoints.device_authorization_endpoint),
+            user_endpoint: text(&endpoints.user_endpoint),
+            client_id: client_id.to_owned(),
         }
     }
 }
@@ -119,10 +133,17 @@ pub struct Grant {
     /// changes without it was changed by somebody else.
     pub spec_digest: String,
     /// How our client authenticates; with the two below, what revoking needs.
-    pub auth_method: AuthMethod,
-    /// Our client's secret when the grant was last used; for grants with a refresh token.
+    pub auth_method: KeptMethod,
+    /// Our client's secret or private key when the grant was last used; for grants with a refresh
+    /// token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_secret: Option<Kept>,
+    /// What else its assertions are made with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assertion: Option<KeptAssertion>,
+    /// The kind of server.
+    #[serde(default = "custom")]
+    pub server: String,
     /// The refresh token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<Kept>,
@@ -141,6 +162,36 @@ pub struct Grant {
     /// The error code with which the server declared the grant dead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead: Option<String>,
+}
+
+fn custom() -> String {
+    presets::CUSTOM.name.to_owned()
+}
+
+/// How a client authenticates, as it is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeptMethod {
+    /// HTTP Basic.
+    ClientSecretBasic,
+    /// In the body.
+    ClientSecretPost,
+    /// An assertion, of ours or of somebody else.
+    PrivateKeyJwt,
+    /// Not at all.
+    None,
+}
+
+/// What assertions are made with, beside the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KeptAssertion {
+    /// `kid`.
+    pub key_id: Option<String>,
+    /// `alg`.
+    pub algorithm: SigningAlgorithm,
+    /// `aud`; `None` for the token endpoint.
+    pub audience: Option<String>,
 }
 
 impl Grant {
@@ -166,15 +217,49 @@ impl Grant {
         self.dead = None;
     }
 
+    /// Keeps how our client authenticates, and, where `all` is wanted, what with.
+    pub fn remember(&mut self, client: Option<&ClientCredentials>, all: bool) {
+        let auth = client.map_or(&ClientAuth::None, |c| &c.auth);
+        self.auth_method = match auth {
+            ClientAuth::Basic(_) => KeptMethod::ClientSecretBasic,
+            ClientAuth::Post(_) => KeptMethod::ClientSecretPost,
+            ClientAuth::PrivateKey { .. } | ClientAuth::Assertion(_) => KeptMethod::PrivateKeyJwt,
+            ClientAuth::None => KeptMethod::None,
+        };
+        self.client_secret = auth.lasting().cloned().map(Kept).filter(|_| all);
+        self.assertion = match auth {
+            ClientAuth::PrivateKey { key, audience } if all => Some(KeptAssertion {
+                key_id: key.key_id().map(str::to_owned),
+                algorithm: key.algorithm(),
+                audience: audience.clone(),
+            }),
+            _ => None,
+        };
+    }
+
+    /// The kind of server that it is of.
+    pub fn preset(&self) -> &'static Preset {
+        Preset::named(&self.server).unwrap_or(&presets::CUSTOM)
+    }
+
     /// The endpoint and client to revoke with, where that is possible.
     pub fn revocation(&self) -> Option<(Url, ClientCredentials)> {
         let endpoint = Url::parse(self.binding.revocation_endpoint.as_deref()?).ok()?;
         let id = ClientId::parse(&self.binding.client_id).ok()?;
         let secret = self.client_secret.as_ref().map(|k| k.0.clone());
-        if secret.is_none() && !self.auth_method.is_public() {
-            return None;
-        }
-        Some((endpoint, ClientCredentials { id, secret, auth_method: self.auth_method }))
+        let auth = match self.auth_method {
+            KeptMethod::ClientSecretBasic => ClientAuth::Basic(secret?),
+            KeptMethod::ClientSecretPost => ClientAuth::Post(secret?),
+            KeptMethod::None => ClientAuth::None,
+            KeptMethod::PrivateKeyJwt => {
+                let KeptAssertion { key_id, algorithm, audience } = self.assertion.clone()?;
+                let key = SigningKey::parse(&secret?, Some(algorithm), algorithm).ok()?;
+                // What authenticates at the token endpoint does so here; the servers take its name.
+                let audience = audience.unwrap_or_else(|| self.binding.token_endpoint.clone());
+                ClientAuth::PrivateKey { key: key.with_key_id(key_id), audience: Some(audience) }
+            }
+        };
+        Some((endpoint, ClientCredentials { id, auth }))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Looks at the link's surroundings: its provider, its client there, its Secrets, its grant.
 //! Reads alone; what it finds is facts, and what it can't find out is a [`Problem`] among them.
 
+mod outgoing;
+
 use super::claim::{self, Claim};
 use super::connect::connect;
 use super::connections::{Connected, Connections};
@@ -8,20 +10,16 @@ use super::context::Context;
 use super::credentials::{self, Credentials};
 use super::decide::Goal;
 use super::derive;
-use super::facts::{
-    Elsewhere, IncomingFacts, LastSecret, Observed, OutgoingFacts, Place, PlaceFacts, SecretFact,
-};
+use super::facts::{Elsewhere, IncomingFacts, LastSecret, Observed, Place, PlaceFacts, SecretFact};
 use super::grant::Kept;
 use super::kept_client::KeptClients;
 use super::problem::Problem;
 use super::providers::{self, ProviderView};
 use super::secrets::Secrets;
-use super::validate::{GrantGoal, IncomingGoal, OutgoingGoal, ServerGoal, ValidatedLink};
+use super::validate::{IncomingGoal, ValidatedLink};
 use crate::api::provider::Service;
 use crate::api::{ApplicationLink, names};
 use crate::domain::{ClientId, KeyRing};
-use crate::http::Trust;
-use crate::outgoing::{ClientCredentials, ServerEndpoints};
 use crate::provider::{ClientRef, RegisteredClient};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -104,11 +102,11 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
             }
             if let Some(outgoing) = &valid.outgoing {
                 wanted_secrets.push(outgoing.secret.name.clone());
-                seen.outgoing = Some(outgoing_facts(ctx, link, outgoing, &secrets).await);
+                seen.outgoing = Some(outgoing::facts(ctx, link, outgoing, &secrets).await);
             }
         }
         Goal::Absent { retain: true, .. } => secrets_to_release(link, &mut seen, &secrets).await,
-        Goal::Absent { .. } => token_to_revoke(link, &mut seen, &secrets, &keys).await,
+        Goal::Absent { .. } => outgoing::token_to_revoke(link, &mut seen, &secrets, &keys).await,
     }
     let leave_all = matches!(goal, Goal::Absent { .. });
     let incoming_settled = seen.incoming.as_ref().is_none_or(|i| i.place.is_ok());
@@ -474,65 +472,6 @@ async fn elsewhere(
     Ok(Elsewhere { identity, caps, at, client })
 }
 
-async fn outgoing_facts(
-    ctx: &Context,
-    link: &ApplicationLink,
-    goal: &OutgoingGoal,
-    secrets: &Secrets,
-) -> OutgoingFacts {
-    let seed = async {
-        match &goal.grant {
-            GrantGoal::ClientCredentials => None,
-            GrantGoal::RefreshToken { secret, key } => Some(
-                secrets
-                    .value(secret, key, "SeedMissing", "spec.outgoing.oauth2.grant.refreshToken.secretRef")
-                    .await,
-            ),
-        }
-    };
-    let (secret, client, seed, endpoints) = futures::join!(
-        secrets.look(&goal.secret.name, link),
-        client_credentials(goal, secrets),
-        seed,
-        endpoints(ctx, goal),
-    );
-    OutgoingFacts {
-        endpoints,
-        client,
-        seed,
-        secret,
-        refused: ctx.refused(link),
-        holder: ctx.identity.clone(),
-    }
-}
-
-async fn endpoints(ctx: &Context, goal: &OutgoingGoal) -> Result<ServerEndpoints, Problem> {
-    match &goal.server {
-        ServerGoal::Endpoints { token, revocation } => Ok(ServerEndpoints {
-            revocation_endpoint: revocation.clone(),
-            ..ServerEndpoints::new(token.clone())
-        }),
-        ServerGoal::Issuer(issuer) => {
-            ctx.discoveries.get(&ctx.guard.client(Trust::Guarded, None), issuer).await
-        }
-    }
-}
-
-async fn client_credentials(goal: &OutgoingGoal, secrets: &Secrets) -> Result<ClientCredentials, Problem> {
-    let field = "spec.outgoing.oauth2.client.secretRef";
-    let name = &goal.client_secret;
-    let id = secrets.value(name, &goal.id_key, "ClientSecretMissing", field).await?;
-    let id = ClientId::parse(secrecy::ExposeSecret::expose_secret(&id)).map_err(|e| {
-        Problem::edit("InvalidClientId", format!("{field}: key {} of Secret {name} {e}", goal.id_key))
-    })?;
-    let secret = if goal.auth_method.is_public() {
-        None
-    } else {
-        Some(secrets.value(name, &goal.secret_key, "ClientSecretMissing", field).await?)
-    };
-    Ok(ClientCredentials { id, secret, auth_method: goal.auth_method })
-}
-
 /// For a link that goes and leaves its Secrets: those that the status names too, whatever the watch
 /// saw. One with our owner reference would go with the link.
 async fn secrets_to_release(link: &ApplicationLink, seen: &mut Observed, secrets: &Secrets) {
@@ -548,23 +487,5 @@ async fn secrets_to_release(link: &ApplicationLink, seen: &mut Observed, secrets
             SecretFact::Unknown(problem) => seen.keys = Err(problem),
             SecretFact::Absent | SecretFact::Foreign(_) => {}
         }
-    }
-}
-
-/// For a link that goes: a grant without a refresh token has its access token in the tenant's
-/// Secret alone. Where it is still there, with what revoking it needs, it is revoked too.
-async fn token_to_revoke(link: &ApplicationLink, seen: &mut Observed, secrets: &Secrets, keys: &KeyRing) {
-    let Some((grant, _)) = &mut seen.grant else { return };
-    if grant.refresh_token.is_some() {
-        return;
-    }
-    let Some(goal) = super::validate::validate(link).ok().and_then(|v| v.outgoing) else { return };
-    if let SecretFact::Own(own) = secrets.look(&goal.secret.name, link).await
-        && let Ok(client) = client_credentials(&goal, secrets).await
-        && client.id.as_str() == grant.binding.client_id
-    {
-        grant.access = super::decide::published(&own, &goal, keys);
-        grant.client_secret = client.secret.map(super::grant::Kept);
-        grant.auth_method = client.auth_method;
     }
 }

@@ -8,7 +8,7 @@ use super::grant::{Access, Grant, Kept};
 use super::kept_client::KeptClient;
 use super::problem::Problem;
 use crate::domain::{AuthMethod, ClientId, ScopeSet, SecretString};
-use crate::outgoing::ClientCredentials;
+use crate::outgoing::{BearerAssertion, ClientCredentials, Dialect};
 use crate::provider::{ClientRef, PutClient, Registered};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -157,13 +157,26 @@ pub struct TokenPlan {
     /// Where to.
     pub endpoint: Url,
     /// Who we are.
-    pub client: ClientCredentials,
+    pub client: Option<ClientCredentials>,
     /// The scopes to ask for.
     pub scopes: ScopeSet,
-    /// Whether to spend the grant's refresh token, rather than ask by client credentials.
-    pub refresh: bool,
+    /// What entitles us.
+    pub by: AskBy,
+    /// How the server speaks.
+    pub dialect: Dialect,
     /// What the token is asked for with.
     pub fingerprint: String,
+}
+
+/// What entitles us to a token.
+#[derive(Debug, Clone)]
+pub enum AskBy {
+    /// Our own credentials.
+    ClientCredentials,
+    /// The grant's refresh token, which it may spend.
+    RefreshToken,
+    /// An assertion of our own.
+    JwtBearer(Box<BearerAssertion>),
 }
 
 /// A token to publish: the reply's, or the grant's kept one.
@@ -171,6 +184,8 @@ pub struct TokenPlan {
 pub struct Publication {
     /// The Secret as the user wants it.
     pub goal: SecretGoal,
+    /// What stands under `provider`.
+    pub provider: &'static str,
     /// The labels and annotations that stand on every Secret of the link.
     pub labels: BTreeMap<String, String>,
     /// The token; `None` for the reply's.

@@ -3,22 +3,22 @@
 //! The schema refuses most of this at `kubectl apply`; it is checked again because an object may
 //! have been stored under an older schema, and because some of it no schema can say.
 
+mod outgoing;
+
+pub use outgoing::{
+    ClientAuthGoal, ClientGoal, ClientIdGoal, GrantGoal, JwtBearerGoal, OutgoingGoal, SecretKey, ServerGoal,
+    ServerPlace,
+};
+
 use super::content::{self, SecretGoal, Slot};
 use super::template;
-use crate::api::link::{
-    ApplicationLink, Client, DeletionPolicy, Incoming, IncomingKeys, Outgoing, OutgoingAuthMethod,
-    OutgoingKeys, ProviderKind, Rotation,
-};
+use crate::api::link::{ApplicationLink, DeletionPolicy, Incoming, IncomingKeys, ProviderKind, Rotation};
 use crate::api::names;
 use crate::domain::keyring::digest_hex;
 use crate::domain::text::Shown;
-use crate::domain::{
-    AuthMethod, ClientId, ClientMetadata, GrantType, RedirectUri, Scope, ScopeSet, duration,
-};
-use crate::outgoing::{Issuer, RefreshPolicy};
+use crate::domain::{ClientId, ClientMetadata, GrantType, RedirectUri, Scope, ScopeSet, duration};
 use kube::ResourceExt as _;
 use std::collections::BTreeMap;
-use url::Url;
 
 /// What a link asks for, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,57 +108,6 @@ pub(super) fn rotation_request(annotations: &BTreeMap<String, String>) -> Option
     Some(RotationRequest { value, now: now.map(str::to_owned) })
 }
 
-/// The token to keep, and where it goes.
-#[derive(Debug, Clone, PartialEq)]
-pub struct OutgoingGoal {
-    /// The authorization server.
-    pub server: ServerGoal,
-    /// How the token is got.
-    pub grant: GrantGoal,
-    /// Name of the Secret with our client's credentials.
-    pub client_secret: String,
-    /// Its key with the identifier.
-    pub id_key: String,
-    /// Its key with the secret.
-    pub secret_key: String,
-    /// How we authenticate.
-    pub auth_method: AuthMethod,
-    /// The scopes to ask for.
-    pub scopes: ScopeSet,
-    /// When to refresh.
-    pub refresh: RefreshPolicy,
-    /// The Secret.
-    pub secret: SecretGoal,
-}
-
-/// The authorization server.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ServerGoal {
-    /// To be discovered.
-    Issuer(Issuer),
-    /// Given.
-    Endpoints {
-        /// The token endpoint.
-        token: Url,
-        /// The revocation endpoint.
-        revocation: Option<Url>,
-    },
-}
-
-/// How a token is got.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GrantGoal {
-    /// RFC 6749 section 4.4.
-    ClientCredentials,
-    /// RFC 6749 section 6, from a seed that the user brings.
-    RefreshToken {
-        /// Name of the seed's Secret.
-        secret: String,
-        /// Its key.
-        key: String,
-    },
-}
-
 /// A spec that can't be acted on. It names the field, shows the value and says the way out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {message}")]
@@ -184,7 +133,7 @@ pub fn validate(link: &ApplicationLink) -> Result<ValidatedLink, Invalid> {
         return Err(invalid("spec.application.name", "must be a name without control characters"));
     }
     let incoming = spec.incoming.as_ref().map(|i| incoming(link, &name, i)).transpose()?;
-    let outgoing = spec.outgoing.as_ref().map(|o| outgoing(&name, o)).transpose()?;
+    let outgoing = spec.outgoing.as_ref().map(|o| outgoing::check(&name, o)).transpose()?;
     if incoming.is_none() && outgoing.is_none() {
         return Err(invalid("spec", "at least one of incoming and outgoing must be set"));
     }
@@ -327,113 +276,6 @@ fn rotation(spec: Option<&Rotation>) -> Result<RotationGoal, Invalid> {
 /// How long two secrets may work at most, in seconds.
 const MAX_OVERLAP: i64 = 30 * 86_400;
 
-fn outgoing(name: &str, spec: &Outgoing) -> Result<OutgoingGoal, Invalid> {
-    let at = "spec.outgoing.oauth2";
-    let oauth2 = &spec.oauth2;
-    let Some(custom) = &oauth2.server.custom else {
-        return Err(invalid(format!("{at}.server"), "exactly one server must be set"));
-    };
-    let Some(Client { secret_ref: Some(client_secret), auth_method, .. }) = &oauth2.client else {
-        return Err(invalid(format!("{at}.client"), "secretRef must be set"));
-    };
-    let auth_method = match auth_method {
-        None | Some(OutgoingAuthMethod::ClientSecretBasic) => AuthMethod::ClientSecretBasic,
-        Some(OutgoingAuthMethod::ClientSecretPost) => AuthMethod::ClientSecretPost,
-        Some(OutgoingAuthMethod::None) => AuthMethod::None,
-        Some(OutgoingAuthMethod::PrivateKeyJwt) => {
-            return Err(invalid(format!("{at}.client.authMethod"), "private_key_jwt isn't supported"));
-        }
-    };
-    let field = |f: &str| format!("{at}.server.custom.{f}");
-    let server = match (&custom.issuer, &custom.token_endpoint) {
-        (Some(issuer), None) => {
-            let parsed = Issuer::parse(issuer)
-                .map_err(|e| invalid(field("issuer"), format!("{} {e}", Shown(issuer))))?;
-            ServerGoal::Issuer(parsed)
-        }
-        (None, Some(token)) => ServerGoal::Endpoints {
-            token: url(field("tokenEndpoint"), token)?,
-            revocation: custom
-                .revocation_endpoint
-                .as_deref()
-                .map(|r| url(field("revocationEndpoint"), r))
-                .transpose()?,
-        },
-        _ => return Err(invalid(field("issuer"), "exactly one of issuer and tokenEndpoint must be set")),
-    };
-    let grant = match (&oauth2.grant.client_credentials, &oauth2.grant.refresh_token) {
-        (Some(_), None) => GrantGoal::ClientCredentials,
-        (None, Some(r)) => {
-            GrantGoal::RefreshToken { secret: r.secret_ref.name.clone(), key: r.secret_ref.key.clone() }
-        }
-        _ => {
-            return Err(invalid(
-                format!("{at}.grant"),
-                "exactly one of authorizationCode, deviceCode, clientCredentials, refreshToken and jwtBearer must be set",
-            ));
-        }
-    };
-    if grant == GrantGoal::ClientCredentials && auth_method.is_public() {
-        return Err(invalid(
-            format!("{at}.client.authMethod"),
-            "none can't be used with the grant clientCredentials; use client_secret_basic or client_secret_post",
-        ));
-    }
-    let parse = |field: &str, text: &str| {
-        duration::parse(text)
-            .map_err(|e| invalid(format!("spec.outgoing.refresh.{field}"), format!("{} {e}", Shown(text))))
-    };
-    let refresh = match spec.refresh.as_ref().map(|r| (&r.before, &r.every)) {
-        None => RefreshPolicy::Default,
-        Some((Some(before), None)) => RefreshPolicy::Before(parse("before", before)?),
-        Some((None, Some(every))) => RefreshPolicy::Every(parse("every", every)?),
-        Some(_) => {
-            return Err(invalid("spec.outgoing.refresh", "exactly one of before and every must be set"));
-        }
-    };
-    let OutgoingKeys { access_token, token_type, expires_at, scope } =
-        spec.secret.as_ref().and_then(|s| s.keys.clone()).unwrap_or_default();
-    let slots = [
-        (Slot::AccessToken, access_token),
-        (Slot::TokenType, token_type),
-        (Slot::ExpiresAt, expires_at),
-        (Slot::Scope, scope),
-    ];
-    let secret = spec.secret.clone().unwrap_or_default();
-    let secret = secret_goal(
-        "spec.outgoing.secret",
-        secret.name.unwrap_or_else(|| format!("{name}-token")),
-        secret.type_,
-        secret.labels,
-        secret.annotations,
-        slots,
-        secret.template,
-        content::OUTGOING,
-    )?;
-    for (what, input) in [("client.secretRef", &client_secret.name)].into_iter().chain(match &grant {
-        GrantGoal::RefreshToken { secret, .. } => Some(("grant.refreshToken.secretRef", secret)),
-        GrantGoal::ClientCredentials => None,
-    }) {
-        if *input == secret.name {
-            return Err(invalid(
-                "spec.outgoing.secret.name",
-                format!("{} is also {at}.{what}.name; the token needs a Secret of its own", Shown(input)),
-            ));
-        }
-    }
-    Ok(OutgoingGoal {
-        server,
-        grant,
-        client_secret: client_secret.name.clone(),
-        id_key: client_secret.id_key.clone(),
-        secret_key: client_secret.secret_key.clone(),
-        auth_method,
-        scopes: scopes(&format!("{at}.scopes"), oauth2.scopes.as_deref())?,
-        refresh,
-        secret,
-    })
-}
-
 fn scopes(field: &str, names: Option<&[String]>) -> Result<ScopeSet, Invalid> {
     names
         .unwrap_or_default()
@@ -443,22 +285,6 @@ fn scopes(field: &str, names: Option<&[String]>) -> Result<ScopeSet, Invalid> {
             Scope::parse(s).map_err(|e| invalid(format!("{field}[{i}]"), format!("{} {e}", Shown(s))))
         })
         .collect()
-}
-
-fn url(field: String, text: &str) -> Result<Url, Invalid> {
-    let bad = |why: &str| invalid(field.clone(), format!("{} {why}", Shown(text)));
-    let url = Url::parse(text)
-        .map_err(|_| bad("isn't an absolute URL; write it like https://login.example.com"))?;
-    if !matches!(url.scheme(), "https" | "http") || !url.has_host() {
-        return Err(bad("must be an https URL"));
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(bad("has user information before the host; remove it"));
-    }
-    if url.fragment().is_some() {
-        return Err(bad("has a fragment (#…); remove it"));
-    }
-    Ok(url)
 }
 
 #[allow(clippy::too_many_arguments, reason = "the two Secrets of the API differ in type, not in fields")]

@@ -2,9 +2,10 @@
 
 use super::content::Slot;
 use super::validate::rotation_request;
-use super::validate::{GrantGoal, ServerGoal, validate};
+use super::validate::{ClientAuthGoal, ClientIdGoal, GrantGoal, SecretKey, ServerPlace, validate};
 use crate::api::ApplicationLink;
 use crate::api::names;
+use crate::domain::AuthMethod;
 use crate::outgoing::RefreshPolicy;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -39,9 +40,14 @@ fn what_is_left_out() {
     let valid = validate(&link(json!({}))).expect("valid");
     let goal = valid.outgoing.expect("outgoing");
     assert_eq!((goal.secret.name.as_str(), goal.secret.type_.as_str()), ("l-token", "Opaque"));
-    assert_eq!((goal.id_key.as_str(), goal.secret_key.as_str()), ("client-id", "client-secret"));
+    let at = |key: &str| SecretKey { secret: "c".into(), key: key.into() };
+    let client = goal.client.expect("a client");
+    assert_eq!(client.id, ClientIdGoal::Secret(at("client-id")));
+    let auth = ClientAuthGoal::Secret { method: AuthMethod::ClientSecretBasic, at: at("client-secret") };
+    assert_eq!(client.auth, auth);
     assert_eq!((goal.refresh, goal.grant), (RefreshPolicy::Default, GrantGoal::ClientCredentials));
-    assert!(matches!(goal.server, ServerGoal::Endpoints { revocation: None, .. }));
+    let ServerPlace::Endpoints(endpoints) = goal.server.place else { panic!("{:?}", goal.server) };
+    assert_eq!(endpoints.revocation_endpoint, None);
     assert_eq!(goal.secret.keys[&Slot::AccessToken], "access-token");
     let every = validate(&link(json!({"refresh": {"every": "1h"}}))).expect("valid");
     assert_eq!(every.outgoing.expect("outgoing").refresh, RefreshPolicy::Every(Duration::from_secs(3600)));

@@ -1,7 +1,11 @@
-//! A client's credentials and how they go into a request (RFC 6749 section 2.3.1).
+//! A client's credentials and how they go into a request (RFC 6749 section 2.3.1, RFC 7523
+//! section 2.2).
 
+use super::assertion::{CLIENT_ASSERTION_TYPE, client_assertion};
+use super::signing_key::SigningKey;
 use crate::domain::{AuthMethod, ClientId};
 use crate::http::{BadHeader, Request};
+use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use std::fmt;
 use url::form_urlencoded;
@@ -11,25 +15,75 @@ use url::form_urlencoded;
 pub struct ClientCredentials {
     /// The client identifier.
     pub id: ClientId,
-    /// The client secret; a public client has none.
-    pub secret: Option<SecretString>,
-    /// How the client authenticates.
-    pub auth_method: AuthMethod,
+    /// How the client authenticates, and with what.
+    pub auth: ClientAuth,
+}
+
+/// How a client authenticates, and with what.
+#[derive(Clone)]
+pub enum ClientAuth {
+    /// `client_secret_basic`.
+    Basic(SecretString),
+    /// `client_secret_post`.
+    Post(SecretString),
+    /// A public client.
+    None,
+    /// `private_key_jwt`: an assertion of our own, a new one for each request.
+    PrivateKey {
+        /// Who signs it.
+        key: SigningKey,
+        /// Its `aud`; `None` for the endpoint that is called.
+        audience: Option<String>,
+    },
+    /// An assertion that somebody else made.
+    Assertion(SecretString),
 }
 
 impl fmt::Debug for ClientCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientCredentials")
             .field("id", &self.id)
-            .field("auth_method", &self.auth_method)
+            .field("auth_method", &self.auth.method())
             .finish_non_exhaustive()
     }
 }
 
+impl fmt::Debug for ClientAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.method())
+    }
+}
+
+impl ClientAuth {
+    /// The method as RFC 7591 registers it.
+    pub const fn method(&self) -> &'static str {
+        match self {
+            Self::Basic(_) => "client_secret_basic",
+            Self::Post(_) => "client_secret_post",
+            Self::None => "none",
+            Self::PrivateKey { .. } | Self::Assertion(_) => "private_key_jwt",
+        }
+    }
+
+    /// What the client proves itself with, where that lasts: a secret, or a private key.
+    pub fn lasting(&self) -> Option<&SecretString> {
+        match self {
+            Self::Basic(secret) | Self::Post(secret) => Some(secret),
+            Self::PrivateKey { key, .. } => Some(key.text()),
+            Self::None | Self::Assertion(_) => None,
+        }
+    }
+}
+
 impl ClientCredentials {
-    /// The secret, unless the client is a public one.
-    pub(super) fn sent_secret(&self) -> Option<&SecretString> {
-        self.secret.as_ref().filter(|_| !self.auth_method.is_public())
+    /// A client with a secret; a public one has none, whatever is given.
+    pub fn by_secret(id: ClientId, method: AuthMethod, secret: SecretString) -> Self {
+        let auth = match method {
+            AuthMethod::ClientSecretBasic => ClientAuth::Basic(secret),
+            AuthMethod::ClientSecretPost => ClientAuth::Post(secret),
+            AuthMethod::None => ClientAuth::None,
+        };
+        Self { id, auth }
     }
 
     /// Makes `request` a form POST of `pairs` that carries the credentials.
@@ -38,19 +92,35 @@ impl ClientCredentials {
         request: Request,
         pairs: &[(&'a str, &'a str)],
     ) -> Result<Request, BadHeader> {
+        let id = self.id.as_str();
+        if let ClientAuth::Basic(secret) = &self.auth {
+            let secret = SecretString::from(form_encoded(secret.expose_secret()));
+            return request.form(pairs.iter().copied()).basic(&form_encoded(id), &secret);
+        }
+        let assertion = self.assertion(request.url.as_str())?;
         let mut pairs = pairs.to_vec();
-        match (self.auth_method, self.sent_secret()) {
-            (AuthMethod::ClientSecretBasic, Some(secret)) => {
-                let secret = SecretString::from(form_encoded(secret.expose_secret()));
-                return request.form(pairs).basic(&form_encoded(self.id.as_str()), &secret);
-            }
-            (_, Some(secret)) => {
-                pairs.push(("client_id", self.id.as_str()));
-                pairs.push(("client_secret", secret.expose_secret()));
-            }
-            (_, None) => pairs.push(("client_id", self.id.as_str())),
+        pairs.push(("client_id", id));
+        if let ClientAuth::Post(secret) = &self.auth {
+            pairs.push(("client_secret", secret.expose_secret()));
+        }
+        if let Some(assertion) = &assertion {
+            pairs.push(("client_assertion_type", CLIENT_ASSERTION_TYPE));
+            pairs.push(("client_assertion", assertion.expose_secret()));
         }
         Ok(request.form(pairs))
+    }
+
+    /// The assertion for a request to `endpoint`, for clients that authenticate so.
+    pub(super) fn assertion(&self, endpoint: &str) -> Result<Option<SecretString>, BadHeader> {
+        match &self.auth {
+            ClientAuth::Assertion(made) => Ok(Some(made.clone())),
+            ClientAuth::PrivateKey { key, audience } => {
+                let audience = audience.as_deref().unwrap_or(endpoint);
+                let made = client_assertion(key, self.id.as_str(), audience, Timestamp::now());
+                made.map(Some).ok_or(BadHeader)
+            }
+            ClientAuth::Basic(_) | ClientAuth::Post(_) | ClientAuth::None => Ok(None),
+        }
     }
 }
 

@@ -211,6 +211,8 @@ fn endpoints(issuer: &Issuer, document: &Map<String, Value>) -> Result<ServerEnd
         revocation_endpoint: endpoint("revocation_endpoint")?,
         authorization_endpoint: endpoint("authorization_endpoint")?,
         device_authorization_endpoint: endpoint("device_authorization_endpoint")?,
+        // No token is got or lost there, so a bad one is none.
+        user_endpoint: endpoint("userinfo_endpoint").unwrap_or_default(),
         auth_methods,
         sends_iss: document.get("authorization_response_iss_parameter_supported") == Some(&Value::Bool(true)),
     })

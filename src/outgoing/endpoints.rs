@@ -114,6 +114,8 @@ pub struct ServerEndpoints {
     pub authorization_endpoint: Option<Url>,
     /// The device authorization endpoint (RFC 8628).
     pub device_authorization_endpoint: Option<Url>,
+    /// Where the server says whose token it is (OpenID Connect `UserInfo`, or the server's own way).
+    pub user_endpoint: Option<Url>,
     /// The authentication methods of the token endpoint that we know, where the server names any.
     pub auth_methods: Option<BTreeSet<AuthMethod>>,
     /// Whether the authorization response carries `iss` (RFC 9207).
@@ -129,6 +131,7 @@ impl ServerEndpoints {
             revocation_endpoint: None,
             authorization_endpoint: None,
             device_authorization_endpoint: None,
+            user_endpoint: None,
             auth_methods: None,
             sends_iss: false,
         }

@@ -1,5 +1,6 @@
 //! What a token endpoint's failures mean, and what to do about them.
 
+use super::presets::{Dialect, Meaning};
 use super::reply::Malformed;
 use crate::domain::text::known_error_code;
 use crate::http::{BadHeader, NoAnswer, NotSent, RefusedReason, Response, SendError};
@@ -24,6 +25,13 @@ pub enum TokenError {
         /// What the server called it, if it is known.
         code: Option<&'static str>,
     },
+    /// The server doesn't take the assertion that is the grant. It may tomorrow: the clocks differ,
+    /// or the key isn't known there yet.
+    #[error(
+        "the server doesn't accept the assertion (invalid_grant); check that the operator's clock is right, that the \
+         server knows the key, and issuer, subject and audience; it is tried again"
+    )]
+    AssertionRefused,
     /// The server refuses the request itself.
     #[error("the server refuses the request with status {status}{}; {}", Code(*code), remedy(*code, *status))]
     Rejected {
@@ -132,7 +140,9 @@ impl TokenError {
             Self::DeadGrant { .. } => ErrorClass::DeadGrant,
             Self::BadClient { .. } => ErrorClass::BadClient,
             Self::Rejected { .. } | Self::Redirected { .. } | Self::Refused(_) => ErrorClass::NeedsEdit,
-            Self::RateLimited { .. } | Self::ServerFault { .. } => ErrorClass::BackOff,
+            Self::RateLimited { .. } | Self::ServerFault { .. } | Self::AssertionRefused => {
+                ErrorClass::BackOff
+            }
             Self::NotSent(_) => ErrorClass::NotSent,
             Self::Malformed(_) | Self::NoAnswer(_) | Self::TooLarge => ErrorClass::Unanswered,
         }
@@ -167,6 +177,7 @@ impl TokenError {
         match self {
             Self::DeadGrant { .. } => "ReauthorizationRequired",
             Self::BadClient { .. } => "InvalidClient",
+            Self::AssertionRefused => "AssertionRefused",
             Self::Rejected { code, .. } => match code {
                 Some("invalid_scope") => "InvalidScope",
                 Some("unauthorized_client") => "UnauthorizedClient",
@@ -213,25 +224,49 @@ pub(super) fn error_code(body: &[u8]) -> Option<Option<&'static str>> {
     }
 }
 
-/// What an answer that isn't a success means. `refresh`: whether a refresh token was sent.
-pub(super) fn classify(response: &Response, refresh: bool) -> TokenError {
+/// What a request was sent with: the same code means another thing with each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A refresh token.
+    WithRefreshToken,
+    /// An assertion of our own as the grant.
+    WithAssertion,
+    /// Client credentials, or what a consent just gave.
+    Otherwise,
+}
+
+/// What an answer that isn't a success means.
+pub(super) fn classify(response: &Response, asked: Asked, dialect: Dialect) -> TokenError {
     let code = error_code(&response.body).flatten();
-    classify_parts(response.status, code, response.retry_after, refresh)
+    classify_parts(response.status, code, response.retry_after, asked, dialect)
 }
 
 pub(super) fn classify_parts(
     status: u16,
     code: Option<&'static str>,
     retry_after: Option<Duration>,
-    refresh: bool,
+    asked: Asked,
+    dialect: Dialect,
 ) -> TokenError {
     let fault = TokenError::ServerFault { status, code, retry_after };
+    let own = code.and_then(|code| dialect.codes.iter().find(|(c, _)| *c == code));
+    match own.map(|(_, meaning)| *meaning) {
+        Some(Meaning::DeadGrant) if asked == Asked::WithRefreshToken && status < 500 => {
+            return TokenError::DeadGrant { code: code.unwrap_or_default() };
+        }
+        Some(Meaning::BadClient) => return TokenError::BadClient { code },
+        Some(Meaning::Transient) => return fault,
+        _ => {}
+    }
     match (status, code) {
         (429, _) | (200..=499, Some("slow_down")) => TokenError::RateLimited { retry_after },
         (300..=399, _) => TokenError::Redirected { status },
         (408 | 425 | 500.., _) | (_, Some("server_error" | "temporarily_unavailable")) => fault,
         (_, Some("invalid_client" | "incorrect_client_credentials")) => TokenError::BadClient { code },
-        (_, Some(dead)) if refresh && DEAD_GRANT.contains(&dead) => TokenError::DeadGrant { code: dead },
+        (_, Some(dead)) if asked == Asked::WithRefreshToken && DEAD_GRANT.contains(&dead) => {
+            TokenError::DeadGrant { code: dead }
+        }
+        (_, Some("invalid_grant")) if asked == Asked::WithAssertion => TokenError::AssertionRefused,
         // These say what is wrong with the request, so the client was let in.
         (
             401,

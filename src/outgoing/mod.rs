@@ -4,7 +4,9 @@
 //! |---|---|
 //! | [`endpoints`] | a server's issuer and endpoints |
 //! | [`discovery`] | RFC 8414 and OpenID Connect discovery |
+//! | [`presets`], [`redirect`] | what is particular to each kind of server, as data; what it demands of redirect URIs |
 //! | [`client_auth`] | a client's credentials and how they go into a request |
+//! | [`signing_key`], [`assertion`] | private keys, and the assertions of RFC 7523 |
 //! | [`token`] | token requests |
 //! | [`reply`] | what a token endpoint's success may look like |
 //! | [`error`] | what its failures mean, and what to do |
@@ -15,24 +17,32 @@
 //! Everything goes through [`crate::http`]. No text of a server gets into an error: only error
 //! codes that are known, status codes and our own words do.
 
+pub mod assertion;
 pub mod client_auth;
 pub mod discovery;
 pub mod endpoints;
 pub mod error;
+pub mod presets;
 pub mod redeem;
+pub mod redirect;
 pub mod reply;
 pub mod revoke;
 pub mod schedule;
+pub mod signing_key;
 pub mod token;
 
-pub use client_auth::ClientCredentials;
+pub use assertion::{BearerAssertion, BearerKey, BearerKeyError};
+pub use client_auth::{ClientAuth, ClientCredentials};
 pub use discovery::{DiscoveryError, ServerMetadata, discover, discover_metadata};
 pub use endpoints::{Issuer, IssuerError, ServerEndpoints};
 pub use error::{ErrorClass, TokenError};
+pub use presets::{Dialect, Meaning, Preset};
 pub use redeem::{Redeemed, redeem_nothing};
+pub use redirect::{RedirectFault, RedirectRule};
 pub use reply::Malformed;
 pub use revoke::{Revoked, TokenHint, revoke_token};
 pub use schedule::{RefreshPolicy, backoff, next_refresh, unanswered_delay};
+pub use signing_key::{KeyError, SigningAlgorithm, SigningKey};
 pub use token::{Grant, TokenRequest, request_token};
 
 #[cfg(test)]

@@ -4,9 +4,10 @@
 //! safely: a lifetime that makes no sense is no lifetime, a missing token type is `Bearer`, and
 //! scopes that can't be scopes are left out. Tokens themselves are never mended.
 
+use super::Dialect;
 use crate::domain::text::{check, is_vschar};
 use crate::domain::token::MAX_TOKEN;
-use crate::domain::{Lifetime, Scope, ScopeSet, TokenReply};
+use crate::domain::{Account, Lifetime, Scope, ScopeSet, TokenReply};
 use serde_json::Value;
 
 /// Why a success can't be used.
@@ -32,6 +33,34 @@ pub enum Malformed {
     BadTokenType,
 }
 
+/// The object of a reply in which the access token stands: the reply itself, or the member where
+/// the server puts it.
+pub(super) fn holder(reply: &Value, dialect: Dialect) -> Option<&Value> {
+    let has = |object: &&Value| object.get("access_token").is_some_and(|t| !t.is_null());
+    Some(reply).filter(has).or_else(|| reply.get(dialect.nested?).filter(has))
+}
+
+/// A reply in a dialect as RFC 6749 would have it: the token at the top, spaces between scopes.
+pub(super) fn standard(body: Vec<u8>, dialect: Dialect) -> Vec<u8> {
+    if dialect.nested.is_none() && !dialect.comma_scopes {
+        return body;
+    }
+    let Ok(mut reply) = serde_json::from_slice::<Value>(&body) else { return body };
+    if reply.get("access_token").is_none_or(Value::is_null)
+        && let Some(inner) = holder(&reply, dialect).cloned()
+    {
+        for name in ["access_token", "token_type", "expires_in", "refresh_token", "scope"] {
+            reply[name] = inner.get(name).cloned().unwrap_or(Value::Null);
+        }
+    }
+    if dialect.comma_scopes
+        && let Some(Value::String(scope)) = reply.get_mut("scope")
+    {
+        *scope = scope.replace(',', " ");
+    }
+    reply.to_string().into_bytes()
+}
+
 /// Reads the JSON of a success.
 ///
 /// # Errors
@@ -54,7 +83,15 @@ pub fn read(reply: &Value) -> Result<TokenReply, Malformed> {
         lifetime: object.get("expires_in").and_then(lifetime),
         refresh_token: refresh.map(|t| t.to_owned().into()),
         scopes: object.get("scope").and_then(scopes),
+        id_token: object.get("id_token").and_then(token_text).map(|t| t.to_owned().into()),
+        account: account(reply),
     })
+}
+
+/// Slack names user and team beside the token.
+fn account(reply: &Value) -> Option<Account> {
+    let text = |path: &str| reply.pointer(path).and_then(Value::as_str);
+    Account::new(text("/team/id")?, text("/authed_user/id")?)
 }
 
 /// RFC 6749 A.12 and A.17: VSCHAR.

@@ -1,20 +1,25 @@
-//! Token requests (RFC 6749 sections 4.4 and 6).
+//! Token requests (RFC 6749 sections 4.1.3, 4.4 and 6, RFC 7523 section 2.1, RFC 8628 section 3.4).
 //!
 //! The `oauth2` crate builds the request and takes the reply apart; what it calls the network is
 //! our guarded client, and what a reply may hold is checked by [`super::reply`]. Answers that
-//! aren't a success never reach it, since its errors carry what the server said.
+//! aren't a success never reach it, since its errors carry what the server said. What the crate
+//! can't express (an assertion; one poll for a device code, where it would sleep and ask on by
+//! itself) goes through [`ask`].
 
-use super::error::{classify, error_code};
+use super::assertion::{CLIENT_ASSERTION_TYPE, JWT_BEARER};
+use super::error::{Asked, classify, error_code};
 use super::reply::{self, Malformed};
-use super::{ClientCredentials, TokenError};
-use crate::domain::{AuthMethod, ScopeSet, TokenReply};
+use super::{BearerAssertion, ClientAuth, ClientCredentials, Dialect, TokenError};
+use crate::domain::{ScopeSet, TokenReply};
 use crate::http::{HttpClient, NotSent, Request, Response, header};
+use jiff::Timestamp;
 use oauth2::basic::{
     BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse, BasicTokenType,
 };
 use oauth2::{AuthType, HttpRequest, HttpResponse, RequestTokenError, StandardRevocableToken};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,6 +32,19 @@ pub enum Grant {
     ClientCredentials,
     /// A refresh token (RFC 6749 section 6).
     RefreshToken(SecretString),
+    /// A code that a person's consent gave (RFC 6749 section 4.1.3), with what RFC 7636 proves us by.
+    AuthorizationCode {
+        /// The code.
+        code: SecretString,
+        /// The redirect URI that it came to.
+        redirect_uri: String,
+        /// The PKCE verifier.
+        verifier: SecretString,
+    },
+    /// A device code (RFC 8628 section 3.4): one poll.
+    DeviceCode(SecretString),
+    /// An assertion of our own (RFC 7523 section 2.1).
+    JwtBearer(Box<BearerAssertion>),
 }
 
 impl fmt::Debug for Grant {
@@ -34,6 +52,9 @@ impl fmt::Debug for Grant {
         f.write_str(match self {
             Self::ClientCredentials => "ClientCredentials",
             Self::RefreshToken(_) => "RefreshToken([redacted])",
+            Self::AuthorizationCode { .. } => "AuthorizationCode([redacted])",
+            Self::DeviceCode(_) => "DeviceCode([redacted])",
+            Self::JwtBearer(_) => "JwtBearer([redacted])",
         })
     }
 }
@@ -43,12 +64,14 @@ impl fmt::Debug for Grant {
 pub struct TokenRequest {
     /// The token endpoint.
     pub endpoint: Url,
-    /// Who asks.
-    pub client: ClientCredentials,
+    /// Who asks. Only the grant jwt-bearer may do without.
+    pub client: Option<ClientCredentials>,
     /// What entitles us.
     pub grant: Grant,
     /// What is asked for; nothing asks for the server's default, or for what the grant has.
     pub scopes: ScopeSet,
+    /// How the server speaks.
+    pub dialect: Dialect,
 }
 
 type Client = oauth2::Client<
@@ -64,34 +87,108 @@ type Client = oauth2::Client<
 /// # Errors
 /// [`TokenError`], which says what is wrong and what to do, and never what the server said.
 pub async fn request_token(http: &HttpClient, request: &TokenRequest) -> Result<TokenReply, TokenError> {
-    let TokenRequest { endpoint, client, grant, scopes } = request;
-    let refresh = matches!(grant, Grant::RefreshToken(_));
+    let unbuildable = TokenError::NotSent(NotSent::Unbuildable);
+    let TokenRequest { endpoint, client, grant, scopes, dialect } = request;
+    match (grant, client) {
+        (Grant::JwtBearer(assertion), client) => {
+            let signed = assertion.sign(endpoint.as_str(), scopes, Timestamp::now()).ok_or(unbuildable)?;
+            let text = scopes.to_string();
+            let mut pairs = vec![("grant_type", JWT_BEARER), ("assertion", signed.expose_secret())];
+            if !scopes.is_empty() && !assertion.carries_scopes {
+                pairs.push(("scope", &text));
+            }
+            ask(http, endpoint, client.as_ref(), &pairs, Asked::WithAssertion, *dialect).await
+        }
+        (Grant::DeviceCode(code), Some(client)) => {
+            let pairs = [("grant_type", DEVICE_CODE), ("device_code", code.expose_secret())];
+            ask(http, endpoint, Some(client), &pairs, Asked::Otherwise, *dialect).await
+        }
+        (_, Some(client)) => by_crate(http, request, client).await,
+        (_, None) => Err(unbuildable),
+    }
+}
+
+/// `grant_type` of RFC 8628 section 3.4.
+const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+
+/// Asks with a form of our own.
+async fn ask(
+    http: &HttpClient,
+    endpoint: &Url,
+    client: Option<&ClientCredentials>,
+    pairs: &[(&str, &str)],
+    asked: Asked,
+    dialect: Dialect,
+) -> Result<TokenReply, TokenError> {
+    let request = Request::post(endpoint.clone());
+    let request = match client {
+        Some(client) => client.form(request, pairs)?,
+        None => request.form(pairs.iter().copied()),
+    };
+    let body = success(http.send(request).await?, asked, dialect)?.into_body();
+    let reply = serde_json::from_slice(&reply::standard(body, dialect));
+    let reply = reply.map_err(|_| TokenError::Malformed(Malformed::NotJson))?;
+    reply::read(&reply).map_err(TokenError::Malformed)
+}
+
+async fn by_crate(
+    http: &HttpClient,
+    request: &TokenRequest,
+    client: &ClientCredentials,
+) -> Result<TokenReply, TokenError> {
+    let TokenRequest { endpoint, grant, scopes, dialect, .. } = request;
+    let asked =
+        if matches!(grant, Grant::RefreshToken(_)) { Asked::WithRefreshToken } else { Asked::Otherwise };
     let called = AtomicBool::new(false);
     // The future owns what it uses: one that borrows isn't `Send` enough behind the crate's trait.
-    let (http, to) = (http.clone(), endpoint.clone());
+    let (http, to, dialect) = (http.clone(), endpoint.clone(), *dialect);
     let call = |built: HttpRequest| {
         called.store(true, Ordering::Relaxed);
         let (http, request) = (http.clone(), adopt(to.clone(), built));
-        async move { success(http.send(request).await?, refresh) }
+        async move {
+            let answer = success(http.send(request).await?, asked, dialect)?;
+            Ok(HttpResponse::new(reply::standard(answer.into_body(), dialect)))
+        }
     };
 
+    let basic = matches!(client.auth, ClientAuth::Basic(_));
     let mut oauth = Client::new(oauth2::ClientId::new(client.id.as_str().to_owned()))
         .set_token_uri(oauth2::TokenUrl::from_url(endpoint.clone()))
-        .set_auth_type(match client.auth_method {
-            AuthMethod::ClientSecretBasic => AuthType::BasicAuth,
-            AuthMethod::ClientSecretPost | AuthMethod::None => AuthType::RequestBody,
-        });
-    if let Some(secret) = client.sent_secret() {
+        .set_auth_type(if basic { AuthType::BasicAuth } else { AuthType::RequestBody });
+    if let ClientAuth::Basic(secret) | ClientAuth::Post(secret) = &client.auth {
         oauth = oauth.set_client_secret(oauth2::ClientSecret::new(secret.expose_secret().to_owned()));
     }
+    let assertion = client.assertion(endpoint.as_str())?;
+    let assertion: Vec<_> = assertion
+        .iter()
+        .flat_map(|a| {
+            [("client_assertion_type", CLIENT_ASSERTION_TYPE), ("client_assertion", a.expose_secret())]
+        })
+        .collect();
+    let text = |s: &SecretString| s.expose_secret().to_owned();
     let scopes = scopes.iter().map(|s| oauth2::Scope::new(s.as_str().to_owned()));
     let wire = match grant {
-        Grant::ClientCredentials => {
-            oauth.exchange_client_credentials().add_scopes(scopes).request_async(&call).await
-        }
         Grant::RefreshToken(token) => {
-            let token = oauth2::RefreshToken::new(token.expose_secret().to_owned());
-            oauth.exchange_refresh_token(&token).add_scopes(scopes).request_async(&call).await
+            let token = oauth2::RefreshToken::new(text(token));
+            let mut ask = oauth.exchange_refresh_token(&token);
+            // Where scopes have a syntax of their own, a refresh has no parameter for them.
+            if !dialect.comma_scopes {
+                ask = ask.add_scopes(scopes);
+            }
+            assertion.iter().fold(ask, |ask, (k, v)| ask.add_extra_param(*k, *v)).request_async(&call).await
+        }
+        Grant::AuthorizationCode { code, redirect_uri, verifier } => {
+            let redirect = oauth2::RedirectUrl::new(redirect_uri.clone());
+            let redirect = redirect.map_err(|_| TokenError::NotSent(NotSent::Unbuildable))?;
+            let ask = oauth
+                .exchange_code(oauth2::AuthorizationCode::new(text(code)))
+                .set_redirect_uri(Cow::Owned(redirect))
+                .set_pkce_verifier(oauth2::PkceCodeVerifier::new(text(verifier)));
+            assertion.iter().fold(ask, |ask, (k, v)| ask.add_extra_param(*k, *v)).request_async(&call).await
+        }
+        _ => {
+            let ask = oauth.exchange_client_credentials().add_scopes(scopes);
+            assertion.iter().fold(ask, |ask, (k, v)| ask.add_extra_param(*k, *v)).request_async(&call).await
         }
     };
     match wire {
@@ -114,11 +211,11 @@ fn adopt(url: Url, built: HttpRequest) -> Request {
 }
 
 /// Lets only a success through, and of it only the body.
-fn success(response: Response, refresh: bool) -> Result<HttpResponse, TokenError> {
+fn success(response: Response, asked: Asked, dialect: Dialect) -> Result<HttpResponse, TokenError> {
     // GitHub and Slack send errors with status 200.
-    let failed = !response.is_success() || (error_code(&response.body).is_some() && !has_token(&response));
-    if failed {
-        return Err(classify(&response, refresh));
+    let says_error = error_code(&response.body).is_some() || says_not_ok(&response.body);
+    if !response.is_success() || (says_error && !has_token(&response.body, dialect)) {
+        return Err(classify(&response, asked, dialect));
     }
     if response.body.is_empty() {
         return Err(TokenError::Malformed(Malformed::NotJson));
@@ -127,12 +224,17 @@ fn success(response: Response, refresh: bool) -> Result<HttpResponse, TokenError
     Ok(HttpResponse::new(response.body))
 }
 
-fn has_token(response: &Response) -> bool {
+fn says_not_ok(body: &[u8]) -> bool {
     #[derive(Deserialize)]
     struct Probe {
-        access_token: serde_json::Value,
+        ok: bool,
     }
-    serde_json::from_slice::<Probe>(&response.body).is_ok_and(|p| !p.access_token.is_null())
+    serde_json::from_slice::<Probe>(body).is_ok_and(|p| !p.ok)
+}
+
+fn has_token(body: &[u8], dialect: Dialect) -> bool {
+    let Ok(reply) = serde_json::from_slice(body) else { return false };
+    reply::holder(&reply, dialect).is_some()
 }
 
 /// The reply in the shape that the `oauth2` crate asks for. Nothing but `reply` is used.

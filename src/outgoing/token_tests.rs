@@ -1,6 +1,6 @@
 //! Token requests and revocation against servers that say all kinds of things.
 
-use super::error::classify_parts;
+use super::error::{Asked, classify_parts};
 use super::reply::read;
 use super::*;
 use crate::domain::{AuthMethod, ClientId, Lifetime, ScopeSet, TokenReply};
@@ -17,24 +17,25 @@ const SECRET: &str = "canary-s3:cr/et %+";
 const REFRESH: &str = "canary-refresh+token";
 
 fn credentials(auth_method: AuthMethod) -> ClientCredentials {
-    ClientCredentials {
-        id: ClientId::parse(ID).expect("id"),
-        secret: Some(SECRET.to_owned().into()),
-        auth_method,
-    }
+    ClientCredentials::by_secret(ClientId::parse(ID).expect("id"), auth_method, SECRET.to_owned().into())
 }
 
 fn request(endpoint: Url, refresh: bool) -> TokenRequest {
     TokenRequest {
         endpoint,
-        client: credentials(AuthMethod::ClientSecretBasic),
+        client: Some(credentials(AuthMethod::ClientSecretBasic)),
         grant: if refresh {
             Grant::RefreshToken(REFRESH.to_owned().into())
         } else {
             Grant::ClientCredentials
         },
         scopes: ScopeSet::parse("b a").expect("scopes"),
+        dialect: Dialect::STANDARD,
     }
+}
+
+fn asked(refresh: bool) -> Asked {
+    if refresh { Asked::WithRefreshToken } else { Asked::Otherwise }
 }
 
 async fn ask(server: &Server, refresh: bool) -> Result<TokenReply, TokenError> {
@@ -77,7 +78,7 @@ async fn both_grants_with_every_method() {
     ] {
         let server = Server::start(|_| Act::json("200 OK", GOOD)).await;
         let mut request = request(server.url("/token?tenant=1"), refresh);
-        request.client = credentials(method);
+        request.client = Some(credentials(method));
         let reply = request_token(&local(), &request).await.expect("token");
         assert_eq!(reply.access_token.expose_secret(), "at");
         assert_eq!(reply.refresh_token.expect("refresh").expose_secret(), "rt");
@@ -155,7 +156,7 @@ fn what_answers_mean() {
         (504, None, true, C::BackOff, "ServerError", true),
         (599, None, true, C::BackOff, "ServerError", true),
     ] {
-        let error = classify_parts(status, code, None, refresh);
+        let error = classify_parts(status, code, None, asked(refresh), Dialect::STANDARD);
         assert_eq!(
             (error.class(), error.reason(), error.outcome_unknown()),
             (class, reason, unknown),
@@ -390,7 +391,7 @@ async fn revocation_authenticates_as_a_token_request_does() {
         let server = Server::start(|_| Act::json("200 OK", GOOD)).await;
         assert_eq!(revoke(&local(), &server, method).await, Ok(Revoked::Authenticated));
         let mut request = request(server.url("/token"), true);
-        request.client = credentials(method);
+        request.client = Some(credentials(method));
         request_token(&local(), &request).await.expect("token");
         let seen = server.requests();
         assert!(seen[0].contains(&format!("token={}&token_type_hint=refresh_token", encoded(REFRESH))));

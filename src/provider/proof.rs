@@ -19,7 +19,7 @@ pub(super) async fn prove_by_revocation(
     let Some(endpoint) = info.revocation_endpoint.as_deref().and_then(|u| Url::parse(u).ok()) else {
         return Proof::Unproved;
     };
-    let client = ClientCredentials { id: id.clone(), secret: Some(secret.clone()), auth_method: method };
+    let client = ClientCredentials::by_secret(id.clone(), method, secret.clone());
     let token = SecretString::from("applink-proof-of-credentials");
     match revoke_token(http, &endpoint, &client, &token, None).await {
         Ok(Revoked::Authenticated) => Proof::Authenticated,

@@ -148,8 +148,7 @@ async fn prove(guard: &Guard, found: &Found, provider: Option<&ProviderRow>) -> 
         return skipped("the provider has no revocation endpoint to prove them at".into());
     };
     let token = SecretString::from("applink-proof-of-credentials");
-    let credentials =
-        |secret| ClientCredentials { id: id.clone(), secret: Some(secret), auth_method: method };
+    let credentials = |secret| ClientCredentials::by_secret(id.clone(), method, secret);
     let right = revoke_token(&http, &endpoint, &credentials(secret.into()), &token, None).await;
     match right {
         Ok(Revoked::Authenticated) => {}

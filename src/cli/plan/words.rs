@@ -4,7 +4,7 @@ use super::Step;
 use crate::domain::ClientMetadata;
 use crate::link::claim::Claim;
 use crate::link::facts::{Observed, OwnSecret, SecretFact};
-use crate::link::plan::{Effect, Plan, SecretWrite};
+use crate::link::plan::{AskBy, Effect, Plan, SecretWrite};
 use crate::provider::{PutClient, PutSecret, RegisteredClient};
 use jiff::Timestamp;
 
@@ -46,7 +46,11 @@ fn text(effect: &Effect, seen: &Observed) -> Option<String> {
         Effect::RequestToken(token) => {
             let scopes = token.scopes.to_string();
             let scopes = if scopes.is_empty() { String::new() } else { format!(", scopes {scopes}") };
-            let how = if token.refresh { "by the refresh token" } else { "by client credentials" };
+            let how = match token.by {
+                AskBy::RefreshToken => "by the refresh token",
+                AskBy::ClientCredentials => "by client credentials",
+                AskBy::JwtBearer(_) => "by a signed assertion",
+            };
             format!("ask {} for an access token {how}{scopes}", token.endpoint)
         }
         Effect::PublishToken(publication) => {

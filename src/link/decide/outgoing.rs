@@ -6,11 +6,11 @@ use crate::domain::keyring::digest_hex;
 use crate::domain::{ExposeSecret as _, KeyRing};
 use crate::link::content::{self, Data, SecretGoal, Slot, Values};
 use crate::link::facts::{Observed, OutgoingFacts, OwnSecret, Refused, SecretFact};
-use crate::link::grant::{Access, Binding, Grant, Intent, Kept, LinkRef};
-use crate::link::plan::{Publication, TokenPlan};
+use crate::link::grant::{Access, Binding, Grant, Intent, Kept, KeptMethod, LinkRef};
+use crate::link::plan::{AskBy, Publication, TokenPlan};
 use crate::link::problem::Problem;
-use crate::link::validate::{GrantGoal, OutgoingGoal, ServerGoal};
-use crate::outgoing::{ClientCredentials, ServerEndpoints, next_refresh};
+use crate::link::validate::{ClientAuthGoal, GrantGoal, OutgoingGoal, ServerPlace};
+use crate::outgoing::{BearerAssertion, ClientCredentials, ServerEndpoints, next_refresh};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -49,16 +49,16 @@ pub(super) fn decide(
         Ok(own) => own,
         Err(problem) => return blocked(problem),
     };
-    let client = match &facts.client {
-        Ok(client) => client,
-        Err(problem) => return blocked(problem.clone()),
+    let asker = match asker(goal, facts) {
+        Ok(asker) => asker,
+        Err(problem) => return blocked(problem),
     };
     let mut part = Part::settled();
-    let (grant, version) = match held(goal, seen, facts, client) {
+    let (grant, version) = match held(goal, seen, facts, &asker) {
         Ok(held) => held,
         Err(problem) => return blocked(problem),
     };
-    let fingerprint = fingerprint(keys, goal, &grant, client);
+    let fingerprint = fingerprint(keys, goal, &grant, &asker);
     // The newer of what was kept and what was published, if it was got with the same request.
     let current = grant
         .access
@@ -94,7 +94,7 @@ pub(super) fn decide(
         Err(problem) => return blocked(problem.clone()),
     };
     let mut grant = grant;
-    let save = match bind(goal, seen, &mut grant, version.is_none(), endpoints, client) {
+    let save = match bind(goal, seen, &mut grant, version.is_none(), endpoints, &asker) {
         Ok(save) => save,
         Err(problem) => return blocked(problem),
     };
@@ -110,9 +110,10 @@ pub(super) fn decide(
     }
     part.effects.push(Effect::RequestToken(Box::new(TokenPlan {
         endpoint: endpoints.token_endpoint.clone(),
-        client: client.clone(),
+        client: asker.client.cloned(),
         scopes: goal.scopes.clone(),
-        refresh: matches!(goal.grant, GrantGoal::RefreshToken { .. }),
+        by: asker.by,
+        dialect: goal.server.preset.dialect,
         fingerprint,
     })));
     if grant.refresh_token.is_some() {
@@ -143,13 +144,54 @@ fn jitter(uid: &str) -> u64 {
 }
 
 fn spec_digest(goal: &OutgoingGoal) -> String {
-    let server = match &goal.server {
-        ServerGoal::Issuer(issuer) => format!("issuer {issuer}"),
-        ServerGoal::Endpoints { token, revocation } => {
-            format!("endpoints {token} {}", revocation.as_ref().map(ToString::to_string).unwrap_or_default())
-        }
+    let server = match &goal.server.place {
+        ServerPlace::Issuer(issuer) => format!("issuer {issuer}"),
+        // All of them, by the one list of what a grant is bound to.
+        ServerPlace::Endpoints(endpoints) => format!("endpoints {:?}", Binding::new(endpoints, "")),
     };
     digest_hex(&server)
+}
+
+/// Who asks, and by what.
+struct Asker<'a> {
+    client: Option<&'a ClientCredentials>,
+    /// The client identifier; without a client, the issuer of our assertions.
+    name: String,
+    by: AskBy,
+}
+
+fn asker<'a>(goal: &OutgoingGoal, facts: &'a OutgoingFacts) -> Result<Asker<'a>, Problem> {
+    let client = facts.client.as_ref().map_err(Clone::clone)?.as_ref();
+    let by = match (&goal.grant, &facts.bearer) {
+        (GrantGoal::ClientCredentials, _) => AskBy::ClientCredentials,
+        (GrantGoal::RefreshToken(_), _) => AskBy::RefreshToken,
+        (GrantGoal::JwtBearer(jwt), Some(Ok(bearer))) => {
+            let named = jwt.issuer.clone().or_else(|| bearer.issuer.clone());
+            let Some(issuer) = named.or_else(|| client.map(|c| c.id.to_string())) else {
+                return Err(Problem::edit(
+                    "InvalidSpec",
+                    "spec.outgoing.oauth2.grant.jwtBearer.issuer: must be set, since the key doesn't say whose it is \
+                     and the link has no client",
+                ));
+            };
+            AskBy::JwtBearer(Box::new(BearerAssertion {
+                key: bearer.key.clone(),
+                issuer,
+                subject: jwt.subject.clone(),
+                audience: jwt.audience.clone(),
+                carries_scopes: goal.server.preset.dialect.assertion_carries_scopes,
+            }))
+        }
+        (GrantGoal::JwtBearer(_), Some(Err(problem))) => return Err(problem.clone()),
+        (GrantGoal::JwtBearer(_), None) => {
+            return Err(Problem::wait("AssertionKeyMissing", "the key of the assertion wasn't read"));
+        }
+    };
+    let issuer = match &by {
+        AskBy::JwtBearer(assertion) => assertion.issuer.clone(),
+        _ => String::new(),
+    };
+    Ok(Asker { client, name: client.map_or(issuer, |c| c.id.to_string()), by })
 }
 
 /// The grant that there is, or the one to start with. A seed that wasn't seen before starts anew.
@@ -157,13 +199,13 @@ fn held(
     goal: &OutgoingGoal,
     seen: &Observed,
     facts: &OutgoingFacts,
-    client: &ClientCredentials,
+    asker: &Asker<'_>,
 ) -> Result<(Grant, Option<String>), Problem> {
     let seed_digest = match &facts.seed {
         Some(Ok(seed)) => Some(digest_hex(seed.expose_secret())),
         _ => None,
     };
-    let wants_seed = matches!(goal.grant, GrantGoal::RefreshToken { .. });
+    let wants_seed = matches!(goal.grant, GrantGoal::RefreshToken(_));
     if let Some((grant, version)) = &seen.grant {
         let same_kind = grant.refresh_token.is_some() == wants_seed;
         let same_seed = seed_digest.is_none() || seed_digest == grant.seed_digest;
@@ -172,10 +214,10 @@ fn held(
         }
     }
     let refresh_token = match (&goal.grant, &facts.seed) {
-        (GrantGoal::ClientCredentials, _) => None,
-        (GrantGoal::RefreshToken { .. }, Some(Ok(seed))) => Some(Kept(seed.clone())),
-        (GrantGoal::RefreshToken { .. }, Some(Err(problem))) => return Err(problem.clone()),
-        (GrantGoal::RefreshToken { .. }, None) => {
+        (GrantGoal::ClientCredentials | GrantGoal::JwtBearer(_), _) => None,
+        (GrantGoal::RefreshToken(_), Some(Ok(seed))) => Some(Kept(seed.clone())),
+        (GrantGoal::RefreshToken(_), Some(Err(problem))) => return Err(problem.clone()),
+        (GrantGoal::RefreshToken(_), None) => {
             return Err(Problem::wait("SeedMissing", "the refresh token to start with wasn't read"));
         }
     };
@@ -187,11 +229,16 @@ fn held(
             issuer: None,
             token_endpoint: String::new(),
             revocation_endpoint: None,
-            client_id: client.id.to_string(),
+            authorization_endpoint: None,
+            device_authorization_endpoint: None,
+            user_endpoint: None,
+            client_id: asker.name.clone(),
         },
         spec_digest: String::new(),
-        auth_method: client.auth_method,
+        auth_method: KeptMethod::None,
         client_secret: None,
+        assertion: None,
+        server: goal.server.preset.name.to_owned(),
         refresh_token,
         seed_digest: wants_seed.then_some(seed_digest).flatten(),
         rotates: None,
@@ -210,15 +257,15 @@ fn bind(
     grant: &mut Grant,
     absent: bool,
     endpoints: &ServerEndpoints,
-    client: &ClientCredentials,
+    asker: &Asker<'_>,
 ) -> Result<bool, Problem> {
-    let binding = Binding::new(endpoints, &client.id);
+    let binding = Binding::new(endpoints, &asker.name);
     let spec = spec_digest(goal);
     let new = grant.spec_digest.is_empty();
     if !new && grant.binding != binding {
         let moved = grant.binding.token_endpoint != binding.token_endpoint;
         match goal.grant {
-            GrantGoal::RefreshToken { .. } => {
+            GrantGoal::RefreshToken(_) => {
                 return Err(Problem::edit(
                     "GrantBindingChanged",
                     "the issuer, an endpoint or the client identifier isn't the one that this refresh token was given \
@@ -228,7 +275,7 @@ fn bind(
             }
             // The author changed the spec, or the client Secret: that is the consent. What only
             // discovery changed isn't.
-            GrantGoal::ClientCredentials
+            GrantGoal::ClientCredentials | GrantGoal::JwtBearer(_)
                 if moved
                     && grant.spec_digest == spec
                     && seen.accepted_endpoint.as_deref() != Some(binding.token_endpoint.as_str()) =>
@@ -245,31 +292,22 @@ fn bind(
                     ),
                 ));
             }
-            GrantGoal::ClientCredentials => {}
+            GrantGoal::ClientCredentials | GrantGoal::JwtBearer(_) => {}
         }
     }
-    // What revoking needs is kept only where there is something that lives long.
-    let secret = client.secret.clone().map(Kept).filter(|_| grant.refresh_token.is_some());
-    let same = !new
-        && !absent
-        && grant.binding == binding
-        && grant.spec_digest == spec
-        && grant.client_secret == secret
-        && grant.auth_method == client.auth_method;
-    if same {
-        return Ok(false);
-    }
+    let before = grant.clone();
     grant.binding = binding;
     grant.spec_digest = spec;
-    grant.client_secret = secret;
-    grant.auth_method = client.auth_method;
-    Ok(true)
+    goal.server.preset.name.clone_into(&mut grant.server);
+    // What revoking needs is kept only where there is something that lives long.
+    grant.remember(asker.client, grant.refresh_token.is_some());
+    Ok(new || absent || *grant != before)
 }
 
 fn dead(goal: &OutgoingGoal, code: &str) -> Problem {
     let secret = match &goal.grant {
-        GrantGoal::RefreshToken { secret, .. } => secret.as_str(),
-        GrantGoal::ClientCredentials => "",
+        GrantGoal::RefreshToken(at) => at.secret.as_str(),
+        GrantGoal::ClientCredentials | GrantGoal::JwtBearer(_) => "",
     };
     Problem::edit(
         "ReauthorizationRequired",
@@ -281,16 +319,32 @@ fn dead(goal: &OutgoingGoal, code: &str) -> Problem {
 
 /// What a token is asked for with. Another scope, client secret, endpoint or seed is another
 /// request, so the token that stands in the Secret isn't the wanted one.
-fn fingerprint(keys: &KeyRing, goal: &OutgoingGoal, grant: &Grant, client: &ClientCredentials) -> String {
+fn fingerprint(keys: &KeyRing, goal: &OutgoingGoal, grant: &Grant, asker: &Asker<'_>) -> String {
+    let auth = asker.client.map(|c| &c.auth);
+    // A token that somebody else signs is another one each time; who it speaks for isn't.
+    let account = match goal.client.as_ref().map(|c| &c.auth) {
+        Some(ClientAuthGoal::ServiceAccount { name, audience }) => format!("{name} {audience}"),
+        _ => String::new(),
+    };
+    let (key, assertion) = match &asker.by {
+        AskBy::JwtBearer(a) => {
+            (a.key.text().expose_secret(), format!("{:?}", (&a.issuer, &a.subject, &a.audience)))
+        }
+        _ => ("", String::new()),
+    };
     keys.fingerprint(
         PURPOSE_REQUEST,
         &[
             &spec_digest(goal),
-            client.id.as_str(),
-            client.secret.as_ref().map_or("", |s| s.expose_secret()),
-            client.auth_method.as_str(),
+            &asker.name,
+            auth.and_then(|a| a.lasting()).map_or("", |s| s.expose_secret()),
+            auth.map_or("", |a| a.method()),
             &goal.scopes.to_string(),
             grant.seed_digest.as_deref().unwrap_or(""),
+            goal.server.preset.name,
+            &account,
+            key,
+            &assertion,
         ],
     )
 }
@@ -322,13 +376,14 @@ fn content_parts<'a>(access: &'a Access, issued: &'a str, expires: &'a str) -> [
 /// [`Problem`] when a template can't be filled safely.
 pub fn token_secret(
     goal: &SecretGoal,
+    provider: &str,
     access: &Access,
     keys: &KeyRing,
 ) -> Result<(Data, BTreeMap<String, String>), Problem> {
     let (issued, expires) = (access.issued_at.to_string(), access.expires_at.to_string());
     let values: Values = [
         (Slot::Type, "oauth2"),
-        (Slot::Provider, "custom"),
+        (Slot::Provider, provider),
         (Slot::AccessToken, access.token.0.expose_secret()),
         (Slot::TokenType, &access.token_type),
         (Slot::ExpiresAt, &expires),
@@ -366,7 +421,7 @@ fn publication(
         .collect();
     let keys = goal.secret.keys.values().chain(goal.secret.templates.keys()).map(String::as_str);
     let over = own.map(|own| over(own, &labels, &annotations, keys.chain(["type", "provider"])));
-    Publication { goal: goal.secret.clone(), labels, token, over }
+    Publication { goal: goal.secret.clone(), provider: goal.server.preset.name, labels, token, over }
 }
 
 /// The effect that makes the Secret show this token, or `None` when it does.
@@ -377,7 +432,7 @@ fn publish(
     access: &Access,
     keys: &KeyRing,
 ) -> Result<Option<Effect>, Problem> {
-    let (data, annotations) = token_secret(&goal.secret, access, keys)?;
+    let (data, annotations) = token_secret(&goal.secret, goal.server.preset.name, access, keys)?;
     let labels = own_labels(&goal.secret, seen, "oauth-token");
     if own.is_some_and(|own| is_as_wanted(own, &labels, &annotations, &data)) {
         return Ok(None);

@@ -8,10 +8,14 @@ use crate::domain::{AuthMethod, ClientId, ExposeSecret as _, KeyRing, ScopeSet, 
 use crate::link::content::{OUTGOING, SecretGoal};
 use crate::link::facts::{Observed, OutgoingFacts, OwnSecret, Refused, SecretFact};
 use crate::link::grant::{Access, Grant, Intent, Kept};
-use crate::link::plan::{Effect, Part, Publication, TokenPlan};
+use crate::link::plan::{AskBy, Effect, Part, Publication, TokenPlan};
 use crate::link::problem::Problem;
-use crate::link::validate::{GrantGoal, OutgoingGoal, ServerGoal, ValidatedLink};
-use crate::outgoing::{ClientCredentials, Issuer, RefreshPolicy, ServerEndpoints};
+use crate::link::validate::{
+    ClientAuthGoal, ClientGoal, ClientIdGoal, GrantGoal, OutgoingGoal, SecretKey, ServerGoal, ServerPlace,
+    ValidatedLink,
+};
+use crate::outgoing::presets::CUSTOM;
+use crate::outgoing::{ClientAuth, ClientCredentials, Issuer, RefreshPolicy, ServerEndpoints};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -37,18 +41,29 @@ struct World {
 /// What a reply leaves in the pass that got it; lost when the pass stops.
 type Carry = Option<(TokenReply, Access)>;
 
+fn at(secret: &str, key: &str) -> SecretKey {
+    SecretKey { secret: secret.into(), key: key.into() }
+}
+
 fn goal(refresh: bool) -> OutgoingGoal {
     OutgoingGoal {
-        server: ServerGoal::Issuer(Issuer::parse("https://as.example").expect("issuer")),
+        server: ServerGoal {
+            preset: &CUSTOM,
+            place: ServerPlace::Issuer(Issuer::parse("https://as.example").expect("issuer")),
+            named: true,
+        },
         grant: if refresh {
-            GrantGoal::RefreshToken { secret: "seed".into(), key: "token".into() }
+            GrantGoal::RefreshToken(at("seed", "token"))
         } else {
             GrantGoal::ClientCredentials
         },
-        client_secret: "client".into(),
-        id_key: "client-id".into(),
-        secret_key: "client-secret".into(),
-        auth_method: AuthMethod::ClientSecretBasic,
+        client: Some(ClientGoal {
+            id: ClientIdGoal::Secret(at("client", "client-id")),
+            auth: ClientAuthGoal::Secret {
+                method: AuthMethod::ClientSecretBasic,
+                at: at("client", "client-secret"),
+            },
+        }),
         scopes: ScopeSet::parse("a").expect("scopes"),
         refresh: RefreshPolicy::Default,
         secret: SecretGoal {
@@ -71,11 +86,11 @@ impl World {
     fn new(refresh: bool, rotates: bool) -> Self {
         let installation = InstallationId::parse("i").expect("id");
         let keys = KeyRing::new(installation, "k", MasterKey::from_bytes([1; 32]));
-        let client = ClientCredentials {
-            id: ClientId::parse("us").expect("id"),
-            secret: Some("client-secret".to_owned().into()),
-            auth_method: AuthMethod::ClientSecretBasic,
-        };
+        let client = ClientCredentials::by_secret(
+            ClientId::parse("us").expect("id"),
+            AuthMethod::ClientSecretBasic,
+            "client-secret".to_owned().into(),
+        );
         Self {
             link: ValidatedLink {
                 provider_ref: None,
@@ -98,7 +113,8 @@ impl World {
                 incoming: None,
                 outgoing: Some(OutgoingFacts {
                     endpoints: Ok(endpoints("token")),
-                    client: Ok(client),
+                    client: Ok(Some(client)),
+                    bearer: None,
                     seed: refresh.then(|| Ok("seed-0".to_owned().into())),
                     secret: SecretFact::Absent,
                     refused: None,
@@ -174,7 +190,7 @@ impl World {
         let (grant, _) = self.seen.grant.clone().expect("a request without a record could not be bound");
         assert_eq!(grant.binding.token_endpoint, plan.endpoint.as_str(), "sent where it is bound to");
         assert!(grant.dead.is_none() && !self.link.suspend);
-        assert_eq!(plan.refresh, grant.refresh_token.is_some());
+        assert_eq!(matches!(plan.by, AskBy::RefreshToken), grant.refresh_token.is_some());
         let mut refresh_token = None;
         if let Some(Kept(token)) = &grant.refresh_token {
             if self.rotates {
@@ -207,6 +223,8 @@ impl World {
             lifetime: None,
             refresh_token,
             scopes: None,
+            id_token: None,
+            account: None,
         };
         *carry = Some((reply, access));
         true
@@ -214,7 +232,8 @@ impl World {
 
     fn publish(&mut self, publication: &Publication, token: &Access) {
         let keys = self.seen.keys.clone().expect("keys");
-        let (data, annotations) = token_secret(&publication.goal, token, &keys).expect("rendered");
+        let (data, annotations) =
+            token_secret(&publication.goal, publication.provider, token, &keys).expect("rendered");
         let old = match &self.facts().secret {
             SecretFact::Own(own) => Some(own.clone()),
             _ => None,
@@ -323,8 +342,8 @@ fn happen(world: &mut World, event: Event) {
         Event::NewSeed => {}
         Event::OtherScopes => world.goal().scopes = ScopeSet::parse(&format!("a b{n}")).expect("scopes"),
         Event::OtherClientSecret => {
-            if let Ok(client) = &mut world.facts().client {
-                client.secret = Some(format!("client-secret-{n}").into());
+            if let Ok(Some(client)) = &mut world.facts().client {
+                client.auth = ClientAuth::Basic(format!("client-secret-{n}").into());
             }
         }
         Event::OtherInstance => world.facts().holder = format!("instance-{n}"),

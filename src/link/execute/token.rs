@@ -7,7 +7,7 @@ use crate::http::Trust;
 use crate::link::decide::token_secret;
 use crate::link::facts::Refused;
 use crate::link::grant::{Access, Grant, Intent, Kept};
-use crate::link::plan::{Publication, SecretWrite, TokenPlan};
+use crate::link::plan::{AskBy, Publication, SecretWrite, TokenPlan};
 use crate::link::problem::{Mend, Problem};
 use crate::outgoing::{self, Grant as Ask, Revoked, TokenError, TokenHint, TokenRequest, revoke_token};
 use jiff::{SignedDuration, Timestamp};
@@ -33,16 +33,18 @@ impl Carry<'_> {
     pub(super) async fn request(&self, work: &mut Work, plan: &TokenPlan) -> Result<(), Problem> {
         let Some((grant, _)) = &work.grant else { return Err(no_grant()) };
         let sent = grant.refresh_token.clone();
-        let ask = match (&sent, plan.refresh) {
-            (Some(token), true) => Ask::RefreshToken(token.0.clone()),
-            (None, true) => return Err(no_grant()),
-            (_, false) => Ask::ClientCredentials,
+        let ask = match (&plan.by, &sent) {
+            (AskBy::RefreshToken, Some(token)) => Ask::RefreshToken(token.0.clone()),
+            (AskBy::RefreshToken, None) => return Err(no_grant()),
+            (AskBy::ClientCredentials, _) => Ask::ClientCredentials,
+            (AskBy::JwtBearer(assertion), _) => Ask::JwtBearer(assertion.clone()),
         };
         let request = TokenRequest {
             endpoint: plan.endpoint.clone(),
             client: plan.client.clone(),
             grant: ask,
             scopes: plan.scopes.clone(),
+            dialect: plan.dialect,
         };
         // Before it is sent: a token lives from when it was made, not from when it arrived.
         let issued_at = Timestamp::now();
@@ -140,7 +142,7 @@ impl Carry<'_> {
         token: &Access,
         keys: &KeyRing,
     ) -> Result<(), Problem> {
-        let (data, annotations) = token_secret(&publication.goal, token, keys)?;
+        let (data, annotations) = token_secret(&publication.goal, publication.provider, token, keys)?;
         let write = SecretWrite {
             name: publication.goal.name.clone(),
             type_: publication.goal.type_.clone(),

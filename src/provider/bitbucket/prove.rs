@@ -42,9 +42,8 @@ impl Controls {
         secret: &SecretString,
         auth_method: AuthMethod,
     ) -> Proof {
-        let client = ClientCredentials { id: id.clone(), secret: Some(secret.clone()), auth_method };
-        let Some(wrong) = random().map(|secret| ClientCredentials { secret: Some(secret), ..client.clone() })
-        else {
+        let client = |secret| ClientCredentials::by_secret(id.clone(), auth_method, secret);
+        let (client, Some(wrong)) = (client(secret.clone()), random().map(client)) else {
             return Proof::Unproved;
         };
         if let Some(endpoint) = info.revocation_endpoint.as_deref().and_then(|u| Url::parse(u).ok()) {

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::domain::{AuthMethod, ClientId, ExposeSecret as _, Scope, ScopeSet, SecretString};
 use crate::http::{HttpClient, Method, Request, Response, SendError};
-use crate::outgoing::{ClientCredentials, Grant, TokenError, TokenRequest, request_token};
+use crate::outgoing::{ClientCredentials, Dialect, Grant, TokenError, TokenRequest, request_token};
 use async_trait::async_trait;
 use bookmark::Bookmark;
 use client::{Client, Clock, change, check_lengths, creation, is_protected, key_of, previous, touch};
@@ -97,11 +97,7 @@ impl KeycloakProvider {
             session: Session::of(&base, realm, &id, &secret),
             wire: Wire::new(http, base, hint),
             realm: realm.to_owned(),
-            operator: ClientCredentials {
-                id,
-                secret: Some(secret),
-                auth_method: AuthMethod::ClientSecretBasic,
-            },
+            operator: ClientCredentials::by_secret(id, AuthMethod::ClientSecretBasic, secret),
         }
     }
 
@@ -125,7 +121,8 @@ impl KeycloakProvider {
         let (asked, asked_at) = (Instant::now(), now());
         let request = TokenRequest {
             endpoint: self.wire.url(&["realms", &self.realm, "protocol", "openid-connect", "token"])?,
-            client: self.operator.clone(),
+            client: Some(self.operator.clone()),
+            dialect: Dialect::default(),
             grant: Grant::ClientCredentials,
             scopes: ScopeSet::default(),
         };
@@ -156,7 +153,7 @@ impl KeycloakProvider {
             TokenError::NotSent(why) => self.wire.unanswered(&SendError::NotSent(why)),
             TokenError::NoAnswer(why) => self.wire.unanswered(&SendError::NoAnswer(why)),
             TokenError::TooLarge => self.wire.unanswered(&SendError::TooLarge),
-            TokenError::Malformed(_) | TokenError::DeadGrant { .. } => {
+            TokenError::Malformed(_) | TokenError::DeadGrant { .. } | TokenError::AssertionRefused => {
                 self.wire.unexpected(200, "its token reply can't be used")
             }
         }

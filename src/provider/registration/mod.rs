@@ -394,7 +394,7 @@ impl Provider for RegistrationProvider {
             return prove_by_revocation(self.wire.http(), info, id, secret, method).await;
         }
         let Ok(endpoint) = Url::parse(&info.token_endpoint) else { return Proof::Unproved };
-        let client = ClientCredentials { id: id.clone(), secret: Some(secret.clone()), auth_method: method };
+        let client = ClientCredentials::by_secret(id.clone(), method, secret.clone());
         match redeem_nothing(self.wire.http(), &endpoint, &client).await {
             Ok(Redeemed { status: 400, code: Some("invalid_grant") }) => Proof::Authenticated,
             Ok(Redeemed { status: 400 | 401, code: Some("invalid_client") }) => Proof::Refused,

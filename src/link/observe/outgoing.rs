@@ -1,0 +1,135 @@
+//! What the outgoing part rests on: the server's endpoints, our client, the grant's input, the Secret.
+
+use crate::api::ApplicationLink;
+use crate::domain::{ClientId, ExposeSecret as _, KeyRing, SecretString};
+use crate::http::Trust;
+use crate::link::context::Context;
+use crate::link::facts::{Observed, OutgoingFacts, SecretFact};
+use crate::link::problem::Problem;
+use crate::link::secrets::Secrets;
+use crate::link::validate::{
+    ClientAuthGoal, ClientIdGoal, GrantGoal, OutgoingGoal, SecretKey, ServerPlace, validate,
+};
+use crate::outgoing::{BearerKey, ClientAuth, ClientCredentials, ServerEndpoints, SigningKey};
+
+/// Looks.
+pub(super) async fn facts(
+    ctx: &Context,
+    link: &ApplicationLink,
+    goal: &OutgoingGoal,
+    secrets: &Secrets,
+) -> OutgoingFacts {
+    let seed = async {
+        match &goal.grant {
+            GrantGoal::RefreshToken(at) => {
+                let field = "spec.outgoing.oauth2.grant.refreshToken.secretRef";
+                Some(secrets.value(&at.secret, &at.key, "SeedMissing", field).await)
+            }
+            _ => None,
+        }
+    };
+    let bearer = async {
+        match &goal.grant {
+            GrantGoal::JwtBearer(jwt) => Some(bearer_key(&jwt.at, secrets).await),
+            _ => None,
+        }
+    };
+    let (secret, client, seed, bearer, endpoints) = futures::join!(
+        secrets.look(&goal.secret.name, link),
+        client(goal, secrets),
+        seed,
+        bearer,
+        endpoints(ctx, goal),
+    );
+    OutgoingFacts {
+        endpoints,
+        client,
+        seed,
+        bearer,
+        secret,
+        refused: ctx.refused(link),
+        holder: ctx.identity.clone(),
+    }
+}
+
+async fn endpoints(ctx: &Context, goal: &OutgoingGoal) -> Result<ServerEndpoints, Problem> {
+    match &goal.server.place {
+        ServerPlace::Endpoints(endpoints) => Ok(endpoints.as_ref().clone()),
+        ServerPlace::Issuer(issuer) => {
+            ctx.discoveries.get(&ctx.guard.client(Trust::Guarded, None), issuer).await
+        }
+    }
+}
+
+const CLIENT: &str = "spec.outgoing.oauth2.client.secretRef";
+
+async fn value(at: &SecretKey, secrets: &Secrets) -> Result<SecretString, Problem> {
+    secrets.value(&at.secret, &at.key, "ClientSecretMissing", CLIENT).await
+}
+
+/// Our client, with what it authenticates with.
+async fn client(goal: &OutgoingGoal, secrets: &Secrets) -> Result<Option<ClientCredentials>, Problem> {
+    let Some(client) = &goal.client else { return Ok(None) };
+    let id = match &client.id {
+        ClientIdGoal::Given(id) => id.clone(),
+        ClientIdGoal::Secret(at) => {
+            ClientId::parse(value(at, secrets).await?.expose_secret()).map_err(|e| {
+                let SecretKey { secret, key } = at;
+                Problem::edit("InvalidClientId", format!("{CLIENT}: key {key} of Secret {secret} {e}"))
+            })?
+        }
+    };
+    let credentials = match &client.auth {
+        ClientAuthGoal::None => ClientCredentials { id, auth: ClientAuth::None },
+        ClientAuthGoal::Secret { method, at } => {
+            ClientCredentials::by_secret(id, *method, value(at, secrets).await?)
+        }
+        ClientAuthGoal::PrivateKey { at, key_id, algorithm, audience } => {
+            let text = value(at, secrets).await?;
+            let key = SigningKey::parse(&text, *algorithm, goal.server.preset.rsa).map_err(|e| {
+                let SecretKey { secret, key } = at;
+                Problem::edit("InvalidPrivateKey", format!("{CLIENT}: key {key} of Secret {secret} {e}"))
+            })?;
+            let key = key.with_key_id(key_id.clone());
+            ClientCredentials { id, auth: ClientAuth::PrivateKey { key, audience: audience.clone() } }
+        }
+        ClientAuthGoal::ServiceAccount { .. } => {
+            return Err(Problem::edit(
+                "ServiceAccountUnsupported",
+                "spec.outgoing.oauth2.client.serviceAccount: isn't supported by this release; use secretRef",
+            ));
+        }
+    };
+    Ok(Some(credentials))
+}
+
+async fn bearer_key(at: &SecretKey, secrets: &Secrets) -> Result<BearerKey, Problem> {
+    let field = "spec.outgoing.oauth2.grant.jwtBearer.secretRef";
+    let text = secrets.value(&at.secret, &at.key, "AssertionKeyMissing", field).await?;
+    BearerKey::parse(&text).map_err(|e| {
+        let SecretKey { secret, key } = at;
+        Problem::edit("InvalidPrivateKey", format!("{field}: key {key} of Secret {secret} {e}"))
+    })
+}
+
+/// For a link that goes: a grant without a refresh token has its access token in the tenant's
+/// Secret alone. Where it is still there, with what revoking it needs, it is revoked too.
+pub(super) async fn token_to_revoke(
+    link: &ApplicationLink,
+    seen: &mut Observed,
+    secrets: &Secrets,
+    keys: &KeyRing,
+) {
+    let Some((grant, _)) = &mut seen.grant else { return };
+    if grant.refresh_token.is_some() {
+        return;
+    }
+    let Some(goal) = validate(link).ok().and_then(|v| v.outgoing) else { return };
+    if let SecretFact::Own(own) = secrets.look(&goal.secret.name, link).await
+        && let Ok(Some(client)) = client(&goal, secrets).await
+        && client.id.as_str() == grant.binding.client_id
+    {
+        grant.access = crate::link::decide::published(&own, &goal, keys);
+        grant.remember(Some(&client), true);
+    }
+}
