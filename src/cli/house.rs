@@ -106,6 +106,7 @@ impl HouseArgs {
         let client = cluster.client.clone();
         let reporter = Reporter { controller: ACTOR.into(), instance: None };
         Ok(Context {
+            consent_url: None,
             store: Store::new(client.clone(), &namespace),
             installation: Installation::new(self.secret.clone()),
             recorder: Recorder::new(client.clone(), reporter),

@@ -5,10 +5,11 @@
 //! |---|---|
 //! | the services | [`operator`], [`provider`] |
 //! | tools without a cluster | [`lint`], [`crds`], [`check`], [`completion`] |
-//! | tools on a cluster, with the user's own rights | [`status`], [`credentials`], [`rotate`], [`doctor`] |
+//! | tools on a cluster, with the user's own rights | [`status`], [`credentials`], [`rotate`], [`mod@authorize`], [`doctor`] |
 //! | tools that look with the operator's eyes | [`plan`], [`import`], [`orphans`], [`rotate_key`] |
 //! | what tools share | [`cluster`], [`output`], [`links`], [`house`] |
 
+pub mod authorize;
 pub mod check;
 pub mod cluster;
 pub mod completion;
@@ -55,6 +56,8 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Print the credentials of a link, for who may read its Secret
     Credentials(credentials::CredentialsArgs),
+    /// Connect an outgoing link: consent to it in a browser, or with a device code
+    Authorize(authorize::AuthorizeArgs),
     /// Ask for a new client secret
     Rotate(rotate::RotateArgs),
     /// Give the installation a new master key, and move all links to it
@@ -186,6 +189,7 @@ pub async fn run(cli: Cli) -> Result<Answer, CliError> {
         Command::Lint(args) => return Ok(lint::run(&args)?),
         Command::Status(args) => return Ok(status::run(args).await?),
         Command::Credentials(args) => return Ok(credentials::run(args).await?),
+        Command::Authorize(args) => return Ok(authorize::run(args).await?),
         Command::Rotate(args) => return Ok(rotate::run(args).await?),
         Command::RotateKey(args) => return Ok(rotate_key::run(args).await?),
         Command::Plan(args) => return plan::run(args).await.map_err(CliError::Plan),

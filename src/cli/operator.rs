@@ -3,9 +3,11 @@
 use crate::api::provider::{Allow, Bundled, BundledAdmin};
 use crate::api::{ClusterLinkProvider, SecretKeyRef};
 use crate::domain::duration::parse as duration;
+use crate::domain::text::Shown;
 use crate::http::{AllowList, AllowListError, Guard, GuardError, GuardOptions};
 use crate::link::bootstrap::{BundledSettings, TOKEN_KEY};
 use crate::link::cache::Cache;
+use crate::link::consent::Consents;
 use crate::link::context::{Context, Discoveries, Namespaces};
 use crate::link::installation::Installation;
 use crate::link::metrics::Metrics;
@@ -23,6 +25,7 @@ use kube::{Api, Client};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use url::Url;
 
 /// Flags of `applink operator`.
 #[derive(Debug, Args)]
@@ -43,6 +46,13 @@ pub struct OperatorArgs {
     /// 10.0.0.0/8 or http://127.0.0.1; may be given several times
     #[arg(long, env = "APPLINK_OUTBOUND_ALLOW", value_delimiter = ',')]
     outbound_allow: Vec<String>,
+    /// Where people reach the operator's pages, to consent to outgoing links: https, or http on
+    /// loopback; without it no link can be connected by a person
+    #[arg(long, env = "APPLINK_CONSENT_URL")]
+    consent_url: Option<String>,
+    /// Where those pages are served
+    #[arg(long, env = "APPLINK_CONSENT_LISTEN", default_value = "0.0.0.0:8082")]
+    consent_listen: SocketAddr,
     /// The operator's own namespace
     #[arg(long, env = "POD_NAMESPACE", default_value = "applink-system")]
     namespace: String,
@@ -105,10 +115,12 @@ pub enum OperatorError {
     #[error("{0}")]
     Guard(#[from] GuardError),
     /// A listener.
-    #[error("can't listen on {address}: {why}; choose another address with --listen")]
+    #[error("can't listen on {address}: {why}; choose another address with --{flag}")]
     Listen {
         /// Where.
         address: SocketAddr,
+        /// The flag that says where.
+        flag: &'static str,
         /// Why not.
         why: std::io::Error,
     },
@@ -156,6 +168,30 @@ fn bundled(args: &OperatorArgs) -> Result<Option<BundledSettings>, OperatorError
     }))
 }
 
+/// The address of the operator's pages, to which only paths are added.
+fn consent_url(text: &str) -> Result<Url, OperatorError> {
+    let bad = |why: &str| OperatorError::Flag { flag: "consent-url", why: format!("{} {why}", Shown(text)) };
+    let url = Url::parse(text)
+        .map_err(|_| bad("isn't an absolute URL; write it like https://links.example.com"))?;
+    let loopback = match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => return Err(bad("has no host; write it like https://links.example.com")),
+    };
+    if url.scheme() != "https" && !(url.scheme() == "http" && loopback) {
+        return Err(bad("must be https, or http on loopback: consents pass there"));
+    }
+    if !url.username().is_empty()
+        || url.password().is_some()
+        || url.query().is_some()
+        || url.fragment().is_some()
+    {
+        return Err(bad("must have no user information, query or fragment"));
+    }
+    Ok(url)
+}
+
 /// Runs the operator until it is told to stop.
 ///
 /// # Errors
@@ -167,6 +203,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
     if args.resync < Duration::from_secs(1) {
         return Err(OperatorError::Flag { flag: "resync", why: "must be at least 1s".into() });
     }
+    let consent_url = args.consent_url.as_deref().filter(|u| !u.is_empty()).map(consent_url).transpose()?;
     let shutdown = Shutdown::on_signals().map_err(OperatorError::Signals)?;
     let guard = Guard::new(allow, GuardOptions::default())?;
     let client = client().await?;
@@ -192,11 +229,22 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         identity: identity.clone(),
         client: client.clone(),
         metrics: metrics.clone(),
+        consent_url: consent_url.clone(),
         guard,
     });
-    let listener = tokio::net::TcpListener::bind(args.listen)
-        .await
-        .map_err(|why| OperatorError::Listen { address: args.listen, why })?;
+    let namespaces: Vec<String> = args.watch_namespaces.iter().filter(|n| !n.is_empty()).cloned().collect();
+    if let Some(url) = consent_url {
+        let listener = tokio::net::TcpListener::bind(args.consent_listen).await.map_err(|why| {
+            OperatorError::Listen { address: args.consent_listen, flag: "consent-listen", why }
+        })?;
+        let consents = Arc::new(Consents::new(ctx.clone(), namespaces.clone()));
+        tokio::spawn(web::consent::serve(listener, url, consents, shutdown.triggered()));
+    }
+    let listener = tokio::net::TcpListener::bind(args.listen).await.map_err(|why| OperatorError::Listen {
+        address: args.listen,
+        flag: "listen",
+        why,
+    })?;
     let counted = ctx.clone();
     let probe = Probe::new(move || {
         counted.count_links();
@@ -214,12 +262,8 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         () = shutdown.triggered() => return Ok(()),
     };
     tracing::info!(identity = %identity, lease = %args.lease, "leading");
-    let settings = Settings {
-        namespaces: args.watch_namespaces.iter().filter(|n| !n.is_empty()).cloned().collect(),
-        concurrency: usize::from(args.concurrency),
-        resync: args.resync,
-        bundled,
-    };
+    let settings =
+        Settings { namespaces, concurrency: usize::from(args.concurrency), resync: args.resync, bundled };
     let work = controllers::run(ctx, settings, shutdown.triggered());
     let lost = tokio::select! {
         () = work => false,

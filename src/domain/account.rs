@@ -1,9 +1,10 @@
 //! An account at a server.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Who gave a grant: never a mail address, since those move from one person to another.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     issuer: String,
     subject: String,

@@ -4,6 +4,7 @@
 use super::cache::{Cache, Key};
 use super::claim::Claim;
 use super::connections::Connections;
+use super::consent::Consent;
 use super::facts::{Refused, SecretId};
 use super::grant::Grant;
 use super::installation::Installation;
@@ -26,6 +27,7 @@ use kube::{Api, Client, Resource as _, ResourceExt as _};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use url::Url;
 
 /// What passes share.
 pub struct Context {
@@ -37,6 +39,8 @@ pub struct Context {
     pub identity: String,
     /// The guarded HTTP client.
     pub guard: Guard,
+    /// The address at which people reach the operator's pages, if they do.
+    pub consent_url: Option<Url>,
     /// The operator's records.
     pub store: Store,
     /// The providers' connections.
@@ -106,6 +110,23 @@ impl Context {
             return Ok(None);
         }
         self.store.grant(&uid).await
+    }
+
+    /// The consent under way of a link. It is looked for where one was begun, and where a record was
+    /// seen.
+    ///
+    /// # Errors
+    /// [`Problem`] when it can't be read.
+    pub async fn consent_of(&self, link: &ApplicationLink) -> Result<Option<(Consent, String)>, Problem> {
+        let uid = link.uid().unwrap_or_default();
+        let seen = || {
+            let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+            own.contains(&Key::new(self.namespace.as_str(), format!("applink-consent-{uid}")))
+        };
+        if !link.annotations().contains_key(names::AUTHORIZE) && !seen() {
+            return Ok(None);
+        }
+        self.store.consent(&uid).await
     }
 
     /// What is kept of a link's clients. It is looked for where there may be any: a link that adopts

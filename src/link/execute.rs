@@ -4,6 +4,8 @@
 mod clients;
 mod token;
 
+pub use token::revoke_grant;
+
 use super::claim;
 use super::context::Context;
 use super::ended::Version;
@@ -258,8 +260,9 @@ impl Carry<'_> {
                 .delete(id, version.as_deref())
                 .await
                 .map_err(|e| self.provider_problem(&at.uid, &e)),
-            Effect::Revoke(grant) => self.revoke(grant).await,
+            Effect::Revoke(grant) => revoke_grant(self.ctx, grant).await,
             Effect::DropGrant => self.ctx.store.drop_grant(&self.seen.uid).await,
+            Effect::DropConsent => self.ctx.store.drop_consent(&self.seen.uid).await,
             Effect::DeleteSecret(id) => self.secrets.delete(id).await,
             Effect::ReleaseSecret(id) => self.secrets.release(id, &self.seen.uid).await,
             Effect::Unclaim(claims) => {

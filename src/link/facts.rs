@@ -1,6 +1,7 @@
 //! What was found: the input of `decide`. Values alone; nothing here can do I/O.
 
 use super::claim::Claim;
+use super::consent::{Consent, Ticket};
 use super::content::Data;
 use super::grant::Grant;
 use super::kept_client::{KeptClient, KeptClients};
@@ -11,6 +12,7 @@ use crate::provider::{Capabilities, ClientRef, Proof, ProviderInfo, RegisteredCl
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use url::Url;
 
 /// All that was found about a link.
 #[derive(Debug, Clone)]
@@ -45,6 +47,12 @@ pub struct Observed {
     pub strays: Vec<SecretId>,
     /// The grant, also of a link that has no outgoing part any more.
     pub grant: Option<(Grant, String)>,
+    /// The consent under way, likewise.
+    pub consent: Option<(Consent, String)>,
+    /// What stands on the link to begin a consent, if it can be read as such.
+    pub ticket: Option<Ticket>,
+    /// The code that stands on the link to complete one.
+    pub completion: Option<String>,
 }
 
 impl Observed {
@@ -218,4 +226,15 @@ pub struct OutgoingFacts {
     pub refused: Option<Refused>,
     /// The operator instance that observes.
     pub holder: String,
+    /// Where people consent, for the grants that need it.
+    pub desk: Option<Result<Desk, Problem>>,
+}
+
+/// Where people consent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desk {
+    /// The page that `applink authorize` opens.
+    pub consent_uri: Url,
+    /// The redirect URI (RFC 6749 section 3.1.2), for the grant `authorizationCode`.
+    pub redirect_uri: Option<Url>,
 }

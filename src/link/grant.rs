@@ -4,10 +4,11 @@
 //! go need: what the grant is bound to, the token, an intent while it is being spent, and the
 //! last reply until it is published.
 
-use crate::domain::{ClientId, ExposeSecret as _, SecretString, TokenReply};
+use crate::domain::token::{ASSUMED_LIFETIME, Lifetime};
+use crate::domain::{Account, ClientId, ExposeSecret as _, ScopeSet, SecretString, TokenReply};
 use crate::outgoing::presets::{self, Preset};
 use crate::outgoing::{ClientAuth, ClientCredentials, ServerEndpoints, SigningAlgorithm, SigningKey};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use url::Url;
@@ -119,6 +120,26 @@ pub struct Access {
     pub fingerprint: String,
 }
 
+impl Access {
+    /// What a reply to a request of `issued_at` says. `asked`: the scopes that it has when the server
+    /// doesn't say them.
+    pub fn of(reply: &TokenReply, issued_at: Timestamp, asked: &ScopeSet, fingerprint: String) -> Self {
+        let lifetime: Lifetime = reply.lifetime.unwrap_or(ASSUMED_LIFETIME);
+        let expires_at =
+            issued_at.saturating_add(SignedDuration::from_secs(lifetime.as_secs())).unwrap_or(Timestamp::MAX);
+        // Whole seconds: these go into annotations and the status, and servers count in seconds too.
+        let whole = |t: Timestamp| Timestamp::from_second(t.as_second()).unwrap_or(t);
+        Self {
+            token: Kept(reply.access_token.expose_secret().to_owned().into()),
+            token_type: reply.token_type.clone(),
+            issued_at: whole(issued_at),
+            expires_at: whole(expires_at),
+            scope: reply.scopes.as_ref().unwrap_or(asked).to_string(),
+            fingerprint,
+        }
+    }
+}
+
 /// A grant as it is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -159,6 +180,15 @@ pub struct Grant {
     /// The last reply, for servers that rotate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<Access>,
+    /// The scopes that a person was asked for, where one consented.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested: Option<String>,
+    /// Who consented, where the server said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<Account>,
+    /// When that became active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connected_at: Option<Timestamp>,
     /// The error code with which the server declared the grant dead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead: Option<String>,

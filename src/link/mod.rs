@@ -19,6 +19,7 @@
 //! | values on the way | [`claim`], [`grant`], [`kept_client`], [`content`], [`template`] |
 //! | providers | [`providers`], [`credentials`], [`mod@connect`], [`connections`], [`provider_pass`], [`bootstrap`] |
 //! | what passes share | [`context`], [`own`], [`shared_read`], [`installation`], [`metrics`] |
+//! | a person connects a link | [`consent`] |
 //! | when | [`run`], [`cache`], and what a pass tells who runs it, [`ended`] |
 //!
 //! Only `cli` calls this module. Pure are `validate`, `decide`, `plan`, `derive`, `status`, and
@@ -29,6 +30,7 @@ pub mod cache;
 pub mod claim;
 pub mod connect;
 pub mod connections;
+pub mod consent;
 pub mod content;
 pub mod context;
 pub mod credentials;

@@ -1,11 +1,12 @@
 //! Looks at the link's surroundings: its provider, its client there, its Secrets, its grant.
 //! Reads alone; what it finds is facts, and what it can't find out is a [`Problem`] among them.
 
-mod outgoing;
+pub mod outgoing;
 
 use super::claim::{self, Claim};
 use super::connect::connect;
 use super::connections::{Connected, Connections};
+use super::consent::Ticket;
 use super::context::Context;
 use super::credentials::{self, Credentials};
 use super::decide::Goal;
@@ -49,6 +50,9 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
         elsewhere: Vec::new(),
         strays: Vec::new(),
         grant: None,
+        consent: None,
+        ticket: link.annotations().get(names::AUTHORIZE).and_then(|t| Ticket::read(t, Timestamp::now())),
+        completion: link.annotations().get(names::COMPLETE).cloned(),
         namespace,
     };
     // First, since a deletion that keeps the Secrets must know them also when nothing else is known.
@@ -66,6 +70,13 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
     let secrets = Secrets::new(ctx.client.clone(), &seen.namespace);
     match ctx.grant_of(link).await {
         Ok(grant) => seen.grant = grant,
+        Err(problem) => {
+            seen.keys = Err(problem);
+            return (seen, handles);
+        }
+    }
+    match ctx.consent_of(link).await {
+        Ok(consent) => seen.consent = consent,
         Err(problem) => {
             seen.keys = Err(problem);
             return (seen, handles);

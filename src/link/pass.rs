@@ -52,6 +52,8 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Ended {
                 incoming: None,
                 provider: None,
                 token: None,
+                connected: None,
+                desk: None,
                 outcome: None,
                 now,
             };
@@ -97,6 +99,7 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Ended {
         .filter(|t| *t > after_pass && !deleting)
         .into_iter()
         .chain(by_secret)
+        .chain(decision.wake.filter(|t| *t > after_pass))
         .min();
     let again = after(ctx, &uid, problem.as_ref(), resync, wake, after_pass);
     hold(ctx, &link, &uid, &decision, &outcome, again, after_pass);
@@ -251,6 +254,8 @@ fn status(
         incoming: decision.incoming.as_ref(),
         provider,
         token,
+        connected: decision.connected.as_ref(),
+        desk: seen.outgoing.as_ref().and_then(|o| o.desk.as_ref()?.as_ref().ok()),
         outcome: Some(outcome),
         now,
     })

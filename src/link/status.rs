@@ -1,14 +1,18 @@
 //! From what was decided and done to the status. Pure; the one place that makes conditions.
 
-use super::decide::{IncomingView, Token};
+use super::decide::{Connected, IncomingView, Token};
 use super::execute::Outcome;
+use super::facts::Desk;
 use super::problem::{Mend, Problem};
 use super::validate::ValidatedLink;
 use crate::api::common::Condition;
-use crate::api::link::{ApplicationLinkStatus, Binding, IncomingStatus, OutgoingStatus, ProviderStatusRef};
+use crate::api::link::{
+    ApplicationLinkStatus, Binding, ConnectedStatus, IncomingStatus, OutgoingStatus, ProviderStatusRef,
+};
 use crate::api::{ApplicationLink, ConditionStatus};
 use jiff::Timestamp;
 use kube::Resource as _;
+use url::Url;
 
 /// What the status is made of.
 pub struct Input<'a> {
@@ -22,6 +26,10 @@ pub struct Input<'a> {
     pub provider: Option<ProviderStatusRef>,
     /// The token that is published after the pass.
     pub token: Option<Token>,
+    /// Who connected the link.
+    pub connected: Option<&'a Connected>,
+    /// Where people consent to it, if that is known.
+    pub desk: Option<&'a Desk>,
     /// What came of the plan.
     pub outcome: Option<&'a Outcome>,
     /// The clock.
@@ -73,6 +81,15 @@ pub fn project(input: &Input<'_>) -> ApplicationLinkStatus {
     }
     if let Some(outgoing) = input.spec.as_ref().ok().and_then(|s| s.outgoing.as_ref()) {
         let time = |t: Timestamp| t.to_string();
+        let last = last.outgoing.as_ref().filter(|_| outgoing.grant.asks_a_person());
+        let uri = |new: Option<&Url>, old: fn(&OutgoingStatus) -> &Option<String>| {
+            new.map(ToString::to_string).or_else(|| last.and_then(|l| old(l).clone()))
+        };
+        // While the grant can't be read it isn't known to be another one.
+        let unread = input
+            .outcome
+            .and_then(|o| o.outgoing.as_ref())
+            .is_some_and(|r| r.as_ref().is_err_and(|p| p.mend != Mend::Edit));
         status.outgoing = Some(OutgoingStatus {
             secret_name: outgoing.secret.name.clone(),
             expires_at: input.token.map(|t| time(t.expires_at)),
@@ -81,7 +98,16 @@ pub fn project(input: &Input<'_>) -> ApplicationLinkStatus {
                 .token
                 .filter(|t| t.next_refresh > input.now)
                 .map(|t| time(whole(t.next_refresh))),
-            ..OutgoingStatus::default()
+            redirect_uri: uri(input.desk.and_then(|d| d.redirect_uri.as_ref()), |l| &l.redirect_uri),
+            consent_uri: uri(input.desk.map(|d| &d.consent_uri), |l| &l.consent_uri),
+            connected: input
+                .connected
+                .map(|c| ConnectedStatus {
+                    issuer: c.account.as_ref().map(|a| a.issuer().to_owned()),
+                    subject: c.account.as_ref().map(|a| a.subject().to_owned()),
+                    at: time(c.at),
+                })
+                .or_else(|| last.filter(|_| unread).and_then(|l| l.connected.clone())),
         });
     } else if spec.outgoing.is_some() {
         status.outgoing = last.outgoing.clone();

@@ -70,6 +70,8 @@ fn status(
         secret_name: "l-oauth".into(),
     };
     project(&Input {
+        connected: None,
+        desk: None,
         link,
         spec: valid.as_ref().map_err(Clone::clone),
         incoming: Some(&view),
@@ -203,6 +205,8 @@ fn what_a_pass_could_not_find_out_stays() {
     link.spec.application.name = String::new();
     let problem = Problem::edit("InvalidSpec", "no name");
     let input = Input {
+        connected: None,
+        desk: None,
         link: &link,
         spec: Err(problem),
         incoming: None,

@@ -1,6 +1,7 @@
 //! The records that the operator keeps in its own namespace: grants, and what unregistering from
 //! a provider needs. Each is one Secret with one JSON document.
 
+use super::consent::Consent;
 use super::grant::Grant;
 use super::kept_client::KeptClients;
 use super::problem::Problem;
@@ -20,6 +21,7 @@ const KEY: &str = "record.json";
 const GRANT: &str = "grant";
 const PROVIDER: &str = "provider";
 const CLIENT: &str = "client";
+const CONSENT: &str = "consent";
 
 /// What unregistering from a provider needs, kept while links use it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,6 +83,38 @@ impl Store {
     /// [`Problem`] when they can't be listed.
     pub async fn grants(&self) -> Result<Vec<(Grant, String)>, Problem> {
         self.list(GRANT).await
+    }
+
+    /// The consent under way of a link, and its version.
+    ///
+    /// # Errors
+    /// [`Problem`] when it can't be read.
+    pub async fn consent(&self, link_uid: &str) -> Result<Option<(Consent, String)>, Problem> {
+        self.read(CONSENT, link_uid).await
+    }
+
+    /// Writes a consent: makes it, or replaces the version that was read. Gives back the new version.
+    ///
+    /// # Errors
+    /// [`Problem`]; a change since it was read is a conflict.
+    pub async fn save_consent(&self, consent: &Consent, version: Option<&str>) -> Result<String, Problem> {
+        self.save(CONSENT, &consent.link.uid, consent, version).await
+    }
+
+    /// Removes a consent; one that is gone is no error.
+    ///
+    /// # Errors
+    /// [`Problem`] when the API server refuses.
+    pub async fn drop_consent(&self, link_uid: &str) -> Result<(), Problem> {
+        self.remove(CONSENT, link_uid).await
+    }
+
+    /// All consents under way.
+    ///
+    /// # Errors
+    /// [`Problem`] when they can't be listed.
+    pub async fn consents(&self) -> Result<Vec<(Consent, String)>, Problem> {
+        self.list(CONSENT).await
     }
 
     /// What is kept of a link's clients.

@@ -7,6 +7,8 @@
 //! | [`presets`], [`redirect`] | what is particular to each kind of server, as data; what it demands of redirect URIs |
 //! | [`client_auth`] | a client's credentials and how they go into a request |
 //! | [`signing_key`], [`assertion`] | private keys, and the assertions of RFC 7523 |
+//! | [`device`] | device authorization requests |
+//! | [`account`] | whose grant it is |
 //! | [`token`] | token requests |
 //! | [`reply`] | what a token endpoint's success may look like |
 //! | [`error`] | what its failures mean, and what to do |
@@ -17,8 +19,10 @@
 //! Everything goes through [`crate::http`]. No text of a server gets into an error: only error
 //! codes that are known, status codes and our own words do.
 
+pub mod account;
 pub mod assertion;
 pub mod client_auth;
+pub mod device;
 pub mod discovery;
 pub mod endpoints;
 pub mod error;
@@ -31,8 +35,10 @@ pub mod schedule;
 pub mod signing_key;
 pub mod token;
 
+pub use account::{Owner, owner_of};
 pub use assertion::{BearerAssertion, BearerKey, BearerKeyError};
 pub use client_auth::{ClientAuth, ClientCredentials};
+pub use device::{DeviceAuthorization, request_device_code};
 pub use discovery::{DiscoveryError, ServerMetadata, discover, discover_metadata};
 pub use endpoints::{Issuer, IssuerError, ServerEndpoints};
 pub use error::{ErrorClass, TokenError};

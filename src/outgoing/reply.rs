@@ -22,6 +22,11 @@ pub enum Malformed {
     /// No `access_token`.
     #[error("it has no access_token; check that the address is the token endpoint's")]
     NoAccessToken,
+    /// No codes in the answer of a device authorization endpoint.
+    #[error(
+        "it has no device_code, user_code and verification_uri; check that the address is the device authorization endpoint's"
+    )]
+    NoDeviceCode,
     /// An `access_token` that is no text, empty, too long or has characters that a token can't have.
     #[error("its access_token is empty, too long or has characters that RFC 6749 doesn't allow")]
     BadAccessToken,

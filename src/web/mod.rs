@@ -1,6 +1,8 @@
-//! The operator's own HTTP: health and metrics.
+//! The operator's own HTTP: health and metrics here, the pages for people in [`consent`].
 //!
-//! Only `cli` calls this module. Nothing here is secret, and nothing here writes.
+//! Only `cli` calls this module.
+
+pub mod consent;
 
 use axum::Router;
 use axum::extract::State;

@@ -18,7 +18,7 @@ const LAWS: &[Law] = &[
     Law { part: "outgoing", modules: &["domain", "http"], kube: false },
     Law { part: "provider", modules: &["domain", "http", "outgoing"], kube: false },
     Law { part: "server", modules: &["domain"], kube: false },
-    Law { part: "web", modules: &[], kube: false },
+    Law { part: "web", modules: &["domain", "link"], kube: false },
     Law { part: "runtime", modules: &[], kube: true },
     Law { part: "link", modules: &["api", "domain", "http", "outgoing", "provider"], kube: true },
 ];
@@ -33,6 +33,9 @@ const PURE: &[&str] = &[
     "link/facts",
     "link/claim",
     "link/grant",
+    "link/consent/record",
+    "link/consent/request",
+    "link/consent/trouble",
     "link/kept_client",
     "link/content",
     "link/template",

@@ -31,15 +31,20 @@ pub struct Hydra {
 impl Hydra {
     /// A Hydra that forgets all when it ends.
     pub async fn start() -> Self {
-        Self::begin(false).await
+        Self::begin(false, &[]).await
+    }
+
+    /// The same, where people sign in and agree at these addresses.
+    pub async fn with_people(login: &str, consent: &str) -> Self {
+        Self::begin(false, &[("URLS_LOGIN", login), ("URLS_CONSENT", consent)]).await
     }
 
     /// A Hydra that keeps what it knows in a file.
     pub async fn with_database() -> Self {
-        Self::begin(true).await
+        Self::begin(true, &[]).await
     }
 
-    async fn begin(lasting: bool) -> Self {
+    async fn begin(lasting: bool, more: &[(&str, &str)]) -> Self {
         let binary = programs::folder_of(&["hydra"]).await.join("hydra");
         let run = RunDir::new("applink-hydra-");
         let (public, admin) = (ports::free(), ports::free());
@@ -54,6 +59,7 @@ impl Hydra {
             .env("SERVE_PUBLIC_PORT", public.to_string())
             .env("SERVE_ADMIN_HOST", "127.0.0.1")
             .env("SERVE_ADMIN_PORT", admin.to_string());
+        let program = more.iter().fold(program, |program, (name, value)| program.env(name, value));
         let mut hydra = Self { process: None, program, binary, database, public, admin, run };
         hydra.start_again().await;
         hydra

@@ -29,10 +29,12 @@
 
 pub mod admin_double;
 pub mod audit;
+pub mod authorize;
 pub mod bench;
 pub mod bitbucket_stub;
 pub mod browser;
 pub mod chart;
+pub mod consent_app;
 pub mod fault_proxy;
 pub mod hydra;
 pub mod keycloak;

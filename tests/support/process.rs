@@ -243,3 +243,9 @@ impl Drop for RunDir {
         }
     }
 }
+
+/// Sends a process that a test started what Ctrl-C sends.
+pub fn interrupt(pid: u32) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).expect("a process ID"));
+    nix::sys::signal::kill(pid, Signal::SIGINT).expect("it runs");
+}

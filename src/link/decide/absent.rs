@@ -23,6 +23,8 @@ pub(super) fn decide(seen: &Observed, retain: bool, force: bool, now: Timestamp)
         } else {
             unregister(seen, None, force, &mut closing, &mut pending);
         }
+        // What nobody completed is nobody's to retain.
+        super::consent::drop(seen, !force, &mut closing);
         if let Some((grant, _)) = &seen.grant {
             let ended =
                 grant.refresh_token.is_none() && grant.access.as_ref().is_none_or(|a| a.expires_at <= now);

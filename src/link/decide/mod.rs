@@ -4,6 +4,7 @@
 //! an ordered chain: the first thing that stands in the way ends it.
 
 mod absent;
+mod consent;
 mod incoming;
 #[cfg(test)]
 mod incoming_tests;
@@ -27,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use absent::waits;
 pub use incoming::{IncomingView, Note};
-pub use outgoing::{Token, published, token_secret, token_view};
+pub use outgoing::{Connected, Token, consented_grant, published, token_secret, token_view};
 
 /// What a link is to become.
 #[derive(Debug, Clone)]
@@ -52,6 +53,10 @@ pub struct Decision {
     pub incoming: Option<IncomingView>,
     /// The token that is published now.
     pub token: Option<Token>,
+    /// Who connected the link, once the plan is done.
+    pub connected: Option<Connected>,
+    /// When something is over that nothing else tells of.
+    pub wake: Option<Timestamp>,
     /// What the plan puts right or renews, and why: for an event.
     pub notes: Vec<Note>,
 }
@@ -62,14 +67,14 @@ pub fn decide(goal: &Goal, seen: &Observed, now: Timestamp) -> Decision {
         Goal::Present(link) => present(link, seen, now),
         Goal::Absent { retain, force } => {
             let plan = absent::decide(seen, *retain, *force, now);
-            Decision { plan, incoming: None, token: None, notes: Vec::new() }
+            Decision { plan, incoming: None, token: None, connected: None, wake: None, notes: Vec::new() }
         }
     }
 }
 
 fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
     let mut view = None;
-    let mut token = None;
+    let (mut token, mut connected, mut wake) = (None, None, None);
     let mut notes = Vec::new();
     let (mut in_part, mut out_part) = (None, None);
     match &seen.keys {
@@ -84,9 +89,9 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
                 (view, notes) = (decided.view, decided.notes);
             }
             if let (Some(goal), Some(facts)) = (&link.outgoing, &seen.outgoing) {
-                let (part, t) = outgoing::decide(goal, link.suspend, seen, facts, keys, now);
-                out_part = Some(part);
-                token = t;
+                let decided = outgoing::decide(goal, link.suspend, seen, facts, keys, now);
+                out_part = Some(decided.part);
+                (token, connected, wake) = (decided.token, decided.connected, decided.wake);
             }
         }
     }
@@ -101,7 +106,7 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
             pending: None,
             best_effort: false,
         };
-        return Decision { plan, incoming: view, token, notes: Vec::new() };
+        return Decision { plan, incoming: view, token, connected, wake: None, notes: Vec::new() };
     }
     let mut claims = seen.claims.clone();
     // A claim stands before the first call that could leave something behind, and as long as there
@@ -120,11 +125,12 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
         if step { (vec![], None) } else { leave(link, seen, &claims, in_part.as_ref(), out_part.as_ref()) };
     let mut plan =
         Plan { opening: vec![], incoming: in_part, outgoing: out_part, closing, pending, best_effort: false };
-    let held = plan.effects().next().is_some() || !claims.is_empty() || seen.grant.is_some();
+    let kept = seen.grant.is_some() || seen.consent.is_some();
+    let held = plan.effects().next().is_some() || !claims.is_empty() || kept;
     if claims != seen.claims || (held && !seen.finalizer) {
         plan.opening.push(Effect::Claim(claims));
     }
-    Decision { plan, incoming: view, token, notes }
+    Decision { plan, incoming: view, token, connected, wake, notes }
 }
 
 /// Leaves the places, the grant and the Secrets that aren't wanted any more: once what is wanted
@@ -148,7 +154,8 @@ fn leave(
             effects.push(Effect::Unclaim(left));
         }
     }
-    if link.outgoing.is_none() && seen.grant.is_some() {
+    if link.outgoing.is_none() {
+        consent::drop(seen, true, &mut effects);
         absent::revoke(seen, false, &mut effects);
     }
     if ok(incoming) && ok(outgoing) {

@@ -276,6 +276,9 @@ impl World {
             elsewhere: vec![],
             strays: vec![],
             grant: None,
+            consent: None,
+            ticket: None,
+            completion: None,
         };
         let owned = self.secrets.iter().filter(|(_, k)| k.owner.as_deref() == Some(&self.uid));
         let strays: Vec<_> = owned.map(|(n, k)| SecretId { name: n.clone(), uid: k.uid.clone() }).collect();

@@ -1,9 +1,9 @@
 //! The outgoing part: a token got, kept, refreshed before it ends, and published.
 
-use super::{Effect, Part, is_as_wanted, over, own_labels, writable};
+use super::{Effect, Part, consent, is_as_wanted, over, own_labels, writable};
 use crate::api::names;
 use crate::domain::keyring::digest_hex;
-use crate::domain::{ExposeSecret as _, KeyRing};
+use crate::domain::{Account, ExposeSecret as _, KeyRing, ScopeSet};
 use crate::link::content::{self, Data, SecretGoal, Slot, Values};
 use crate::link::facts::{Observed, OutgoingFacts, OwnSecret, Refused, SecretFact};
 use crate::link::grant::{Access, Binding, Grant, Intent, Kept, KeptMethod, LinkRef};
@@ -12,7 +12,7 @@ use crate::link::problem::Problem;
 use crate::link::validate::{ClientAuthGoal, GrantGoal, OutgoingGoal, ServerPlace};
 use crate::outgoing::{BearerAssertion, ClientCredentials, ServerEndpoints, next_refresh};
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// The published token, for the status and the schedule.
@@ -26,14 +26,109 @@ pub struct Token {
     pub next_refresh: Timestamp,
 }
 
+/// Who connected a link, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connected {
+    /// Whose grant it is, where the server said it.
+    pub account: Option<Account>,
+    /// When it became active.
+    pub at: Timestamp,
+}
+
 const PURPOSE_REQUEST: &str = "token request";
 const PURPOSE_CONTENT: &str = "published token";
+
+/// What was decided of an outgoing part.
+#[derive(Debug)]
+pub(super) struct Decided {
+    pub part: Part,
+    /// The token that is published.
+    pub token: Option<Token>,
+    /// Who connected the link, for the status.
+    pub connected: Option<Connected>,
+    /// When a consent under way is over.
+    pub wake: Option<Timestamp>,
+}
 
 pub(super) fn decide(
     goal: &OutgoingGoal,
     suspended: bool,
     seen: &Observed,
     facts: &OutgoingFacts,
+    keys: &KeyRing,
+    now: Timestamp,
+) -> Decided {
+    let mut effects = Vec::new();
+    let mut wake = None;
+    let mut active = seen.grant.clone().map(|(grant, version)| (grant, Some(version)));
+    if let Ok(asker) = asker(goal, facts) {
+        let bound = |grant: &Grant| match &facts.endpoints {
+            Ok(endpoints) => grant.binding == Binding::new(endpoints, &asker.name),
+            Err(_) => true,
+        };
+        match consent::step(seen, |grant| goal.grant.asks_a_person() && bound(grant), now) {
+            consent::Step::Wait(until) => wake = until,
+            consent::Step::Drop => consent::drop(seen, true, &mut effects),
+            consent::Step::Activate(mut grant) => {
+                let fingerprint = fingerprint(keys, goal, &grant, &asker);
+                if let Some(access) = &mut grant.access {
+                    access.fingerprint = fingerprint;
+                }
+                let version = active.and_then(|(_, version)| version);
+                effects.push(Effect::SaveGrant(grant.clone(), version.clone()));
+                effects.push(Effect::DropConsent);
+                active = Some((*grant, version));
+            }
+        }
+    }
+    // A consent that is begun after this pass is over at the same time as its ticket.
+    let open = seen.ticket.as_ref().filter(|t| goal.grant.asks_a_person() && t.is_open(now));
+    let wake = wake.or(open.map(|t| t.expires_at));
+    let grant = active.as_ref().map(|(grant, _)| grant.clone());
+    let (mut part, token) = keep(goal, suspended, seen, facts, active, keys, now);
+    part.effects.splice(0..0, effects);
+    if let (Ok(()), Some(grant)) = (&part.verdict, &grant) {
+        part.verdict = consented(goal, seen, grant);
+    }
+    let connected = grant
+        .filter(|_| goal.grant.asks_a_person())
+        .and_then(|grant| Some(Connected { account: grant.account.clone(), at: grant.connected_at? }));
+    Decided { part, token, connected, wake }
+}
+
+/// Whether a person consented to all that is asked for. What they did consent to is kept fresh.
+fn consented(goal: &OutgoingGoal, seen: &Observed, grant: &Grant) -> Result<(), Problem> {
+    let Some(requested) = grant.requested.as_deref().filter(|_| goal.grant.asks_a_person()) else {
+        return Ok(());
+    };
+    let requested: BTreeSet<_> = requested.split(' ').collect();
+    let missing: Vec<_> = goal.scopes.iter().map(|s| s.as_str()).filter(|s| !requested.contains(s)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::edit(
+        "ScopesNotConsented",
+        format!(
+            "the person that connected the link wasn't asked for {}; what was consented to is kept fresh; to ask for all, \
+             run: {}",
+            missing.join(" "),
+            how_to_connect(seen)
+        ),
+    ))
+}
+
+/// The command by which a person connects a link.
+fn how_to_connect(seen: &Observed) -> String {
+    format!("kubectl applink authorize {} -n {}", seen.name, seen.namespace)
+}
+
+/// Keeps the token of a grant fresh, and publishes it.
+fn keep(
+    goal: &OutgoingGoal,
+    suspended: bool,
+    seen: &Observed,
+    facts: &OutgoingFacts,
+    active: Option<(Grant, Option<String>)>,
     keys: &KeyRing,
     now: Timestamp,
 ) -> (Part, Option<Token>) {
@@ -54,7 +149,7 @@ pub(super) fn decide(
         Err(problem) => return blocked(problem),
     };
     let mut part = Part::settled();
-    let (grant, version) = match held(goal, seen, facts, &asker) {
+    let (grant, version) = match held(goal, seen, facts, active, &asker) {
         Ok(held) => held,
         Err(problem) => return blocked(problem),
     };
@@ -67,7 +162,11 @@ pub(super) fn decide(
         .filter(|a| a.fingerprint == fingerprint && a.expires_at > now)
         .max_by_key(|a| a.issued_at)
         .cloned();
-    let due = current.as_ref().is_none_or(|a| token(a).next_refresh <= now || a.issued_at > after(now));
+    // Without a refresh token there is nothing to do before a person must consent again.
+    let at_its_end = goal.grant.asks_a_person() && grant.refresh_token.is_none();
+    let due = current
+        .as_ref()
+        .is_none_or(|a| !at_its_end && (token(a).next_refresh <= now || a.issued_at > after(now)));
     if let Some(access) = current.filter(|_| !due || suspended) {
         return match publish(goal, seen, own, &access, keys) {
             Ok(Some(effect)) => (Part { effects: vec![effect], ..Part::settled() }, Some(token(&access))),
@@ -82,7 +181,17 @@ pub(super) fn decide(
     }
     // A request is due. Everything that it needs must be there, and nothing may have changed.
     if let Some(code) = &grant.dead {
-        return blocked(dead(goal, code));
+        return blocked(dead(goal, seen, code));
+    }
+    if at_its_end {
+        return blocked(Problem::edit(
+            "ReauthorizationRequired",
+            format!(
+                "the access token has ended and the server gave no refresh token with it; ask for the scope that gives one \
+                 (offline_access at many servers), or run again: {}",
+                how_to_connect(seen)
+            ),
+        ));
     }
     let in_force = |r: &&Refused| r.fingerprint == fingerprint && r.until.is_none_or(|until| until > now);
     if let Some(Refused { problem, until, .. }) = facts.refused.as_ref().filter(in_force) {
@@ -111,7 +220,8 @@ pub(super) fn decide(
     part.effects.push(Effect::RequestToken(Box::new(TokenPlan {
         endpoint: endpoints.token_endpoint.clone(),
         client: asker.client.cloned(),
-        scopes: goal.scopes.clone(),
+        // What a person consented to is what is refreshed.
+        scopes: if goal.grant.asks_a_person() { ScopeSet::default() } else { goal.scopes.clone() },
         by: asker.by,
         dialect: goal.server.preset.dialect,
         fingerprint,
@@ -164,7 +274,10 @@ fn asker<'a>(goal: &OutgoingGoal, facts: &'a OutgoingFacts) -> Result<Asker<'a>,
     let client = facts.client.as_ref().map_err(Clone::clone)?.as_ref();
     let by = match (&goal.grant, &facts.bearer) {
         (GrantGoal::ClientCredentials, _) => AskBy::ClientCredentials,
-        (GrantGoal::RefreshToken(_), _) => AskBy::RefreshToken,
+        (
+            GrantGoal::RefreshToken(_) | GrantGoal::AuthorizationCode { .. } | GrantGoal::DeviceCode { .. },
+            _,
+        ) => AskBy::RefreshToken,
         (GrantGoal::JwtBearer(jwt), Some(Ok(bearer))) => {
             let named = jwt.issuer.clone().or_else(|| bearer.issuer.clone());
             let Some(issuer) = named.or_else(|| client.map(|c| c.id.to_string())) else {
@@ -199,22 +312,35 @@ fn held(
     goal: &OutgoingGoal,
     seen: &Observed,
     facts: &OutgoingFacts,
+    active: Option<(Grant, Option<String>)>,
     asker: &Asker<'_>,
 ) -> Result<(Grant, Option<String>), Problem> {
+    if goal.grant.asks_a_person() {
+        return match active {
+            Some((grant, version)) if grant.requested.is_some() => Ok((grant, version)),
+            _ => Err(not_connected(seen, facts)),
+        };
+    }
     let seed_digest = match &facts.seed {
         Some(Ok(seed)) => Some(digest_hex(seed.expose_secret())),
         _ => None,
     };
     let wants_seed = matches!(goal.grant, GrantGoal::RefreshToken(_));
     if let Some((grant, version)) = &seen.grant {
-        let same_kind = grant.refresh_token.is_some() == wants_seed;
+        let same_kind = grant.refresh_token.is_some() == wants_seed && grant.requested.is_none();
         let same_seed = seed_digest.is_none() || seed_digest == grant.seed_digest;
         if same_kind && (same_seed || !wants_seed) {
             return Ok((grant.clone(), Some(version.clone())));
         }
     }
     let refresh_token = match (&goal.grant, &facts.seed) {
-        (GrantGoal::ClientCredentials | GrantGoal::JwtBearer(_), _) => None,
+        (
+            GrantGoal::ClientCredentials
+            | GrantGoal::JwtBearer(_)
+            | GrantGoal::AuthorizationCode { .. }
+            | GrantGoal::DeviceCode { .. },
+            _,
+        ) => None,
         (GrantGoal::RefreshToken(_), Some(Ok(seed))) => Some(Kept(seed.clone())),
         (GrantGoal::RefreshToken(_), Some(Err(problem))) => return Err(problem.clone()),
         (GrantGoal::RefreshToken(_), None) => {
@@ -244,9 +370,42 @@ fn held(
         rotates: None,
         intent: None,
         access: None,
+        requested: None,
+        account: None,
+        connected_at: None,
         dead: None,
     };
     Ok((grant, seen.grant.as_ref().map(|(_, version)| version.clone())))
+}
+
+/// The grant that a person is asked for, without tokens yet.
+pub fn consented_grant(
+    goal: &OutgoingGoal,
+    link: LinkRef,
+    endpoints: &ServerEndpoints,
+    client: &ClientCredentials,
+) -> Grant {
+    let mut grant = Grant {
+        version: 1,
+        link,
+        binding: Binding::new(endpoints, client.id.as_str()),
+        spec_digest: spec_digest(goal),
+        auth_method: KeptMethod::None,
+        client_secret: None,
+        assertion: None,
+        server: goal.server.preset.name.to_owned(),
+        refresh_token: None,
+        seed_digest: None,
+        rotates: None,
+        intent: None,
+        access: None,
+        requested: Some(goal.scopes.to_string()),
+        account: None,
+        connected_at: None,
+        dead: None,
+    };
+    grant.remember(Some(client), true);
+    grant
 }
 
 /// Binds a new grant, or checks that an old one is still bound to the same. `Ok(true)`: it must
@@ -265,6 +424,16 @@ fn bind(
     if !new && grant.binding != binding {
         let moved = grant.binding.token_endpoint != binding.token_endpoint;
         match goal.grant {
+            GrantGoal::AuthorizationCode { .. } | GrantGoal::DeviceCode { .. } => {
+                return Err(Problem::edit(
+                    "GrantBindingChanged",
+                    format!(
+                        "the issuer, an endpoint or the client identifier isn't the one that the person consented to, so \
+                         nothing is sent; run: {}",
+                        how_to_connect(seen)
+                    ),
+                ));
+            }
             GrantGoal::RefreshToken(_) => {
                 return Err(Problem::edit(
                     "GrantBindingChanged",
@@ -304,23 +473,35 @@ fn bind(
     Ok(new || absent || *grant != before)
 }
 
-fn dead(goal: &OutgoingGoal, code: &str) -> Problem {
-    let secret = match &goal.grant {
-        GrantGoal::RefreshToken(at) => at.secret.as_str(),
-        GrantGoal::ClientCredentials | GrantGoal::JwtBearer(_) => "",
+fn dead(goal: &OutgoingGoal, seen: &Observed, code: &str) -> Problem {
+    let way_out = match &goal.grant {
+        GrantGoal::RefreshToken(at) => format!("put a new one into Secret {}", at.secret),
+        _ => format!("run: {}", how_to_connect(seen)),
     };
     Problem::edit(
         "ReauthorizationRequired",
-        format!(
-            "the server no longer accepts the refresh token ({code}); put a new one into Secret {secret}"
-        ),
+        format!("the server no longer accepts the refresh token ({code}); {way_out}"),
     )
+}
+
+/// What a link that nobody connected yet waits for.
+fn not_connected(seen: &Observed, facts: &OutgoingFacts) -> Problem {
+    match &facts.desk {
+        Some(Err(problem)) => problem.clone(),
+        _ => Problem::edit(
+            "AuthorizationRequired",
+            format!("nobody has connected the link yet; run: {}", how_to_connect(seen)),
+        ),
+    }
 }
 
 /// What a token is asked for with. Another scope, client secret, endpoint or seed is another
 /// request, so the token that stands in the Secret isn't the wanted one.
 fn fingerprint(keys: &KeyRing, goal: &OutgoingGoal, grant: &Grant, asker: &Asker<'_>) -> String {
     let auth = asker.client.map(|c| &c.auth);
+    // A token that can't be refreshed stays the wanted one when the client's secret is another.
+    let refreshable = grant.requested.is_none() || grant.refresh_token.is_some();
+    let lasting = auth.and_then(|a| a.lasting()).filter(|_| refreshable);
     // A token that somebody else signs is another one each time; who it speaks for isn't.
     let account = match goal.client.as_ref().map(|c| &c.auth) {
         Some(ClientAuthGoal::ServiceAccount { name, audience }) => format!("{name} {audience}"),
@@ -337,9 +518,9 @@ fn fingerprint(keys: &KeyRing, goal: &OutgoingGoal, grant: &Grant, asker: &Asker
         &[
             &spec_digest(goal),
             &asker.name,
-            auth.and_then(|a| a.lasting()).map_or("", |s| s.expose_secret()),
+            lasting.map_or("", |s| s.expose_secret()),
             auth.map_or("", |a| a.method()),
-            &goal.scopes.to_string(),
+            &grant.requested.clone().unwrap_or_else(|| goal.scopes.to_string()),
             grant.seed_digest.as_deref().unwrap_or(""),
             goal.server.preset.name,
             &account,

@@ -112,6 +112,7 @@ impl World {
                 keys: Ok(Arc::new(keys)),
                 incoming: None,
                 outgoing: Some(OutgoingFacts {
+                    desk: None,
                     endpoints: Ok(endpoints("token")),
                     client: Ok(Some(client)),
                     bearer: None,
@@ -123,6 +124,9 @@ impl World {
                 elsewhere: vec![],
                 strays: vec![],
                 grant: None,
+                consent: None,
+                ticket: None,
+                completion: None,
             },
             now: "2026-11-22T00:00:00Z".parse().expect("time"),
             version: 0,

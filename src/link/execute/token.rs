@@ -1,16 +1,16 @@
 //! The effects of the outgoing part: the grant, the request, the reply, the Secret with the token.
 
 use super::{Carry, Patience, Work};
-use crate::domain::token::{ASSUMED_LIFETIME, Lifetime};
-use crate::domain::{ExposeSecret as _, KeyRing, TokenReply};
+use crate::domain::KeyRing;
 use crate::http::Trust;
+use crate::link::context::Context;
 use crate::link::decide::token_secret;
 use crate::link::facts::Refused;
 use crate::link::grant::{Access, Grant, Intent, Kept};
 use crate::link::plan::{AskBy, Publication, SecretWrite, TokenPlan};
 use crate::link::problem::{Mend, Problem};
 use crate::outgoing::{self, Grant as Ask, Revoked, TokenError, TokenHint, TokenRequest, revoke_token};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 impl Carry<'_> {
     pub(super) async fn save(
@@ -51,7 +51,7 @@ impl Carry<'_> {
         let http = self.ctx.guard.client(Trust::Guarded, None);
         match outgoing::request_token(&http, &request).await {
             Ok(reply) => {
-                let access = access(&reply, issued_at, plan);
+                let access = Access::of(&reply, issued_at, &plan.scopes, plan.fingerprint.clone());
                 work.reply = Some((reply, access));
                 Ok(())
             }
@@ -153,49 +153,37 @@ impl Carry<'_> {
         };
         self.write_secret(&write).await
     }
+}
 
-    pub(super) async fn revoke(&self, grant: &Grant) -> Result<(), Problem> {
-        let Some((endpoint, client)) = grant.revocation() else { return Ok(()) };
-        let (token, hint) = match (&grant.refresh_token, &grant.access) {
-            (Some(token), _) => (token, TokenHint::RefreshToken),
-            (None, Some(access)) => (&access.token, TokenHint::AccessToken),
-            (None, None) => return Ok(()),
-        };
-        let Kept(token) = token;
-        let http = self.ctx.guard.client(Trust::Guarded, None);
-        let what = "the authorization server can't be told to revoke the grant";
-        match revoke_token(&http, &endpoint, &client, token, Some(hint)).await {
-            // With wrong credentials, or an endpoint that says no, asking again changes nothing.
-            Ok(Revoked::Authenticated | Revoked::WrongCredentials) => Ok(()),
-            Ok(Revoked::Unproved(answer)) if answer.status < 500 && answer.status != 429 => Ok(()),
-            Ok(Revoked::Unproved(answer)) => Err(Problem {
-                retry_after: answer.retry_after,
-                ..Problem::wait("RevocationFailed", format!("{what}: {answer}"))
-            }),
-            Err(crate::http::SendError::Refused(_)) => Ok(()),
-            Err(e) => Err(Problem::wait("RevocationFailed", format!("{what}: {e}"))),
-        }
+/// Revokes a grant at its server, where that is possible.
+///
+/// # Errors
+/// [`Problem`] where it may be possible later.
+pub async fn revoke_grant(ctx: &Context, grant: &Grant) -> Result<(), Problem> {
+    let Some((endpoint, client)) = grant.revocation() else { return Ok(()) };
+    let (token, hint) = match (&grant.refresh_token, &grant.access) {
+        (Some(token), _) => (token, TokenHint::RefreshToken),
+        (None, Some(access)) => (&access.token, TokenHint::AccessToken),
+        (None, None) => return Ok(()),
+    };
+    let Kept(token) = token;
+    let http = ctx.guard.client(Trust::Guarded, None);
+    let what = "the authorization server can't be told to revoke the grant";
+    match revoke_token(&http, &endpoint, &client, token, Some(hint)).await {
+        // With wrong credentials, or an endpoint that says no, asking again changes nothing.
+        Ok(Revoked::Authenticated | Revoked::WrongCredentials) => Ok(()),
+        Ok(Revoked::Unproved(answer)) if answer.status < 500 && answer.status != 429 => Ok(()),
+        Ok(Revoked::Unproved(answer)) => Err(Problem {
+            retry_after: answer.retry_after,
+            ..Problem::wait("RevocationFailed", format!("{what}: {answer}"))
+        }),
+        Err(crate::http::SendError::Refused(_)) => Ok(()),
+        Err(e) => Err(Problem::wait("RevocationFailed", format!("{what}: {e}"))),
     }
 }
 
 fn no_grant() -> Problem {
     Problem::conflict("the grant")
-}
-
-fn access(reply: &TokenReply, issued_at: Timestamp, plan: &TokenPlan) -> Access {
-    let lifetime: Lifetime = reply.lifetime.unwrap_or(ASSUMED_LIFETIME);
-    let expires_at =
-        issued_at.saturating_add(SignedDuration::from_secs(lifetime.as_secs())).unwrap_or(Timestamp::MAX);
-    // Whole seconds: these go into annotations and the status, and servers count in seconds too.
-    let whole = |t: Timestamp| Timestamp::from_second(t.as_second()).unwrap_or(t);
-    Access {
-        token: Kept(reply.access_token.expose_secret().to_owned().into()),
-        token_type: reply.token_type.clone(),
-        issued_at: whole(issued_at),
-        expires_at: whole(expires_at),
-        scope: reply.scopes.as_ref().unwrap_or(&plan.scopes).to_string(),
-        fingerprint: plan.fingerprint.clone(),
-    }
 }
 
 /// A refresh whose outcome isn't known is tried again soon, with the same token: within its grace

@@ -3,14 +3,16 @@
 use crate::api::ApplicationLink;
 use crate::domain::{ClientId, ExposeSecret as _, KeyRing, SecretString};
 use crate::http::Trust;
+use crate::link::consent::request;
 use crate::link::context::Context;
-use crate::link::facts::{Observed, OutgoingFacts, SecretFact};
+use crate::link::facts::{Desk, Observed, OutgoingFacts, SecretFact};
 use crate::link::problem::Problem;
 use crate::link::secrets::Secrets;
 use crate::link::validate::{
     ClientAuthGoal, ClientIdGoal, GrantGoal, OutgoingGoal, SecretKey, ServerPlace, validate,
 };
 use crate::outgoing::{BearerKey, ClientAuth, ClientCredentials, ServerEndpoints, SigningKey};
+use kube::ResourceExt as _;
 
 /// Looks.
 pub(super) async fn facts(
@@ -42,6 +44,7 @@ pub(super) async fn facts(
         endpoints(ctx, goal),
     );
     OutgoingFacts {
+        desk: goal.grant.asks_a_person().then(|| desk(ctx, link, goal, &endpoints)),
         endpoints,
         client,
         seed,
@@ -52,7 +55,28 @@ pub(super) async fn facts(
     }
 }
 
-async fn endpoints(ctx: &Context, goal: &OutgoingGoal) -> Result<ServerEndpoints, Problem> {
+/// Where people consent to this link.
+fn desk(
+    ctx: &Context,
+    link: &ApplicationLink,
+    goal: &OutgoingGoal,
+    endpoints: &Result<ServerEndpoints, Problem>,
+) -> Result<Desk, Problem> {
+    let base = ctx.consent_url.as_ref().ok_or_else(|| {
+        Problem::edit(
+            "ConsentUnavailable",
+            "the operator has no address at which people could consent; set the chart's value consent.url",
+        )
+    })?;
+    let endpoints = endpoints.as_ref().map_err(Clone::clone)?;
+    request::desk(base, &link.namespace().unwrap_or_default(), &link.name_any(), goal, endpoints)
+}
+
+/// The endpoints of the link's server.
+///
+/// # Errors
+/// [`Problem`] while they aren't known.
+pub async fn endpoints(ctx: &Context, goal: &OutgoingGoal) -> Result<ServerEndpoints, Problem> {
     match &goal.server.place {
         ServerPlace::Endpoints(endpoints) => Ok(endpoints.as_ref().clone()),
         ServerPlace::Issuer(issuer) => {
@@ -68,7 +92,10 @@ async fn value(at: &SecretKey, secrets: &Secrets) -> Result<SecretString, Proble
 }
 
 /// Our client, with what it authenticates with.
-async fn client(goal: &OutgoingGoal, secrets: &Secrets) -> Result<Option<ClientCredentials>, Problem> {
+///
+/// # Errors
+/// [`Problem`] while that isn't there.
+pub async fn client(goal: &OutgoingGoal, secrets: &Secrets) -> Result<Option<ClientCredentials>, Problem> {
     let Some(client) = &goal.client else { return Ok(None) };
     let id = match &client.id {
         ClientIdGoal::Given(id) => id.clone(),

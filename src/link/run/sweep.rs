@@ -5,15 +5,17 @@
 use crate::api::ApplicationLink;
 use crate::link::cache::Key;
 use crate::link::claim;
+use crate::link::consent::Consent;
 use crate::link::context::Context;
 use crate::link::decide::{Goal, decide};
 use crate::link::execute::execute;
 use crate::link::facts::{LastSecret, Observed};
-use crate::link::grant::Grant;
+use crate::link::grant::{Grant, LinkRef};
 use crate::link::observe::Handles;
 use jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// Sweeps. `watched` are the namespaces that are watched; empty for all.
 pub async fn sweep(ctx: &Context, watched: &[String]) {
@@ -21,16 +23,11 @@ pub async fn sweep(ctx: &Context, watched: &[String]) {
     if ctx.installation.keys().is_err() {
         return;
     }
-    match ctx.store.grants().await {
-        Ok(grants) => {
-            for (grant, version) in grants {
-                let ours = watched.is_empty() || watched.contains(&grant.link.namespace);
-                if ours && is_orphan(ctx, &grant).await {
-                    drop_grant(ctx, grant, version).await;
-                }
-            }
+    for left in left_behind(ctx).await.into_values() {
+        let ours = watched.is_empty() || watched.contains(&left.of.namespace);
+        if ours && is_orphan(ctx, &left.of).await {
+            drop_records(ctx, left).await;
         }
-        Err(p) => tracing::warn!(reason = p.reason, "the grants can't be listed"),
     }
     let Ok(kept) = ctx.store.providers().await else { return };
     let views = ctx.providers();
@@ -48,21 +45,53 @@ pub async fn sweep(ctx: &Context, watched: &[String]) {
     }
 }
 
-/// Whether a grant's link is gone: not in the cache, and not at the API server either.
-async fn is_orphan(ctx: &Context, grant: &Grant) -> bool {
-    let key = Key::new(grant.link.namespace.as_str(), grant.link.name.as_str());
-    if ctx.links.get(&key).is_some_and(|l| l.uid().as_deref() == Some(&grant.link.uid)) {
+/// What is kept of one link.
+struct Left {
+    of: LinkRef,
+    grant: Option<(Grant, String)>,
+    consent: Option<(Consent, String)>,
+}
+
+/// The grants and consents that there are, by their link's UID.
+async fn left_behind(ctx: &Context) -> BTreeMap<String, Left> {
+    let mut all = BTreeMap::<String, Left>::new();
+    let of = |link: &LinkRef| Left { of: link.clone(), grant: None, consent: None };
+    match ctx.store.grants().await {
+        Ok(grants) => {
+            for found in grants {
+                let link = found.0.link.clone();
+                all.entry(link.uid.clone()).or_insert_with(|| of(&link)).grant = Some(found);
+            }
+        }
+        Err(p) => tracing::warn!(reason = p.reason, "the grants can't be listed"),
+    }
+    match ctx.store.consents().await {
+        Ok(consents) => {
+            for found in consents {
+                let link = found.0.link.clone();
+                all.entry(link.uid.clone()).or_insert_with(|| of(&link)).consent = Some(found);
+            }
+        }
+        Err(p) => tracing::warn!(reason = p.reason, "the consents can't be listed"),
+    }
+    all
+}
+
+/// Whether a link is gone: not in the cache, and not at the API server either.
+async fn is_orphan(ctx: &Context, of: &LinkRef) -> bool {
+    let key = Key::new(of.namespace.as_str(), of.name.as_str());
+    if ctx.links.get(&key).is_some_and(|l| l.uid().as_deref() == Some(&of.uid)) {
         return false;
     }
-    let api: Api<ApplicationLink> = Api::namespaced(ctx.client.clone(), &grant.link.namespace);
-    match api.get_metadata_opt(&grant.link.name).await {
-        Ok(found) => found.is_none_or(|l| l.uid().as_deref() != Some(&grant.link.uid)),
+    let api: Api<ApplicationLink> = Api::namespaced(ctx.client.clone(), &of.namespace);
+    match api.get_metadata_opt(&of.name).await {
+        Ok(found) => found.is_none_or(|l| l.uid().as_deref() != Some(&of.uid)),
         Err(_) => false,
     }
 }
 
-async fn drop_grant(ctx: &Context, grant: Grant, version: String) {
-    let of = grant.link.clone();
+async fn drop_records(ctx: &Context, left: Left) {
+    let Left { of, grant, consent } = left;
     // A link that isn't there any more, as far as the plan of a deletion needs one.
     let Ok(link) = serde_json::from_value::<ApplicationLink>(json!({
         "apiVersion": "applink-operator.io/v1alpha1", "kind": "ApplicationLink",
@@ -86,16 +115,19 @@ async fn drop_grant(ctx: &Context, grant: Grant, version: String) {
         outgoing: None,
         elsewhere: vec![],
         strays: vec![],
-        grant: Some((grant, version)),
+        grant,
+        consent,
+        ticket: None,
+        completion: None,
     };
     let decision = decide(&Goal::Absent { retain: false, force: false }, &seen, Timestamp::now());
     let outcome = execute(ctx, &link, &seen, &Handles::new(), &decision.plan).await;
     match outcome.pending {
         None => {
-            tracing::info!(namespace = %of.namespace, link = %of.name, "dropped the grant of a link that is gone")
+            tracing::info!(namespace = %of.namespace, link = %of.name, "dropped what was kept of a link that is gone")
         }
         Some(p) => {
-            tracing::warn!(namespace = %of.namespace, link = %of.name, reason = p.reason, "the grant of a link that is gone can't be dropped yet")
+            tracing::warn!(namespace = %of.namespace, link = %of.name, reason = p.reason, "what was kept of a link that is gone can't be dropped yet")
         }
     }
 }

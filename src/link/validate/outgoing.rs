@@ -2,14 +2,15 @@
 
 use super::{Invalid, invalid, scopes, secret_goal};
 use crate::api::link::{
-    Client, ClientSecretRef, Endpoints, Grant, Outgoing, OutgoingAuthMethod, OutgoingKeys, Server,
-    SigningAlgorithm as Wanted,
+    Client, ClientSecretRef, Endpoints, ExpectedAccount, Grant, Outgoing, OutgoingAuthMethod, OutgoingKeys,
+    Server, SigningAlgorithm as Wanted,
 };
 use crate::domain::text::Shown;
 use crate::domain::{AuthMethod, ClientId, Scope, ScopeSet, duration};
 use crate::link::content::{self, SecretGoal, Slot};
 use crate::outgoing::presets::{self, Preset};
 use crate::outgoing::{Issuer, RefreshPolicy, ServerEndpoints, SigningAlgorithm};
+use std::collections::BTreeMap;
 use url::Url;
 
 const AT: &str = "spec.outgoing.oauth2";
@@ -113,6 +114,18 @@ pub enum ClientAuthGoal {
 /// How a token is got.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GrantGoal {
+    /// RFC 6749 section 4.1: a person consents in a browser.
+    AuthorizationCode {
+        /// More parameters of the authorization request than the server's own.
+        parameters: BTreeMap<String, String>,
+        /// The only account that may be connected.
+        expected: Option<ExpectedAccount>,
+    },
+    /// RFC 8628: a person consents by entering a code.
+    DeviceCode {
+        /// The only account that may be connected.
+        expected: Option<ExpectedAccount>,
+    },
     /// RFC 6749 section 4.4.
     ClientCredentials,
     /// RFC 6749 section 6, from a seed that the user brings.
@@ -132,6 +145,21 @@ pub struct JwtBearerGoal {
     pub subject: Option<String>,
     /// `aud`; `None` for the token endpoint.
     pub audience: Option<String>,
+}
+
+impl GrantGoal {
+    /// Whether a person must consent.
+    pub const fn asks_a_person(&self) -> bool {
+        matches!(self, Self::AuthorizationCode { .. } | Self::DeviceCode { .. })
+    }
+
+    /// The only account that may be connected.
+    pub const fn expected(&self) -> Option<&ExpectedAccount> {
+        match self {
+            Self::AuthorizationCode { expected, .. } | Self::DeviceCode { expected } => expected.as_ref(),
+            Self::ClientCredentials | Self::RefreshToken(_) | Self::JwtBearer(_) => None,
+        }
+    }
 }
 
 impl ClientGoal {
@@ -177,13 +205,17 @@ pub(super) fn check(name: &str, spec: &Outgoing) -> Result<OutgoingGoal, Invalid
     })
 }
 
-/// The scopes that are asked for: a refresh that names some names those too that keep it alive.
+/// The scopes that are asked for: with those that keep a grant alive, and those by which the server
+/// says whose it is.
 fn asked(preset: &Preset, grant: &GrantGoal, scopes: ScopeSet) -> ScopeSet {
+    let account = if grant.expected().is_some() { preset.account_scopes } else { &[] };
     let needed = match grant {
+        GrantGoal::AuthorizationCode { .. } | GrantGoal::DeviceCode { .. } => preset.consent_scopes,
         GrantGoal::RefreshToken(_) if !scopes.is_empty() => preset.consent_scopes,
         _ => &[],
     };
-    scopes.iter().cloned().chain(needed.iter().filter_map(|s| Scope::parse(s).ok())).collect()
+    let needed = needed.iter().chain(account).filter_map(|s| Scope::parse(s).ok());
+    scopes.iter().cloned().chain(needed).collect()
 }
 
 fn server(spec: &Server) -> Result<ServerGoal, Invalid> {
@@ -297,6 +329,13 @@ fn grant(spec: &Grant, preset: &Preset) -> Result<GrantGoal, Invalid> {
         invalid(format!("{AT}.grant.{grant}"), format!("{} doesn't know this grant; {way}", preset.name))
     };
     match (authorization_code, device_code, client_credentials, refresh_token, jwt_bearer) {
+        (Some(a), None, None, None, None) => Ok(GrantGoal::AuthorizationCode {
+            parameters: parameters(&a.parameters)?,
+            expected: a.expected_account.clone(),
+        }),
+        (None, Some(d), None, None, None) => {
+            Ok(GrantGoal::DeviceCode { expected: d.expected_account.clone() })
+        }
         (None, None, Some(_), None, None) if !preset.client_credentials => Err(unknown(
             "clientCredentials",
             if preset.jwt_bearer { "use jwtBearer with a service account" } else { "use a person's consent" },
@@ -318,6 +357,33 @@ fn grant(spec: &Grant, preset: &Preset) -> Result<GrantGoal, Invalid> {
         _ => Err(invalid(
             format!("{AT}.grant"),
             "exactly one of authorizationCode, deviceCode, clientCredentials, refreshToken and jwtBearer must be set",
+        )),
+    }
+}
+
+/// What an authorization request has by the protocol; nobody sets it by hand.
+const PROTOCOL: &[&str] = &[
+    "response_type",
+    "response_mode",
+    "client_id",
+    "client_secret",
+    "redirect_uri",
+    "scope",
+    "state",
+    "nonce",
+    "code",
+    "code_challenge",
+    "code_challenge_method",
+    "request",
+    "request_uri",
+];
+
+fn parameters(given: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Invalid> {
+    match given.keys().find(|k| PROTOCOL.contains(&k.as_str())) {
+        None => Ok(given.clone()),
+        Some(name) => Err(invalid(
+            format!("{AT}.grant.authorizationCode.parameters"),
+            format!("{} is the protocol's own parameter; remove it", Shown(name)),
         )),
     }
 }
@@ -426,7 +492,9 @@ fn apart(secret: &SecretGoal, grant: &GrantGoal, client: Option<&ClientGoal>) ->
     let seed = match grant {
         GrantGoal::RefreshToken(at) => Some(("grant.refreshToken.secretRef", at)),
         GrantGoal::JwtBearer(goal) => Some(("grant.jwtBearer.secretRef", &goal.at)),
-        GrantGoal::ClientCredentials => None,
+        GrantGoal::ClientCredentials | GrantGoal::AuthorizationCode { .. } | GrantGoal::DeviceCode { .. } => {
+            None
+        }
     };
     let inputs = client.into_iter().flat_map(ClientGoal::inputs).map(|at| ("client.secretRef", at));
     match inputs.chain(seed).find(|(_, at)| at.secret == secret.name) {

@@ -1,6 +1,7 @@
 //! Links, end to end: a real API server, the chart's operator and provider.
 
 mod change;
+mod consent;
 mod crash;
 mod deletion;
 mod drift;

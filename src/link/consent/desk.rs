@@ -1,0 +1,528 @@
+//! The person's side of a consent: what a request to the operator's pages reads, checks and writes.
+//!
+//! Any replica answers; all that must last stands in the consent's record, and each step takes the
+//! version that it read, so that none is done twice. Who may begin and end one is the API server's to
+//! say: both take an edit of the link.
+
+use super::record::{Consent, Purpose, Stage, Ticket, code_of, digest};
+use super::request::{self, AuthorizationRequest};
+use super::trouble::{Stranger, Trouble};
+use crate::api::{ApplicationLink, names};
+use crate::domain::text::known_error_code;
+use crate::domain::{ExposeSecret as _, ScopeSet, SecretString, TokenReply};
+use crate::http::Trust;
+use crate::link::context::Context;
+use crate::link::decide::consented_grant;
+use crate::link::execute::revoke_grant;
+use crate::link::grant::{Access, Binding, Grant, Kept, LinkRef};
+use crate::link::observe::outgoing::{client, endpoints};
+use crate::link::problem::Problem;
+use crate::link::secrets::Secrets;
+use crate::link::validate::{GrantGoal, OutgoingGoal, validate};
+use crate::outgoing::{
+    self, ClientCredentials, DeviceAuthorization, Grant as Ask, Owner, ServerEndpoints, TokenError,
+    TokenRequest, owner_of, request_device_code, request_token,
+};
+use jiff::{SignedDuration, Timestamp};
+use kube::{Api, ResourceExt as _};
+use oauth2::PkceCodeChallenge;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use url::Url;
+
+/// Serves consents.
+pub struct Consents {
+    ctx: Arc<Context>,
+    /// The namespaces that are looked after; empty for all.
+    namespaces: Vec<String>,
+}
+
+/// What the first page shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invitation {
+    /// The link's namespace.
+    pub namespace: String,
+    /// The link's name.
+    pub name: String,
+    /// The application.
+    pub application: String,
+    /// What it will be asked for.
+    pub scopes: Vec<String>,
+    /// The host that the person is sent to.
+    pub server: String,
+}
+
+/// Where the person goes next.
+pub struct Departure {
+    /// The authorization request.
+    pub to: Url,
+    /// What the browser keeps.
+    pub browser: SecretString,
+}
+
+/// What came back to the redirect URI (RFC 6749 section 4.1.2, RFC 9207).
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+pub struct Answer {
+    /// The code.
+    pub code: Option<SecretString>,
+    /// The `state`.
+    pub state: Option<SecretString>,
+    /// The error's code.
+    pub error: Option<String>,
+    /// Who answers.
+    pub iss: Option<String>,
+}
+
+/// A grant that was given and waits for its code.
+pub struct Done {
+    /// The link's namespace.
+    pub namespace: String,
+    /// The link's name.
+    pub name: String,
+    /// The application.
+    pub application: String,
+    /// Whose grant it is, where the server said it.
+    pub owner: Option<Owner>,
+    /// What was granted.
+    pub scopes: Vec<String>,
+    /// What was asked for and not granted.
+    pub missing: Vec<String>,
+    /// The code that makes it active.
+    pub code: SecretString,
+    /// The loopback port that it may be handed to.
+    pub port: Option<u16>,
+}
+
+/// A device authorization that waits.
+pub enum Polled {
+    /// The person hasn't answered; ask again after this long.
+    Pending(Duration),
+    /// Given.
+    Done(Box<Done>),
+}
+
+/// A link that may be connected, and what connecting it needs.
+struct Ready {
+    link: ApplicationLink,
+    of: LinkRef,
+    goal: OutgoingGoal,
+    ticket: Ticket,
+}
+
+/// What a link's server and client are.
+struct Known {
+    endpoints: ServerEndpoints,
+    client: ClientCredentials,
+}
+
+impl Consents {
+    /// Serves the consents of the links in these namespaces; empty for all.
+    pub fn new(ctx: Arc<Context>, namespaces: Vec<String>) -> Self {
+        Self { ctx, namespaces }
+    }
+
+    /// The first page: nothing is changed by it.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn invitation(
+        &self,
+        namespace: &str,
+        name: &str,
+        ticket: &SecretString,
+    ) -> Result<Invitation, Trouble> {
+        let ready = self.ready(namespace, name, ticket).await?;
+        self.unused(&ready).await?;
+        let Known { endpoints, .. } = self.known(&ready).await?;
+        let at = endpoints.authorization_endpoint.as_ref().unwrap_or(&endpoints.token_endpoint);
+        Ok(Invitation {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            application: ready.link.spec.application.name.clone(),
+            scopes: ready.goal.scopes.iter().map(|s| s.as_str().to_owned()).collect(),
+            server: at.host_str().unwrap_or_default().to_owned(),
+        })
+    }
+
+    /// Uses the ticket, and sends the person to the server.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn begin(
+        &self,
+        namespace: &str,
+        name: &str,
+        ticket: &SecretString,
+    ) -> Result<Departure, Trouble> {
+        let ready = self.ready(namespace, name, ticket).await?;
+        let GrantGoal::AuthorizationCode { parameters, .. } = &ready.goal.grant else {
+            return Err(Trouble::OtherGrant);
+        };
+        let version = self.unused(&ready).await?;
+        let Known { endpoints, client } = self.known(&ready).await?;
+        let redirect_uri = self.redirect_uri(&ready, &endpoints)?;
+        let endpoint = endpoints.authorization_endpoint.clone().ok_or(Trouble::OtherGrant)?;
+        let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
+        let state = format!("{}.{}", ready.of.uid, random_text()?);
+        let browser = random_text()?;
+        let stage = Stage::Asked {
+            state: digest(Purpose::State, &state),
+            browser: digest(Purpose::Browser, &browser),
+            verifier: Kept(verifier.secret().clone().into()),
+            redirect_uri: redirect_uri.to_string(),
+        };
+        self.save(&consent(&ready, &endpoints, &client, stage), version.as_deref()).await?;
+        let to = AuthorizationRequest {
+            endpoint: &endpoint,
+            client_id: &client.id,
+            redirect_uri: &redirect_uri,
+            scopes: &ready.goal.scopes,
+            server: ready.goal.server.preset.authorization_parameters,
+            parameters,
+            state,
+            challenge,
+        }
+        .url();
+        Ok(Departure { to, browser: browser.into() })
+    }
+
+    /// Takes the server's answer.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn answer(
+        &self,
+        redirect: &str,
+        answer: &Answer,
+        browser: Option<&str>,
+    ) -> Result<Done, Trouble> {
+        let state = answer.state.as_ref().ok_or(Trouble::Unasked)?.expose_secret();
+        let uid =
+            state.split_once('.').map(|(uid, _)| uid).filter(|uid| is_uid(uid)).ok_or(Trouble::Unasked)?;
+        let (consent, version) = self.consent(uid).await?.ok_or(Trouble::Unasked)?;
+        let Stage::Asked { state: asked, browser: began, verifier, redirect_uri } = &consent.stage else {
+            return Err(Trouble::Unasked);
+        };
+        let redirect_uri = Url::parse(redirect_uri).map_err(|_| Trouble::Unasked)?;
+        let same_place = redirect_uri.path_segments().and_then(Iterator::last) == Some(redirect);
+        if *asked != digest(Purpose::State, state) || !same_place || !consent.is_open(Timestamp::now()) {
+            return Err(Trouble::Unasked);
+        }
+        if browser.is_none_or(|b| *began != digest(Purpose::Browser, b)) {
+            return Err(Trouble::OtherBrowser);
+        }
+        // From here on the state is used, whatever comes of it.
+        let mut spent = Consent { stage: Stage::Spent, ..consent.clone() };
+        let version = self.save(&spent, Some(&version)).await.map_err(|t| match t {
+            Trouble::Busy => Trouble::Unasked,
+            t => t,
+        })?;
+        let (ready, known) = self.still(&consent).await?;
+        let names_server = match (&answer.iss, &known.endpoints.issuer) {
+            (Some(iss), Some(issuer)) => iss == issuer,
+            (None, _) => !known.endpoints.sends_iss,
+            (Some(_), None) => true,
+        };
+        if !names_server {
+            return Err(Trouble::WrongIssuer);
+        }
+        if let Some(error) = &answer.error {
+            return Err(Trouble::Denied(known_error_code(error)));
+        }
+        let code = answer.code.clone().filter(|c| !c.expose_secret().is_empty()).ok_or(Trouble::NoCode)?;
+        let ask = Ask::AuthorizationCode {
+            code,
+            verifier: verifier.0.clone(),
+            redirect_uri: redirect_uri.to_string(),
+        };
+        let issued_at = Timestamp::now();
+        let reply = self.ask(&ready, &known, ask).await.map_err(Trouble::Token)?;
+        self.granted(&ready, &known, &mut spent, &version, &reply, issued_at).await
+    }
+
+    /// Uses the ticket, and asks for a code that the person enters at the server.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn begin_device(
+        &self,
+        namespace: &str,
+        name: &str,
+        ticket: &SecretString,
+    ) -> Result<DeviceAuthorization, Trouble> {
+        let ready = self.ready(namespace, name, ticket).await?;
+        if !matches!(ready.goal.grant, GrantGoal::DeviceCode { .. }) {
+            return Err(Trouble::OtherGrant);
+        }
+        let version = self.unused(&ready).await?;
+        let known = self.known(&ready).await?;
+        let endpoint = known.endpoints.device_authorization_endpoint.clone().ok_or(Trouble::OtherGrant)?;
+        let mut begun = consent(&ready, &known.endpoints, &known.client, Stage::Spent);
+        let version = self.save(&begun, version.as_deref()).await?;
+        let http = self.ctx.guard.client(Trust::Guarded, None);
+        let shown = request_device_code(
+            &http,
+            &endpoint,
+            &known.client,
+            &ready.goal.scopes,
+            ready.goal.server.preset.dialect,
+        )
+        .await
+        .map_err(Trouble::Token)?;
+        let interval = i64::try_from(shown.interval.as_secs()).unwrap_or(5);
+        begun.stage = Stage::Shown {
+            device_code: Kept(shown.device_code.clone()),
+            interval,
+            next: later(Timestamp::now(), interval),
+        };
+        self.save(&begun, Some(&version)).await?;
+        Ok(shown)
+    }
+
+    /// Asks whether the person entered the code.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn poll_device(
+        &self,
+        namespace: &str,
+        name: &str,
+        ticket: &SecretString,
+    ) -> Result<Polled, Trouble> {
+        let ready = self.ready(namespace, name, ticket).await?;
+        let Some((mut consent, version)) = self.consent(&ready.of.uid).await? else {
+            return Err(Trouble::Unasked);
+        };
+        let Stage::Shown { device_code, interval, next } = consent.stage.clone() else {
+            return Err(Trouble::Unasked);
+        };
+        let now = Timestamp::now();
+        if consent.ticket != ready.ticket.ticket || !consent.is_open(now) {
+            return Err(Trouble::Unasked);
+        }
+        if let Ok(left) = Duration::try_from(next.duration_since(now))
+            && !left.is_zero()
+        {
+            return Ok(Polled::Pending(left));
+        }
+        // Whoever saves this asks; a second one waits its turn.
+        consent.stage =
+            Stage::Shown { device_code: device_code.clone(), interval, next: later(now, interval) };
+        let version = self.save(&consent, Some(&version)).await?;
+        let (ready, known) = self.still(&consent).await?;
+        let wait = |secs: i64| Polled::Pending(Duration::from_secs(u64::try_from(secs).unwrap_or(5)));
+        let issued_at = Timestamp::now();
+        match self.ask(&ready, &known, Ask::DeviceCode(device_code.0.clone())).await {
+            Ok(reply) => {
+                let done = self.granted(&ready, &known, &mut consent, &version, &reply, issued_at).await?;
+                Ok(Polled::Done(Box::new(done)))
+            }
+            Err(TokenError::Rejected { code: Some("authorization_pending"), .. }) => Ok(wait(interval)),
+            // RFC 8628 section 3.5: five seconds more, from now on.
+            Err(TokenError::RateLimited { .. }) => {
+                let interval = interval.saturating_add(5).min(60);
+                consent.stage = Stage::Shown { device_code, interval, next: later(now, interval) };
+                self.save(&consent, Some(&version)).await?;
+                Ok(wait(interval))
+            }
+            Err(e) if e.class() == outgoing::ErrorClass::BackOff || e.outcome_unknown() => {
+                Ok(wait(interval.max(5)))
+            }
+            Err(e) => {
+                consent.stage = Stage::Spent;
+                self.save(&consent, Some(&version)).await?;
+                Err(match e {
+                    TokenError::Rejected { code: code @ Some("access_denied" | "expired_token"), .. } => {
+                        Trouble::Denied(code)
+                    }
+                    e => Trouble::Token(e),
+                })
+            }
+        }
+    }
+
+    /// The link, if this is its open ticket.
+    async fn ready(&self, namespace: &str, name: &str, ticket: &SecretString) -> Result<Ready, Trouble> {
+        let ready = self.look(namespace, name).await?;
+        if ready.ticket.ticket != digest(Purpose::Ticket, ticket.expose_secret()) {
+            return Err(Trouble::NoTicket);
+        }
+        Ok(ready)
+    }
+
+    async fn look(&self, namespace: &str, name: &str) -> Result<Ready, Trouble> {
+        let ours = self.namespaces.is_empty() || self.namespaces.iter().any(|n| n == namespace);
+        if !ours || !is_name(namespace) || !is_name(name) {
+            return Err(Trouble::NoTicket);
+        }
+        let api: Api<ApplicationLink> = Api::namespaced(self.ctx.client.clone(), namespace);
+        let link = api.get_opt(name).await.map_err(|e| Trouble::of(&Problem::kube("the link", &e)))?;
+        let link = link.filter(|l| l.metadata.deletion_timestamp.is_none()).ok_or(Trouble::NoTicket)?;
+        let now = Timestamp::now();
+        let ticket = link.annotations().get(names::AUTHORIZE).and_then(|t| Ticket::read(t, now));
+        let ticket = ticket.filter(|t| t.is_open(now)).ok_or(Trouble::NoTicket)?;
+        let valid = validate(&link).map_err(|e| Trouble::Link(e.to_string()))?;
+        if valid.suspend {
+            return Err(Trouble::Link("the link is suspended; set spec.suspend to false first".into()));
+        }
+        let goal = valid.outgoing.filter(|o| o.grant.asks_a_person()).ok_or(Trouble::OtherGrant)?;
+        let of = LinkRef {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            uid: link.uid().unwrap_or_default(),
+        };
+        Ok(Ready { link, of, goal, ticket })
+    }
+
+    /// Whether the ticket wasn't used; gives back the version of the record that may be replaced.
+    async fn unused(&self, ready: &Ready) -> Result<Option<String>, Trouble> {
+        match self.consent(&ready.of.uid).await? {
+            None => Ok(None),
+            Some((consent, _)) if consent.ticket == ready.ticket.ticket => Err(Trouble::Used),
+            // What somebody granted and nobody completed is revoked first, by the link's own pass.
+            Some((consent, _)) if consent.granted().is_some() => Err(Trouble::Busy),
+            Some((_, version)) => Ok(Some(version)),
+        }
+    }
+
+    async fn known(&self, ready: &Ready) -> Result<Known, Trouble> {
+        let secrets = Secrets::new(self.ctx.client.clone(), &ready.of.namespace);
+        let (endpoints, client) =
+            futures::join!(endpoints(&self.ctx, &ready.goal), client(&ready.goal, &secrets));
+        let endpoints = endpoints.map_err(|p| Trouble::of(&p))?;
+        let client = client.map_err(|p| Trouble::of(&p))?.ok_or(Trouble::OtherGrant)?;
+        Ok(Known { endpoints, client })
+    }
+
+    fn redirect_uri(&self, ready: &Ready, endpoints: &ServerEndpoints) -> Result<Url, Trouble> {
+        let base = self.ctx.consent_url.as_ref().ok_or(Trouble::OtherGrant)?;
+        let desk = request::desk(base, &ready.of.namespace, &ready.of.name, &ready.goal, endpoints);
+        desk.map_err(|p| Trouble::of(&p))?.redirect_uri.ok_or(Trouble::OtherGrant)
+    }
+
+    /// The link of a consent, if it still is what the person was asked for.
+    async fn still(&self, consent: &Consent) -> Result<(Ready, Known), Trouble> {
+        let ready = self.look(&consent.link.namespace, &consent.link.name).await.map_err(|t| match t {
+            Trouble::NoTicket | Trouble::OtherGrant | Trouble::Link(_) => Trouble::Changed,
+            t => t,
+        })?;
+        if ready.of != consent.link || ready.ticket.ticket != consent.ticket {
+            return Err(Trouble::Changed);
+        }
+        let known = self.known(&ready).await?;
+        let same = consent.grant.binding == Binding::new(&known.endpoints, known.client.id.as_str())
+            && consent.grant.requested.as_deref() == Some(ready.goal.scopes.to_string().as_str());
+        if same { Ok((ready, known)) } else { Err(Trouble::Changed) }
+    }
+
+    async fn ask(&self, ready: &Ready, known: &Known, grant: Ask) -> Result<TokenReply, TokenError> {
+        let request = TokenRequest {
+            endpoint: known.endpoints.token_endpoint.clone(),
+            client: Some(known.client.clone()),
+            grant,
+            scopes: ScopeSet::default(),
+            dialect: ready.goal.server.preset.dialect,
+        };
+        request_token(&self.ctx.guard.client(Trust::Guarded, None), &request).await
+    }
+
+    /// Keeps what was granted until its code comes back.
+    async fn granted(
+        &self,
+        ready: &Ready,
+        known: &Known,
+        consent: &mut Consent,
+        version: &str,
+        reply: &TokenReply,
+        issued_at: Timestamp,
+    ) -> Result<Done, Trouble> {
+        let access = Access::of(reply, issued_at, &ready.goal.scopes, String::new());
+        let http = self.ctx.guard.client(Trust::Guarded, None);
+        let Known { endpoints, client } = known;
+        let owner = owner_of(&http, ready.goal.server.preset, endpoints, &client.id, reply).await;
+        let account = owner.as_ref().map(|o| o.account.clone());
+        let granted: BTreeSet<String> =
+            access.scope.split(' ').filter(|s| !s.is_empty()).map(str::to_owned).collect();
+        consent.grant.refresh_token = reply.refresh_token.clone().map(Kept);
+        consent.grant.access = Some(access);
+        consent.grant.account = account.clone();
+        if let Err(stranger) = Stranger::check(ready.goal.grant.expected(), account.as_ref()) {
+            self.give_back(&consent.grant).await;
+            return Err(Trouble::Stranger(stranger));
+        }
+        let code = code_of(&random()?);
+        consent.stage =
+            Stage::Granted { completion: digest(Purpose::Completion, &super::record::normal(&code)) };
+        if let Err(trouble) = self.save(consent, Some(version)).await {
+            self.give_back(&consent.grant).await;
+            return Err(trouble);
+        }
+        let asked = ready.goal.scopes.iter().map(|s| s.as_str().to_owned());
+        Ok(Done {
+            namespace: ready.of.namespace.clone(),
+            name: ready.of.name.clone(),
+            application: ready.link.spec.application.name.clone(),
+            owner,
+            missing: asked.filter(|s| !granted.contains(s)).collect(),
+            scopes: granted.into_iter().collect(),
+            code: code.into(),
+            port: ready.ticket.port,
+        })
+    }
+
+    /// Revokes what isn't kept, where that is possible.
+    async fn give_back(&self, grant: &Grant) {
+        if let Err(p) = revoke_grant(&self.ctx, grant).await {
+            tracing::warn!(
+                namespace = %grant.link.namespace, link = %grant.link.name, reason = p.reason,
+                "a grant that wasn't taken couldn't be revoked"
+            );
+        }
+    }
+
+    async fn consent(&self, uid: &str) -> Result<Option<(Consent, String)>, Trouble> {
+        self.ctx.store.consent(uid).await.map_err(|p| Trouble::of(&p))
+    }
+
+    async fn save(&self, consent: &Consent, version: Option<&str>) -> Result<String, Trouble> {
+        self.ctx.store.save_consent(consent, version).await.map_err(|p| Trouble::of(&p))
+    }
+}
+
+fn consent(ready: &Ready, endpoints: &ServerEndpoints, client: &ClientCredentials, stage: Stage) -> Consent {
+    Consent {
+        version: 1,
+        link: ready.of.clone(),
+        ticket: ready.ticket.ticket.clone(),
+        expires_at: ready.ticket.expires_at,
+        grant: consented_grant(&ready.goal, ready.of.clone(), endpoints, client),
+        stage,
+    }
+}
+
+fn later(now: Timestamp, secs: i64) -> Timestamp {
+    now.saturating_add(SignedDuration::from_secs(secs)).unwrap_or(Timestamp::MAX)
+}
+
+/// What a namespace or a link can be called.
+fn is_name(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+    !text.is_empty() && text.len() <= 253 && text.bytes().all(allowed) && !text.contains("..")
+}
+
+fn is_uid(text: &str) -> bool {
+    text.len() == 36 && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
+}
+
+fn random<const N: usize>() -> Result<[u8; N], Trouble> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|_| Trouble::Later("the system gives no random numbers".into()))?;
+    Ok(bytes)
+}
+
+fn random_text() -> Result<String, Trouble> {
+    use base64::Engine as _;
+    Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random::<32>()?))
+}

@@ -1,0 +1,105 @@
+//! Where people consent, and the authorization request (RFC 6749 section 4.1.1). Pure.
+
+use crate::domain::keyring::digest_hex;
+use crate::domain::{ClientId, ScopeSet};
+use crate::link::facts::Desk;
+use crate::link::problem::Problem;
+use crate::link::validate::{GrantGoal, OutgoingGoal};
+use crate::outgoing::ServerEndpoints;
+use oauth2::{AuthUrl, CsrfToken, PkceCodeChallenge, RedirectUrl, Scope};
+use std::collections::BTreeMap;
+use url::Url;
+
+/// The pages of a link, below the operator's public address.
+///
+/// # Errors
+/// [`Problem`] where this server can't be consented to.
+pub fn desk(
+    base: &Url,
+    namespace: &str,
+    name: &str,
+    goal: &OutgoingGoal,
+    endpoints: &ServerEndpoints,
+) -> Result<Desk, Problem> {
+    let consent_uri = below(base, &["authorize", namespace, name]);
+    let missing = |endpoint: &str| {
+        Problem::edit(
+            "EndpointMissing",
+            format!(
+                "the server's {endpoint} isn't known, which the link's grant needs; give it in spec.outgoing.oauth2.server, or choose another grant"
+            ),
+        )
+    };
+    if let GrantGoal::DeviceCode { .. } = goal.grant {
+        return match &endpoints.device_authorization_endpoint {
+            Some(_) => Ok(Desk { consent_uri, redirect_uri: None }),
+            None => Err(missing("device authorization endpoint")),
+        };
+    }
+    let at = endpoints.authorization_endpoint.as_ref().ok_or_else(|| missing("authorization endpoint"))?;
+    let redirect_uri = below(base, &["callback", &suffix(at, endpoints)]);
+    goal.server.preset.redirect.check(redirect_uri.as_str()).map_err(|fault| {
+        Problem::edit(
+            "RedirectUriRefused",
+            format!("the redirect URI {redirect_uri} {fault}; it follows from the chart's value consent.url"),
+        )
+    })?;
+    Ok(Desk { consent_uri, redirect_uri: Some(redirect_uri) })
+}
+
+/// The last part of a redirect URI. Each authorization endpoint has one of its own, so that the
+/// answer of one server can't be taken for another's (RFC 9700 section 4.4).
+fn suffix(at: &Url, endpoints: &ServerEndpoints) -> String {
+    let issuer = endpoints.issuer.as_deref().unwrap_or_default();
+    digest_hex(&format!("{at}\n{issuer}")).chars().take(16).collect()
+}
+
+fn below(base: &Url, parts: &[&str]) -> Url {
+    let mut url = base.clone();
+    // An https address always has a path.
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend(parts);
+    }
+    url
+}
+
+/// What an authorization request is made of.
+#[derive(Debug)]
+pub struct AuthorizationRequest<'a> {
+    /// The authorization endpoint.
+    pub endpoint: &'a Url,
+    /// Our client.
+    pub client_id: &'a ClientId,
+    /// Where the answer goes.
+    pub redirect_uri: &'a Url,
+    /// What is asked for.
+    pub scopes: &'a ScopeSet,
+    /// The server's own parameters.
+    pub server: &'a [(&'a str, &'a str)],
+    /// More parameters; one of the same name takes the server's place.
+    pub parameters: &'a BTreeMap<String, String>,
+    /// The `state`.
+    pub state: String,
+    /// The PKCE challenge, always S256.
+    pub challenge: PkceCodeChallenge,
+}
+
+impl AuthorizationRequest<'_> {
+    /// Where the person is sent.
+    pub fn url(self) -> Url {
+        let client = oauth2::basic::BasicClient::new(oauth2::ClientId::new(self.client_id.to_string()))
+            .set_auth_uri(AuthUrl::from_url(self.endpoint.clone()))
+            .set_redirect_uri(RedirectUrl::from_url(self.redirect_uri.clone()));
+        let state = self.state;
+        let mut request = client
+            .authorize_url(move || CsrfToken::new(state))
+            .set_pkce_challenge(self.challenge)
+            .add_scopes(self.scopes.iter().map(|s| Scope::new(s.as_str().to_owned())));
+        let own = self.server.iter().filter(|(name, _)| !self.parameters.contains_key(*name));
+        let given = self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in own.copied().chain(given) {
+            request = request.add_extra_param(name.to_owned(), value.to_owned());
+        }
+        request.url().0
+    }
+}

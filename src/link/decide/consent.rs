@@ -1,0 +1,54 @@
+//! A consent under way: made active, or dropped. Pure.
+
+use crate::link::consent::Consent;
+use crate::link::facts::Observed;
+use crate::link::grant::Grant;
+use crate::link::plan::Effect;
+use jiff::Timestamp;
+
+/// What becomes of the consent in this pass.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Nothing: there is none, or it is waited for until then.
+    Wait(Option<Timestamp>),
+    /// Its grant takes the place of the one there is, and its record goes.
+    Activate(Box<Grant>),
+    /// It goes, and what was granted is revoked.
+    Drop,
+}
+
+/// `wanted`: whether the link still asks a person, with a grant that is bound as this one.
+pub(super) fn step(seen: &Observed, wanted: impl FnOnce(&Grant) -> bool, now: Timestamp) -> Step {
+    let Some((consent, _)) = &seen.consent else { return Step::Wait(None) };
+    if is_active(seen, consent) || !consent.is_open(now) || !wanted(&consent.grant) {
+        return Step::Drop;
+    }
+    // Whoever may edit the link began it and ends it: another ticket there means another consent.
+    let begun = seen.ticket.as_ref().is_some_and(|t| t.ticket == consent.ticket);
+    let completed = seen.completion.as_deref().is_some_and(|code| consent.is_completed_by(code));
+    match consent.granted() {
+        Some(grant) if begun && completed => {
+            let connected_at = Some(Timestamp::from_second(now.as_second()).unwrap_or(now));
+            let seed_digest = Some(consent.ticket.clone());
+            Step::Activate(Box::new(Grant { connected_at, seed_digest, ..grant.clone() }))
+        }
+        _ => Step::Wait(Some(consent.expires_at)),
+    }
+}
+
+/// Whether the grant that there is came of this consent: a pass was broken off after it was saved.
+fn is_active(seen: &Observed, consent: &Consent) -> bool {
+    seen.grant.as_ref().is_some_and(|(g, _)| g.seed_digest.as_ref() == Some(&consent.ticket))
+}
+
+/// Drops the consent; what was granted and never became active is revoked first.
+pub(super) fn drop(seen: &Observed, revoke: bool, effects: &mut Vec<Effect>) {
+    let Some((consent, _)) = &seen.consent else { return };
+    if revoke
+        && !is_active(seen, consent)
+        && let Some(grant) = consent.granted().filter(|g| g.revocation().is_some())
+    {
+        effects.push(Effect::Revoke(Box::new(grant.clone())));
+    }
+    effects.push(Effect::DropConsent);
+}

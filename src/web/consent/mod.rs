@@ -1,0 +1,245 @@
+//! The pages by which a person connects an outgoing link.
+//!
+//! | request | what it does |
+//! |---|---|
+//! | `GET authorize/NAMESPACE/NAME?ticket=…` | shows what will be asked for; changes nothing |
+//! | `POST` the same | uses the ticket, and sends the person to the server |
+//! | `GET callback/…` | takes the server's answer, and shows the code that ends it |
+//! | `POST authorize/NAMESPACE/NAME/device` and `…/poll` | the device grant, for the tool |
+//!
+//! What any of it means is [`crate::link::consent`]'s to say; here are requests and pages alone.
+//! They work without JavaScript, and have none.
+
+mod pages;
+
+use crate::domain::{ExposeSecret as _, SecretString};
+use crate::link::consent::{Answer, Consents, Done, Polled, Trouble};
+use axum::Router;
+use axum::extract::rejection::{FormRejection, QueryRejection};
+use axum::extract::{Form, Json, Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use maud::Markup;
+use serde::Deserialize;
+use serde_json::json;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use url::Url;
+
+/// How many requests are worked on at once: each asks the API server.
+const AT_ONCE: usize = 32;
+/// The largest request body.
+const MOST: usize = 4096;
+/// How long one may take; the server that is asked has the most of it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Pages {
+    consents: Arc<Consents>,
+    base: Url,
+}
+
+/// Serves until `stop` resolves.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    base: Url,
+    consents: Arc<Consents>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    axum::serve(listener, router(base, consents)).with_graceful_shutdown(stop).await
+}
+
+fn router(base: Url, consents: Arc<Consents>) -> Router {
+    let prefix = base.path().trim_end_matches('/').to_owned();
+    let pages = Router::new()
+        .route("/authorize/{namespace}/{name}", get(invitation).post(begin))
+        .route("/authorize/{namespace}/{name}/device", post(device))
+        .route("/authorize/{namespace}/{name}/poll", post(poll))
+        .route("/callback/{server}", get(callback))
+        .route("/style.css", get(style))
+        .fallback(|| async { page(StatusCode::NOT_FOUND, pages::trouble(&Trouble::NoTicket, "style.css")) })
+        .layer(tower_http::limit::RequestBodyLimitLayer::new(MOST))
+        .layer(tower::limit::GlobalConcurrencyLimitLayer::new(AT_ONCE))
+        .layer(tower_http::timeout::TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, PATIENCE))
+        .with_state(Arc::new(Pages { consents, base }));
+    if prefix.is_empty() { pages } else { Router::new().nest(&prefix, pages) }
+}
+
+#[derive(Deserialize)]
+struct TicketOf {
+    ticket: SecretString,
+}
+
+impl Pages {
+    fn style(&self) -> String {
+        format!("{}/style.css", self.base.path().trim_end_matches('/'))
+    }
+
+    /// A cookie that this host alone sends, over TLS alone; loopback has no TLS.
+    fn cookie(&self) -> &'static str {
+        if self.base.scheme() == "https" { "__Host-applink-consent" } else { "applink-consent" }
+    }
+
+    fn trouble(&self, trouble: &Trouble) -> Response {
+        tracing::info!(reason = trouble.reason(), "a consent didn't go on");
+        let status = StatusCode::from_u16(trouble.status()).unwrap_or(StatusCode::BAD_REQUEST);
+        page(status, pages::trouble(trouble, &self.style()))
+    }
+}
+
+async fn style() -> Response {
+    let kind = HeaderValue::from_static("text/css; charset=utf-8");
+    ([(header::CONTENT_TYPE, kind)], pages::STYLE).into_response()
+}
+
+async fn invitation(
+    State(pages): State<Arc<Pages>>,
+    Path((namespace, name)): Path<(String, String)>,
+    ticket: Result<Query<TicketOf>, QueryRejection>,
+) -> Response {
+    let Ok(Query(TicketOf { ticket })) = ticket else { return pages.trouble(&Trouble::NoTicket) };
+    match pages.consents.invitation(&namespace, &name, &ticket).await {
+        Ok(found) => page(StatusCode::OK, pages::invitation(&found, ticket.expose_secret(), &pages.style())),
+        Err(trouble) => pages.trouble(&trouble),
+    }
+}
+
+async fn begin(
+    State(pages): State<Arc<Pages>>,
+    Path((namespace, name)): Path<(String, String)>,
+    headers: HeaderMap,
+    ticket: Result<Form<TicketOf>, FormRejection>,
+) -> Response {
+    let Ok(Form(TicketOf { ticket })) = ticket else { return pages.trouble(&Trouble::NoTicket) };
+    // Browsers say where a form stood; a form of another site isn't the person's own decision.
+    let own = pages.base.origin().ascii_serialization();
+    if headers.get(header::ORIGIN).is_some_and(|o| o.as_bytes() != own.as_bytes()) {
+        return pages.trouble(&Trouble::NoTicket);
+    }
+    match pages.consents.begin(&namespace, &name, &ticket).await {
+        Ok(departure) => {
+            let secure = if pages.base.scheme() == "https" { "; Secure" } else { "" };
+            let cookie = format!(
+                "{}={}; Path=/; Max-Age=600; HttpOnly; SameSite=Lax{secure}",
+                pages.cookie(),
+                departure.browser.expose_secret()
+            );
+            // Not a redirect: Chromium holds the redirects of a form to the page's form-action, and
+            // nobody knows where a server sends people on to.
+            let mut response = page(StatusCode::OK, pages::departure(&departure.to, &pages.style()));
+            if let Ok(mut value) = HeaderValue::from_str(&cookie) {
+                value.set_sensitive(true);
+                response.headers_mut().insert(header::SET_COOKIE, value);
+            }
+            response
+        }
+        Err(trouble) => pages.trouble(&trouble),
+    }
+}
+
+async fn callback(
+    State(pages): State<Arc<Pages>>,
+    Path(server): Path<String>,
+    headers: HeaderMap,
+    answer: Result<Query<Answer>, QueryRejection>,
+) -> Response {
+    let answer = answer.map(|Query(answer)| answer).unwrap_or_default();
+    let browser = cookie(&headers, pages.cookie());
+    match pages.consents.answer(&server, &answer, browser.as_deref()).await {
+        Ok(done) => {
+            let mut response = page(StatusCode::OK, pages::done(&done, &pages.style()));
+            let csp = pages::policy(done.port);
+            if let Ok(value) = HeaderValue::from_str(&csp) {
+                response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, value);
+            }
+            let gone = format!("{}=; Path=/; Max-Age=0", pages.cookie());
+            if let Ok(value) = HeaderValue::from_str(&gone) {
+                response.headers_mut().insert(header::SET_COOKIE, value);
+            }
+            response
+        }
+        Err(trouble) => pages.trouble(&trouble),
+    }
+}
+
+async fn device(
+    State(pages): State<Arc<Pages>>,
+    Path((namespace, name)): Path<(String, String)>,
+    Json(TicketOf { ticket }): Json<TicketOf>,
+) -> Response {
+    match pages.consents.begin_device(&namespace, &name, &ticket).await {
+        Ok(shown) => said(
+            StatusCode::OK,
+            &json!({
+                "userCode": shown.user_code.expose_secret(),
+                "verificationUri": shown.verification_uri.as_str(),
+                "verificationUriComplete": shown.verification_uri_complete.as_ref().map(Url::as_str),
+                "expiresIn": shown.expires_in.as_secs(),
+                "interval": shown.interval.as_secs(),
+            }),
+        ),
+        Err(trouble) => refused(&trouble),
+    }
+}
+
+async fn poll(
+    State(pages): State<Arc<Pages>>,
+    Path((namespace, name)): Path<(String, String)>,
+    Json(TicketOf { ticket }): Json<TicketOf>,
+) -> Response {
+    match pages.consents.poll_device(&namespace, &name, &ticket).await {
+        Ok(Polled::Pending(wait)) => said(StatusCode::OK, &json!({ "pending": wait.as_secs_f64() })),
+        Ok(Polled::Done(done)) => {
+            let Done { owner, scopes, missing, code, .. } = *done;
+            let account = owner.map(|o| o.label.unwrap_or_else(|| o.account.subject().to_owned()));
+            said(
+                StatusCode::OK,
+                &json!({ "account": account, "scopes": scopes, "missing": missing, "code": code.expose_secret() }),
+            )
+        }
+        Err(trouble) => refused(&trouble),
+    }
+}
+
+fn refused(trouble: &Trouble) -> Response {
+    let status = StatusCode::from_u16(trouble.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    said(status, &json!({ "reason": trouble.reason(), "message": trouble.to_string() }))
+}
+
+fn said(status: StatusCode, what: &serde_json::Value) -> Response {
+    let mut response = (status, Json(what)).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A page, with what every page of ours is sent with.
+fn page(status: StatusCode, markup: Markup) -> Response {
+    let mut response = (status, markup.into_string()).into_response();
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-store"),
+        // The ticket stands in the address.
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Ok(policy) = HeaderValue::from_str(&pages::policy(None)) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    response
+}
+
+fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+    let all = headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok());
+    let pairs = all.flat_map(|v| v.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.filter(|(n, _)| *n == name).map(|(_, value)| value.to_owned()).next()
+}
