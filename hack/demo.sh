@@ -12,6 +12,6 @@ args=()
 [[ -z ${CHECK:-} || $CHECK == 0 ]] || args+=(--check)
 
 # cargo's own progress is seen; in the second run it has nothing to do.
-stage "control plane" tests/rig/build.sh etcd kubernetes helm
+stage "control plane and Hydra" tests/rig/build.sh etcd kubernetes helm hydra
 stage "build" cargo build --locked --bin applink --example demo
 exec cargo run --locked --quiet --example demo -- "${args[@]}"

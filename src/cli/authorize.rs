@@ -326,6 +326,13 @@ impl Progress {
     }
 }
 
+/// Lines that a person is to see at once, or to copy.
+fn aside(lines: &[&str]) {
+    complain("");
+    lines.iter().for_each(|line| complain(&format!("  {line}")));
+    complain("");
+}
+
 fn random_text() -> Option<String> {
     use base64::Engine as _;
     let mut bytes = [0u8; 32];

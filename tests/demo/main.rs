@@ -14,11 +14,14 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use serde_json::{Value, json};
+use support::authorize::Authorize;
 use support::chart::Release;
+use support::consent_app::ConsentApp;
+use support::hydra::Hydra;
 use support::plane::{ControlPlane, Options};
 use support::pod::Pod;
 use support::wait::eventually;
-use support::{ports, programs};
+use support::{person, ports, programs};
 use tokio::signal::unix::{SignalKind, signal};
 
 const SYSTEM: &str = "applink-system";
@@ -59,6 +62,7 @@ async fn main() -> ExitCode {
 struct Demo {
     operator: Pod<'static>,
     provider: Pod<'static>,
+    _hydra: Hydra,
     _release: Release<'static>,
 }
 
@@ -91,7 +95,7 @@ async fn run(check: bool) -> Demo {
     println!("kube-apiserver at {}", plane.url());
 
     step("The chart");
-    let (port, admin) = (ports::free(), ports::free());
+    let (port, admin, consent) = (ports::free(), ports::free(), ports::free());
     let provider_url = format!("http://127.0.0.1:{port}");
     let values = json!({
         "bindAddress": "127.0.0.1",
@@ -99,6 +103,8 @@ async fn run(check: bool) -> Demo {
         // The provider of the demo is on this machine; without this, links may call public addresses alone.
         "outbound": {"allow": ["http://127.0.0.1"]},
         "operator": {"port": ports::free()},
+        // Where people consent. Loopback may be plain HTTP.
+        "consent": {"url": format!("http://127.0.0.1:{consent}"), "port": consent},
         "provider": {"url": provider_url, "adminUrl": format!("http://127.0.0.1:{admin}"), "port": port, "adminPort": admin},
     });
     println!("$ helm install applink-operator charts/applink-operator -n {SYSTEM} --create-namespace …");
@@ -177,11 +183,57 @@ async fn run(check: bool) -> Demo {
     })
     .await;
     println!("… and after the refresh:\n{}", outgoing(plane).await);
+    let hydra = connect(plane, &binary).await;
     if check {
         println!("\nEvery step was as it should be.");
     }
     println!("\nReady in {} s.", started.elapsed().as_secs());
-    Demo { operator, provider, _release: release }
+    Demo { operator, provider, _hydra: hydra, _release: release }
+}
+
+/// A link that a person connects, at an Ory Hydra. The demo plays the person's browser.
+async fn connect(plane: &ControlPlane, binary: &Path) -> Hydra {
+    const SECRET: &str = "only-for-the-demo-0123456789";
+    step("Our side, in the name of a person: consent, once");
+    let app = ConsentApp::start().await;
+    let hydra = Hydra::with_people(&app.login_url(), &app.consent_url()).await;
+    app.serves(hydra.admin_url());
+    let text = std::fs::read_to_string(root().join("deploy/examples/outgoing-authorization-code.yaml"));
+    let text = text.expect("the example").replace("https://id.example.com", &hydra.issuer());
+    let file = plane.run_dir().write("release-notes.yaml", text.replace("change-me", SECRET));
+    println!("$ kubectl apply -n {TEAM} -f deploy/examples/outgoing-authorization-code.yaml");
+    print!("{}", plane.kubectl(&["apply", "-n", TEAM, "-f", &file.to_string_lossy()]).await.ok());
+    let path = "jsonpath={.status.outgoing.redirectUri}{'\\n'}";
+    let mut uri = String::new();
+    show(plane, &["get", "applicationlink", "release-notes", "-n", TEAM, "-o", path], async |out| {
+        uri = out.trim().to_owned();
+        uri.starts_with("http")
+    })
+    .await;
+    let scope = "notes:write offline_access";
+    let client = json!({
+        "client_id": "release-notes", "client_secret": SECRET, "redirect_uris": [uri], "scope": scope,
+        "grant_types": ["authorization_code", "refresh_token"], "response_types": ["code"],
+        "token_endpoint_auth_method": "client_secret_basic",
+    });
+    let (status, body) = hydra.admin(reqwest::Method::POST, "/admin/clients", Some(client)).await;
+    assert_eq!(status, 201, "{body}");
+    println!("… which is registered there, beside the client of the Secret.");
+    println!("$ kubectl applink authorize release-notes -n {TEAM}");
+    let args = ["release-notes", "-n", TEAM, "--no-browser"];
+    let mut tool = Authorize::run(binary, plane.kubeconfig(), &args);
+    let code = person::consents(&tool.address().await, "ann").await;
+    tool.type_in(&code).await;
+    let (exit, said) = tool.end().await;
+    assert_eq!(exit, Some(0), "{said}");
+    // The ticket is used up; a page full of it shows nothing.
+    let short: Vec<_> = said.lines().map(|l| l.split("?ticket=").next().unwrap_or(l)).collect();
+    println!("{}", short.join("\n"));
+    show(plane, &["get", "applicationlink", "release-notes", "-n", TEAM], async |out| {
+        out.contains("Connected")
+    })
+    .await;
+    hydra
 }
 
 /// Shows a kubectl command once its output is as it should be.

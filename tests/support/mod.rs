@@ -38,6 +38,7 @@ pub mod consent_app;
 pub mod fault_proxy;
 pub mod hydra;
 pub mod keycloak;
+pub mod person;
 pub mod pki;
 pub mod plane;
 pub mod pod;

@@ -1,7 +1,7 @@
 //! The consent in a browser: the address is opened, and the last page's code comes back over
 //! loopback, or is typed.
 
-use super::{Begun, Ended};
+use super::{Begun, Ended, aside};
 use crate::cli::ToolError;
 use crate::cli::output::complain;
 use crate::link::consent::is_code;
@@ -35,7 +35,7 @@ pub(super) async fn ask(begun: &Begun, listener: Option<Listener>, codes: &mpsc:
     let mut url = begun.consent_uri.clone();
     url.query_pairs_mut().append_pair("ticket", &begun.ticket);
     complain("Open this address, sign in and agree. It is for you alone, works once, and for ten minutes:");
-    complain(&format!("\n  {url}\n"));
+    aside(&[url.as_str()]);
     type_in(codes.clone());
     let Some(Listener { listener, port }) = listener else {
         complain("At the end, type the code that the last page shows, and press Enter.");

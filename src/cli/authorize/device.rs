@@ -1,6 +1,6 @@
 //! The device grant: the code is shown to who runs the command, and to nobody else.
 
-use super::{AuthorizeArgs, Begun, Ended};
+use super::{AuthorizeArgs, Begun, Ended, aside};
 use crate::cli::ToolError;
 use crate::cli::output::{clean, complain};
 use crate::http::{AllowList, CaBundle, Guard, GuardOptions, HttpClient, Request, Trust};
@@ -51,9 +51,10 @@ async fn go(begun: &Begun, args: &AuthorizeArgs, codes: &mpsc::Sender<String>) -
     let http = client(args)?;
     let shown: Shown = post(&http, begun, "device").await?;
     complain("Open this address on any device, enter the code, sign in and agree:");
-    complain(&format!("\n  {}\n  {}\n", shown.verification_uri, shown.user_code));
+    aside(&[&shown.verification_uri, &shown.user_code]);
     if let Some(whole) = &shown.verification_uri_complete {
-        complain(&format!("or this one, with the code in it:\n\n  {whole}\n"));
+        complain("or this one, with the code in it:");
+        aside(&[whole]);
     }
     let mut pause = Duration::from_secs(shown.interval.clamp(1, 60));
     loop {

@@ -21,7 +21,7 @@ use super::content::{Data, SecretGoal};
 use super::facts::{Observed, OwnSecret, SecretFact};
 use super::plan::{Effect, Over, Part, Plan};
 use super::problem::Problem;
-use super::validate::ValidatedLink;
+use super::validate::{OutgoingGoal, ValidatedLink};
 use crate::api::names;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,7 +125,10 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
         if step { (vec![], None) } else { leave(link, seen, &claims, in_part.as_ref(), out_part.as_ref()) };
     let mut plan =
         Plan { opening: vec![], incoming: in_part, outgoing: out_part, closing, pending, best_effort: false };
-    let kept = seen.grant.is_some() || seen.consent.is_some();
+    // A consent that begins after this pass leaves something behind too.
+    let asked =
+        |o: &OutgoingGoal| o.grant.asks_a_person() && seen.ticket.as_ref().is_some_and(|t| t.is_open(now));
+    let kept = seen.grant.is_some() || seen.consent.is_some() || link.outgoing.as_ref().is_some_and(asked);
     let held = plan.effects().next().is_some() || !claims.is_empty() || kept;
     if claims != seen.claims || (held && !seen.finalizer) {
         plan.opening.push(Effect::Claim(claims));
