@@ -69,7 +69,8 @@ fn what_a_link_holds_stays_held_whatever_is_wrong_with_its_spec() {
     let suspended = Want { suspend: true, ..Want::new() };
     let invalid = |_: &Want| Goal::Unread;
     let valid = |want: &Want| want.goal();
-    let cases: [(&Want, fn(&Want) -> Goal); 3] = [(&known, invalid), (&nowhere, valid), (&suspended, valid)];
+    type Read = fn(&Want) -> Goal;
+    let cases: [(&Want, Read); 3] = [(&known, invalid), (&nowhere, valid), (&suspended, valid)];
     for (want, goal) in cases {
         let mut world = settled(&known);
         world.finalizer = false;
@@ -87,7 +88,7 @@ fn what_a_link_holds_stays_held_whatever_is_wrong_with_its_spec() {
     }
     // A link that never held anything isn't held.
     let world = World::new();
-    for (want, goal) in [(&known, invalid as fn(&Want) -> Goal), (&nowhere, valid), (&suspended, valid)] {
+    for (want, goal) in [(&known, invalid as Read), (&nowhere, valid), (&suspended, valid)] {
         assert!(decide(&goal(want), &world.observe(want), world.time()).plan.effects().next().is_none());
     }
 }
