@@ -1,9 +1,10 @@
 //! What the watches saw last. Several sources (one a watched namespace) may fill one cache.
 
+use crate::domain::keyring::digest_hex;
 use futures::{Stream, TryStreamExt as _};
 use kube::ResourceExt;
 use kube::runtime::watcher::{self, Event};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -36,6 +37,40 @@ pub enum Change<'a, K> {
     Gone(Arc<K>),
     /// The source is complete, for the first time or again.
     Synced,
+}
+
+/// What begins the names of our own annotations and labels.
+const OWN: &str = "applink-operator.io/";
+/// Where the digest of all other annotations stands.
+const OTHERS: &str = "applink-operator.io/others";
+/// So much of our own annotations is kept, in bytes; ten times what we write.
+const ROOM: usize = 32 * 1024;
+
+/// Takes from an object of ours what nobody reads: anybody may hang 256 KiB of annotations, and more
+/// of labels, on each of his objects, and all of them are in memory. That an annotation changed
+/// can still be seen: of those that go, a digest stays.
+pub fn slim<K: ResourceExt>(object: &mut K) {
+    let meta = object.meta_mut();
+    meta.managed_fields = None;
+    meta.owner_references = None;
+    meta.labels.iter_mut().for_each(|labels| labels.retain(|k, _| k.starts_with(OWN)));
+    let Some(annotations) = meta.annotations.take() else { return };
+    let mut room = ROOM;
+    let mut others = String::new();
+    let mut kept = BTreeMap::new();
+    for (key, value) in annotations {
+        let size = key.len() + value.len();
+        if key.starts_with(OWN) && size <= room {
+            room -= size;
+            kept.insert(key, value);
+        } else {
+            others.extend([key.as_str(), "=", value.as_str(), "\n"]);
+        }
+    }
+    if !others.is_empty() {
+        kept.insert(OTHERS.to_owned(), digest_hex(&others));
+    }
+    meta.annotations = Some(kept);
 }
 
 /// Objects by key.
@@ -166,5 +201,44 @@ impl std::fmt::Display for Brief<'_> {
             watcher::Error::WatchFailed(e) => write!(f, "watch failed: {}", brief(e)),
             _ => f.write_str("watch failed"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::ApplicationLink;
+    use serde_json::json;
+
+    #[test]
+    fn what_a_tenant_hangs_on_a_link_isn_t_kept_and_that_it_changed_is_seen() {
+        let slimmed = |annotations: serde_json::Value| {
+            let mut link: ApplicationLink = serde_json::from_value(json!({
+                "apiVersion": "applink-operator.io/v1alpha1", "kind": "ApplicationLink",
+                "metadata": {
+                    "name": "ci", "annotations": annotations, "labels": {"team": "x".repeat(1000)},
+                    "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}],
+                },
+                "spec": {"application": {"name": "a"}},
+            }))
+            .expect("a link");
+            slim(&mut link);
+            let once = serde_json::to_string(&link.metadata).expect("json");
+            slim(&mut link);
+            assert_eq!(once, serde_json::to_string(&link.metadata).expect("json"), "it can be repeated");
+            link.metadata
+        };
+        let large = "x".repeat(200_000);
+        let of = |foreign: &str| {
+            slimmed(
+                json!({"retry": foreign, "applink-operator.io/rotate": "1", "applink-operator.io/zz": large}),
+            )
+        };
+        let kept = of(&large);
+        assert_eq!(kept.annotations.as_ref().expect("some")["applink-operator.io/rotate"], "1");
+        assert!(serde_json::to_string(&kept).expect("json").len() < 500, "{kept:?}");
+        assert_eq!(kept.annotations, of(&large).annotations);
+        assert_ne!(kept.annotations, of("another").annotations);
+        assert_eq!(slimmed(json!({"applink-operator.io/rotate": "1"})).annotations.expect("some").len(), 1);
     }
 }

@@ -5,6 +5,7 @@ use super::cache::{Cache, Key};
 use super::claim::Claim;
 use super::connections::Connections;
 use super::consent::Consent;
+use super::event_budget::EventBudget;
 use super::facts::{Refused, SecretId};
 use super::grant::Grant;
 use super::installation::Installation;
@@ -80,6 +81,8 @@ pub struct Memo {
     pub keeps_clients: bool,
     /// A token request that was turned down, and the state of the link then.
     pub refused: Option<(String, Refused)>,
+    /// What is left of its events.
+    pub events: EventBudget,
 }
 
 impl Context {

@@ -6,6 +6,7 @@ mod token;
 
 pub use token::revoke_grant;
 
+use super::cache;
 use super::claim;
 use super::context::Context;
 use super::ended::Version;
@@ -314,8 +315,9 @@ impl Carry<'_> {
             PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
         let patch = Patch::Merge(json!({ "metadata": metadata }));
         match api.patch_metadata(&self.seen.name, &params, &patch).await {
-            Ok(meta) => {
+            Ok(mut meta) => {
                 self.made(Version::Link, meta.metadata.resource_version.as_deref());
+                cache::slim(&mut meta);
                 *kept = meta.metadata;
                 Ok(())
             }
@@ -386,7 +388,8 @@ fn maybe_orphaned(problem: Problem) -> Problem {
     Problem {
         reason: "ClientMayBeOrphaned",
         message: format!(
-            "{}; a client may have been made there all the same, which nobody knows of: look for it there by the link's              name once this is over",
+            "{}; a client may have been made there all the same, which nobody knows of: look for it there by the link's \
+             name once this is over",
             problem.message
         ),
         ..problem

@@ -20,7 +20,7 @@
 //! | providers | [`providers`], [`credentials`], [`mod@connect`], [`connections`], [`provider_pass`], [`bootstrap`] |
 //! | what passes share | [`context`], [`own`], [`shared_read`], [`installation`], [`metrics`] |
 //! | a person connects a link | [`consent`] |
-//! | when | [`run`], [`cache`], and what a pass tells who runs it, [`ended`] |
+//! | when | [`run`], [`cache`], and what a pass tells who runs it, [`ended`]; how much it may say, [`event_budget`] |
 //!
 //! Only `cli` calls this module. Pure are `validate`, `decide`, `plan`, `derive`, `status`, and
 //! the values; they import no client, and a test holds that.
@@ -37,6 +37,7 @@ pub mod credentials;
 pub mod decide;
 pub mod derive;
 pub mod ended;
+pub mod event_budget;
 pub mod execute;
 pub mod facts;
 pub mod grant;

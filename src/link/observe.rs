@@ -118,14 +118,17 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
         }
         Goal::Absent { retain: true, .. } => secrets_to_release(link, &mut seen, &secrets).await,
         Goal::Absent { .. } => outgoing::token_to_revoke(link, &mut seen, &secrets, &keys).await,
+        Goal::Unread => {}
     }
     let leave_all = matches!(goal, Goal::Absent { .. });
-    let incoming_settled = seen.incoming.as_ref().is_none_or(|i| i.place.is_ok());
-    if leave_all || incoming_settled {
-        let mut places = seen.claims.clone();
-        if leave_all {
-            places.extend(unrecorded(link, &seen, &all));
-        }
+    let unrecorded = unrecorded(link, &seen, &all).filter(|_| leave_all || had_client(link));
+    let settled = !matches!(goal, Goal::Unread) && seen.incoming.as_ref().is_none_or(|i| i.place.is_ok());
+    if !leave_all && !settled {
+        // Nothing is left as long as nobody knows what is wanted, so there is no look at it either.
+        let unlooked = Err(Problem::wait("ProviderNotReady", "nobody looked there yet"));
+        seen.elsewhere.extend(unrecorded.map(|claim| PlaceFacts { claim, client: unlooked }));
+    } else {
+        let places: Vec<_> = seen.claims.iter().cloned().chain(unrecorded).collect();
         for claim in places.into_iter().filter(|c| Some(c) != wanted_claim.as_ref()) {
             let client = elsewhere(ctx, link, &claim, &mut seen, &all, &keys, &mut handles).await;
             seen.elsewhere.push(PlaceFacts { claim, client });
@@ -133,6 +136,11 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
     }
     seen.strays.retain(|s| !wanted_secrets.contains(&s.name));
     (seen, handles)
+}
+
+/// Whether the status knows of a client: then there is something to find again.
+fn had_client(link: &ApplicationLink) -> bool {
+    link.status.as_ref().is_some_and(|s| s.incoming.is_some())
 }
 
 /// Where the client may be though the annotation was edited away: the provider of the status.

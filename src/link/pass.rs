@@ -46,6 +46,8 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Ended {
         },
         Ok(valid) => Goal::Present(Box::new(valid.clone())),
         Err(problem) => {
+            // The claim and the finalizer may have been taken off; no more than that is put back.
+            let Steps { link, outcome, .. } = steps(ctx, key, link, &Goal::Unread, now).await;
             let input = Input {
                 link: &link,
                 spec: Err(problem.clone()),
@@ -58,7 +60,9 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Ended {
                 now,
             };
             write_status(ctx, &link, project(&input), &[]).await;
-            return Ended::again(Some(after(ctx, &uid, Some(problem), resync, None, now)));
+            let problem =
+                first_problem(&outcome).filter(|p| p.mend == Mend::Conflict).unwrap_or(problem.clone());
+            return Ended::again(Some(after(ctx, &uid, Some(&problem), resync, None, now)));
         }
     };
     let Steps { link, seen, decision, outcome, notes } = steps(ctx, key, link, &goal, now).await;
@@ -389,7 +393,8 @@ async fn patch_status(
     let api: Api<ApplicationLink> =
         Api::namespaced(ctx.client.clone(), &link.namespace().unwrap_or_default());
     match api.patch_status(&link.name_any(), &params, &patch).await {
-        Ok(written) => {
+        Ok(mut written) => {
+            super::cache::slim(&mut written);
             // With somebody's edit in it, it must come by the watch: that wakes the link.
             if is_as_looked_at(link, &written) {
                 ctx.links.learn(written);
@@ -454,7 +459,16 @@ async fn tell(
         action: action(if done.is_empty() { "Observe".into() } else { done.join(",") }, &now.message),
         secondary: None,
     };
-    if let Err(e) = ctx.recorder.publish(&event, &link.object_ref(&())).await {
+    publish(ctx, link, &event).await;
+}
+
+/// Writes an event, unless the link had too many: conditions say the same.
+async fn publish(ctx: &Context, link: &ApplicationLink, event: &Event) {
+    let uid = link.uid().unwrap_or_default();
+    if !ctx.remember(&uid, |memo| memo.events.take(Instant::now())) {
+        return;
+    }
+    if let Err(e) = ctx.recorder.publish(event, &link.object_ref(&())).await {
         let p = Problem::kube("an event", &e);
         tracing::debug!(reason = p.reason, "an event couldn't be written");
     }
@@ -487,10 +501,7 @@ async fn tell_notes(ctx: &Context, link: &ApplicationLink, notes: &[Note]) {
             action: action(note.reason.into(), &note.text),
             secondary: None,
         };
-        if let Err(e) = ctx.recorder.publish(&event, &link.object_ref(&())).await {
-            let p = Problem::kube("an event", &e);
-            tracing::debug!(reason = p.reason, "an event couldn't be written");
-        }
+        publish(ctx, link, &event).await;
     }
 }
 

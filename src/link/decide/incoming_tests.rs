@@ -3,7 +3,7 @@
 use super::model::{SECRETS, Want, World, claim, ring};
 use super::*;
 use crate::domain::OwnerMark;
-use crate::link::facts::LastSecret;
+use crate::link::facts::{LastSecret, PlaceFacts};
 use crate::link::problem::Mend;
 use crate::link::validate::RotationGoal;
 use crate::provider::Proof;
@@ -58,6 +58,39 @@ fn a_place_that_was_left_and_does_not_answer_is_remembered_and_written_once() {
     world.providers.insert("p1".into(), ("one", true));
     assert_eq!(world.settle(&moved), None);
     assert_eq!((world.ours(), world.claims.clone()), (vec!["two"], vec![claim("p2")]));
+}
+
+/// `kubectl replace`, with a manifest that never had the annotation and the finalizer, takes both off,
+/// also of a link that is suspended, whose spec isn't valid, or that names a provider that isn't there.
+#[test]
+fn what_a_link_holds_stays_held_whatever_is_wrong_with_its_spec() {
+    let known = Want::new();
+    let nowhere = Want { provider: "nowhere".into(), ..Want::new() };
+    let suspended = Want { suspend: true, ..Want::new() };
+    let invalid = |_: &Want| Goal::Unread;
+    let valid = |want: &Want| want.goal();
+    type Read = fn(&Want) -> Goal;
+    let cases: [(&Want, Read); 3] = [(&known, invalid), (&nowhere, valid), (&suspended, valid)];
+    for (want, goal) in cases {
+        let mut world = settled(&known);
+        world.finalizer = false;
+        let plan = decide(&goal(want), &world.observe(want), world.time()).plan;
+        assert!(matches!(&plan.effects().collect::<Vec<_>>()[..], [Effect::Claim(c)] if *c == [claim("p1")]));
+        world.claims.clear();
+        let mut seen = world.observe(want);
+        let client = Err(Problem::wait("", ""));
+        if !want.suspend {
+            // What the status knows; a suspended link sees the client itself.
+            seen.elsewhere = vec![PlaceFacts { claim: claim("p1"), client }];
+        }
+        let plan = decide(&goal(want), &seen, world.time()).plan;
+        assert!(matches!(&plan.effects().collect::<Vec<_>>()[..], [Effect::Claim(c)] if *c == [claim("p1")]));
+    }
+    // A link that never held anything isn't held.
+    let world = World::new();
+    for (want, goal) in [(&known, invalid as Read), (&nowhere, valid), (&suspended, valid)] {
+        assert!(decide(&goal(want), &world.observe(want), world.time()).plan.effects().next().is_none());
+    }
 }
 
 #[test]

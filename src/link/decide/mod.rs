@@ -21,7 +21,7 @@ use super::content::{Data, SecretGoal};
 use super::facts::{Observed, OwnSecret, SecretFact};
 use super::plan::{Effect, Over, Part, Plan};
 use super::problem::Problem;
-use super::validate::{OutgoingGoal, ValidatedLink};
+use super::validate::ValidatedLink;
 use crate::api::names;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +42,8 @@ pub enum Goal {
         /// What can't be undone at the other side is left.
         force: bool,
     },
+    /// Nobody can say, since the spec isn't valid: all stays, and what the link holds stays held.
+    Unread,
 }
 
 /// A plan, and what is known beside it for the status.
@@ -69,6 +71,29 @@ pub fn decide(goal: &Goal, seen: &Observed, now: Timestamp) -> Decision {
             let plan = absent::decide(seen, *retain, *force, now);
             Decision { plan, incoming: None, token: None, connected: None, wake: None, notes: Vec::new() }
         }
+        Goal::Unread => {
+            let mut plan = Plan::default();
+            hold(&mut plan, seen, found(seen));
+            Decision { plan, incoming: None, token: None, connected: None, wake: None, notes: Vec::new() }
+        }
+    }
+}
+
+/// The claims, and before them those that somebody took off while there is a client: as
+/// `kubectl replace` does with a manifest from the user's own hand.
+fn found(seen: &Observed) -> Vec<Claim> {
+    let lost = seen.elsewhere.iter().map(|e| &e.claim).filter(|c| !seen.claims.contains(c));
+    lost.chain(&seen.claims).cloned().collect()
+}
+
+/// Claims and finalizer stand as long as there is something to let go, whatever else is wrong with
+/// the link.
+fn hold(plan: &mut Plan, seen: &Observed, claims: Vec<Claim>) {
+    // A consent that begins after this pass leaves something behind too.
+    let kept = seen.grant.is_some() || seen.consent.is_some() || seen.ticket.is_some();
+    let held = plan.effects().next().is_some() || !claims.is_empty() || kept;
+    if claims != seen.claims || (held && !seen.finalizer) {
+        plan.opening.push(Effect::Claim(claims));
     }
 }
 
@@ -98,17 +123,8 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
     if link.suspend {
         in_part = in_part.map(suspended);
         out_part = out_part.map(suspended);
-        let plan = Plan {
-            opening: vec![],
-            incoming: in_part,
-            outgoing: out_part,
-            closing: vec![],
-            pending: None,
-            best_effort: false,
-        };
-        return Decision { plan, incoming: view, token, connected, wake: None, notes: Vec::new() };
     }
-    let mut claims = seen.claims.clone();
+    let mut claims = found(seen);
     // A claim stands before the first call that could leave something behind, and as long as there
     // is a client: when somebody takes it off, or the finalizer, it is put back.
     let wanted =
@@ -119,20 +135,18 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
     {
         claims.push(claim.clone());
     }
+    if link.suspend {
+        let mut plan = Plan { incoming: in_part, outgoing: out_part, ..Plan::default() };
+        hold(&mut plan, seen, claims);
+        return Decision { plan, incoming: view, token, connected, wake: None, notes: Vec::new() };
+    }
     // Nothing is left before what is wanted is wholly there.
     let step = in_part.as_ref().is_some_and(|p| p.again);
     let (closing, pending) =
         if step { (vec![], None) } else { leave(link, seen, &claims, in_part.as_ref(), out_part.as_ref()) };
     let mut plan =
         Plan { opening: vec![], incoming: in_part, outgoing: out_part, closing, pending, best_effort: false };
-    // A consent that begins after this pass leaves something behind too.
-    let asked =
-        |o: &OutgoingGoal| o.grant.asks_a_person() && seen.ticket.as_ref().is_some_and(|t| t.is_open(now));
-    let kept = seen.grant.is_some() || seen.consent.is_some() || link.outgoing.as_ref().is_some_and(asked);
-    let held = plan.effects().next().is_some() || !claims.is_empty() || kept;
-    if claims != seen.claims || (held && !seen.finalizer) {
-        plan.opening.push(Effect::Claim(claims));
-    }
+    hold(&mut plan, seen, claims);
     Decision { plan, incoming: view, token, connected, wake, notes }
 }
 

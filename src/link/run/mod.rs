@@ -15,7 +15,7 @@ mod wires;
 
 use crate::api::{ApplicationLink, ClusterLinkProvider, LinkProvider, names};
 use crate::link::bootstrap::{self, BundledSettings};
-use crate::link::cache::{Change, Key};
+use crate::link::cache::{self, Change, Key};
 use crate::link::context::Context;
 use crate::link::ended::Ended;
 use crate::link::pass;
@@ -51,8 +51,7 @@ pub struct Settings {
 }
 
 fn slim<K: kube::ResourceExt>(event: watcher::Result<Event<K>>) -> watcher::Result<Event<K>> {
-    // Nobody reads these, and they are the larger half of an object.
-    event.map(|e| e.modify(|o| o.managed_fields_mut().clear()))
+    event.map(|e| e.modify(cache::slim))
 }
 
 /// Runs the controllers until `stop` resolves and what was begun is done.
@@ -260,7 +259,7 @@ fn watches(wires: &Arc<Wires>, namespaces: &[String]) -> Watches {
         synced.push(on_done);
         let w = wires.clone();
         futures.push(Box::pin(async move {
-            let stream = watch(api, watcher::Config::default()).default_backoff().map(slim);
+            let stream = watch(api, watcher::Config::default()).default_backoff();
             // Only what we need of a Secret's metadata is kept, and that only of our own: a cluster
             // has many Secrets that are none of our business.
             follow_secrets(&w, scope.as_deref(), stream, &done).await;

@@ -123,9 +123,13 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             && room(&self.busy.1, &lane.owner, self.most_owned)
     }
 
-    /// Hands out the key that has been due longest and may run now.
+    /// Hands out a key that is due and may run now: of those whose owner has the fewest at work, the one
+    /// that has been due longest. So owners with slow servers, however many there are, hold up
+    /// another one for one free place and not for all that they have waiting.
     pub fn take(&mut self, now: Instant) -> Option<K> {
-        let (place, lane) = self.next().filter(|(place, _)| place.0 <= now)?;
+        let at_work = |lane: &Lane| self.busy.1.get(&lane.owner).copied().unwrap_or(0);
+        let due = self.heads().filter(|(place, _)| place.0 <= now);
+        let (place, lane) = due.min_by_key(|(place, lane)| (at_work(lane), *place))?;
         let lane = lane.clone();
         let key = self.unwait(&lane, place)?;
         let entry = self.entries.get_mut(&key)?;
@@ -137,20 +141,16 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         Some(key)
     }
 
-    fn next(&self) -> Option<(Place, &Lane)> {
-        if self.running >= self.most {
-            return None;
-        }
-        self.waiting
-            .iter()
-            .filter(|(lane, _)| self.has_room(lane))
-            .filter_map(|(lane, keys)| keys.first_key_value().map(|(place, _)| (*place, lane)))
-            .min_by_key(|(place, _)| *place)
+    /// The first key of each lane that isn't held up.
+    fn heads(&self) -> impl Iterator<Item = (Place, &Lane)> {
+        let room = self.running < self.most;
+        let lanes = self.waiting.iter().filter(move |(lane, _)| room && self.has_room(lane));
+        lanes.filter_map(|(lane, keys)| keys.first_key_value().map(|(place, _)| (*place, lane)))
     }
 
     /// When the next key that isn't held up by its lane is due.
     pub fn next_due(&self) -> Option<Instant> {
-        self.next().map(|(place, _)| place.0)
+        self.heads().map(|(place, _)| place.0).min()
     }
 
     /// A key is done at `now` and made the versions `wrote`; it is due again at `again`, or when it was
@@ -223,7 +223,27 @@ mod tests {
         }
         q.add(10, Lane { waits_for: "host-1".into(), owner: "other".into() }, now);
         let taken: Vec<_> = std::iter::from_fn(|| q.take(now)).collect();
-        assert_eq!(taken, [0, 1, 2, 3, 10]);
+        assert_eq!(taken, [0, 10, 1, 2, 3]);
+    }
+
+    #[test]
+    fn many_slow_owners_hold_up_another_for_one_place_and_not_for_all_they_have() {
+        let now = Instant::now();
+        let mut q = Queue::new(4);
+        let of = |owner: &str, i: i32| Lane { waits_for: format!("{owner}-{i}"), owner: owner.into() };
+        for i in 0..100 {
+            q.add(i, of("slow", i), now);
+            q.add(100 + i, of("slower", i), now);
+        }
+        let taken: Vec<_> = std::iter::from_fn(|| q.take(now)).collect();
+        assert_eq!(taken, [0, 100, 1, 101]);
+        q.add(1000, of("other", 0), now);
+        q.add(1001, of("later", 0), now + Duration::from_secs(1));
+        q.done(&0, of("slow", 0), now, None, []);
+        assert_eq!(q.take(now), Some(1000));
+        // Who isn't due yet keeps no place free.
+        q.done(&100, of("slower", 0), now, None, []);
+        assert_eq!(q.take(now), Some(2));
     }
 
     #[test]
@@ -235,7 +255,7 @@ mod tests {
         }
         q.add(1000, lane("fast"), now);
         let taken: Vec<_> = std::iter::from_fn(|| q.take(now)).collect();
-        assert_eq!(taken, [0, 1, 1000]);
+        assert_eq!(taken, [0, 1000, 1]);
     }
 
     #[test]

@@ -90,10 +90,11 @@ pub(super) fn lane_of(ctx: &Context, key: &Key) -> Lane {
     Lane { waits_for: format!("{provider}|{}", host.unwrap_or_default()), owner }
 }
 
-/// The lane of a provider: its own.
+/// The lane of a provider: its own, in the namespace's share. The platform team's are nobody's share.
 pub(super) fn provider_lane(key: &Key) -> Lane {
     let name = format!("{}/{}", key.namespace, key.name);
-    Lane { waits_for: name.clone(), owner: name }
+    let owner = if key.namespace.is_empty() { name.clone() } else { key.namespace.clone() };
+    Lane { waits_for: name, owner }
 }
 
 /// What the watches feed.
@@ -254,5 +255,21 @@ impl Wires {
                 self.links_of(&view);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_providers_of_a_namespace_share_its_places_and_those_of_the_cluster_share_none() {
+        let lane = |namespace: &str, name: &str| provider_lane(&Key::new(namespace, name));
+        let (one, two) = (lane("team-b", "one"), lane("team-b", "two"));
+        assert!(one.owner == two.owner && one.waits_for != two.waits_for);
+        assert_ne!(one.owner, lane("team-a", "one").owner);
+        assert_ne!(lane("", "one").owner, lane("", "two").owner);
+        // A namespace may have the name of a cluster's provider.
+        assert_ne!(lane("", "one").owner, lane("one", "x").owner);
     }
 }

@@ -293,3 +293,56 @@ async fn deletion_reads_no_spec_believes_no_annotation_and_can_leave_all_as_it_i
     stage.condition(other, "theirs", "Stalled", "True", "SecretConflict").await;
     assert!(message(&stage, other, "theirs", "Ready").await.contains("take-over-by=theirs"));
 }
+
+/// `kubectl replace` with a manifest of one's own takes the finalizer and the annotation off. No client stays behind
+/// for that: not of a link that moves with it, and not of one that is suspended or whose spec isn't valid.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_manifest_leaves_no_client_behind() {
+    let stage = stage(1).await;
+    let team = stage.team();
+    let bare =
+        json!({"metadata": {"finalizers": null, "annotations": {"applink-operator.io/registered-at": null}}});
+    let held = async |name: &str| {
+        eventually(SOON, format!("{name} held"), async || {
+            let link = stage.links(team).get(name).await.map_err(|e| e.to_string())?.metadata;
+            let claimed =
+                link.annotations.iter().flatten().any(|(k, _)| k == "applink-operator.io/registered-at");
+            if claimed && link.finalizers.is_some_and(|f| f.len() == 1) {
+                Ok(())
+            } else {
+                Err("not held".to_owned())
+            }
+        })
+        .await;
+    };
+    let cases = [
+        ("suspended", json!({"suspend": true})),
+        ("invalid", json!({"incoming": {"secret": {"template": {"x": "{{ nope }}"}}}})),
+        ("nowhere", json!({"providerRef": {"kind": "LinkProvider", "name": "nowhere"}})),
+    ];
+    for (name, spec) in cases {
+        stage.apply_object(team, &machine(name, json!({}))).await;
+        stage.condition(team, name, "Ready", "True", "").await;
+        patch_link(&stage, team, name, json!({"spec": spec})).await;
+        eventually(SOON, "the new spec was looked at", async || {
+            let link = stage.links(team).get(name).await.map_err(|e| e.to_string())?;
+            let seen = link.status.map(|s| s.observed_generation);
+            if seen == link.metadata.generation { Ok(()) } else { Err(format!("{seen:?}")) }
+        })
+        .await;
+        patch_link(&stage, team, name, bare.clone()).await;
+        held(name).await;
+        stage.delete(team, name).await;
+    }
+    no_clients(&stage).await;
+
+    // In one write with another provider: the old one's client goes all the same.
+    stage.apply_object(team, &machine("moves", json!({}))).await;
+    stage.condition(team, "moves", "Ready", "True", "").await;
+    let mut moved = bare.clone();
+    moved["spec"] = json!({"providerRef": {"kind": "LinkProvider", "name": "nowhere"}});
+    patch_link(&stage, team, "moves", moved).await;
+    held("moves").await;
+    stage.delete(team, "moves").await;
+    no_clients(&stage).await;
+}
