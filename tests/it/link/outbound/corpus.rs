@@ -1,0 +1,254 @@
+//! The corpus of `tests/corpus/outbound` through a running operator; see its README. Each attempt is made as the address of
+//! every endpoint that the operator would call: the one that a link names, the issuer, what discovery returns, where a grant
+//! is revoked, and a tenant's own provider.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::binary;
+use super::super::outgoing::{machine, person, with};
+use crate::support::plane::ControlPlane;
+use crate::support::ports;
+use crate::support::stage::{Stage, condition};
+use crate::support::token_server::{Reply, TokenServer};
+use crate::support::wait::eventually;
+
+const PATIENCE: Duration = Duration::from_secs(180);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    case: String,
+    url: String,
+    dns: Option<Vec<String>>,
+    #[serde(default = "not_public")]
+    why: String,
+    #[serde(default)]
+    at: At,
+}
+
+fn not_public() -> String {
+    "NotPublic".to_owned()
+}
+
+/// What refuses the address in a link.
+#[derive(Deserialize, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[serde(rename_all = "camelCase")]
+enum At {
+    #[default]
+    Condition,
+    Schema,
+    Spec,
+}
+
+fn corpus() -> Vec<Case> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/outbound");
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).expect("the corpus").map(|e| e.expect("an entry").path()).collect();
+    files.sort();
+    files.retain(|f| f.extension().is_some_and(|e| e == "yaml"));
+    files
+        .iter()
+        .flat_map(|path| {
+            let text = std::fs::read_to_string(path).expect("a file of the corpus");
+            serde_yaml::from_str::<Vec<Case>>(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+        })
+        .collect()
+}
+
+/// Where an address stands.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Place {
+    /// As the token endpoint, at a port where something listens.
+    Token,
+    /// The same at one where nothing does.
+    Closed,
+    Issuer,
+    /// As the token endpoint of a discovery document.
+    Discovered,
+    Revocation,
+    Provider,
+}
+
+const PLACES: [Place; 6] =
+    [Place::Token, Place::Closed, Place::Issuer, Place::Discovered, Place::Revocation, Place::Provider];
+
+struct Attempt<'c> {
+    case: &'c Case,
+    place: Place,
+    name: String,
+    url: String,
+    object: Value,
+}
+
+/// A link whose client is that of all.
+fn link(name: &str, issuer: &str, change: Value) -> Value {
+    let client = json!({"spec": {"outgoing": {"oauth2": {"client": {"secretRef": {"name": "us"}}}}}});
+    with(with(machine(name, issuer), client), change)
+}
+
+fn at_endpoints(name: &str, endpoints: Value) -> Value {
+    let change = json!({"spec": {"outgoing": {"oauth2": {"server": null}}}});
+    let server = json!({"spec": {"outgoing": {"oauth2": {"server": {"custom": endpoints}}}}});
+    with(link(name, "", change), server)
+}
+
+fn provider(name: &str, url: &str) -> Value {
+    json!({
+        "apiVersion": "applink-operator.io/v1alpha1", "kind": "LinkProvider", "metadata": {"name": name},
+        "spec": {"bundled": {"url": url, "admin": {"url": url, "tokenSecretRef": {"name": "admin", "key": "token"}}}},
+    })
+}
+
+fn attempt<'c>(number: usize, case: &'c Case, place: Place, trap: u16, server: &TokenServer) -> Attempt<'c> {
+    let name = format!("{}-{number}", format!("{place:?}").to_lowercase());
+    let port = if place == Place::Closed { ports::free() } else { trap };
+    let url = case.url.replace("$PORT", &port.to_string());
+    let object = match place {
+        Place::Token | Place::Closed => at_endpoints(&name, json!({"tokenEndpoint": url})),
+        Place::Issuer => link(&name, &url, json!({})),
+        Place::Discovered => {
+            let issuer = format!("/{name}");
+            super::document(server, &issuer, &url);
+            link(&name, &server.url(&issuer), json!({}))
+        }
+        Place::Revocation => {
+            at_endpoints(&name, json!({"tokenEndpoint": server.url("/token"), "revocationEndpoint": url}))
+        }
+        Place::Provider => provider(&name, &url),
+    };
+    Attempt { case, place, name, url, object }
+}
+
+impl Attempt<'_> {
+    fn title(&self) -> String {
+        format!("{} ({}, {})", self.case.case, self.name, self.url)
+    }
+
+    /// What the object's `Ready` must say: status and reason.
+    fn wanted(&self) -> (&'static str, &'static str) {
+        match (self.place, self.case.at) {
+            (Place::Revocation, At::Condition) => ("True", ""),
+            // A document with what is no endpoint at all is no metadata.
+            (Place::Discovered, At::Schema | At::Spec) => ("False", "MalformedReply"),
+            (_, At::Spec) => ("False", "InvalidSpec"),
+            _ => ("False", "AddressRefused"),
+        }
+    }
+
+    /// Whether the API server doesn't even take it. What discovery returns it never sees.
+    fn is_kept_out(&self) -> bool {
+        self.case.at == At::Schema && self.place != Place::Discovered
+    }
+}
+
+/// The objects of a namespace by name, with the conditions' reasons and messages.
+async fn found(stage: &Stage<'_>) -> BTreeMap<String, Value> {
+    let args = ["get", "applicationlinks,linkproviders", "-n", stage.team(), "-o", "json"];
+    let out = stage.plane.kubectl(&args).await.ok();
+    let list: Value = serde_json::from_str(&out).expect("a list");
+    let items = list["items"].as_array().expect("items").iter();
+    items.map(|o| (o["metadata"]["name"].as_str().expect("a name").to_owned(), o.clone())).collect()
+}
+
+fn unmet(found: &BTreeMap<String, Value>, attempts: &[Attempt<'_>]) -> Vec<String> {
+    let wrong = |a: &Attempt<'_>| {
+        let object = found.get(&a.name);
+        if a.is_kept_out() {
+            return object.map(|_| format!("{}: taken", a.title()));
+        }
+        let Some(object) = object else { return Some(format!("{}: not taken", a.title())) };
+        let (status, reason) = a.wanted();
+        let is = condition(&object["status"], "Ready")
+            .is_some_and(|c| c["status"] == status && (reason.is_empty() || c["reason"] == reason));
+        (!is).then(|| format!("{}: {}", a.title(), object["status"]["conditions"]))
+    };
+    attempts.iter().filter_map(wrong).collect()
+}
+
+/// All that the conditions say, but for what the tenant wrote itself and when it was said.
+fn said(attempt: &Attempt<'_>, object: &Value) -> String {
+    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    let lines =
+        conditions.map(|c| format!("{}={} {}: {}", c["type"], c["status"], c["reason"], c["message"]));
+    let all: BTreeSet<_> = lines.collect();
+    let text = all.into_iter().collect::<Vec<_>>().join("\n").replace(&attempt.name, "NAME");
+    let origin = url::Url::parse(&attempt.url).map(|u| u.origin().ascii_serialization());
+    let text = text.replace(attempt.url.trim_end_matches('/'), "URL");
+    origin.map_or(text.clone(), |o| text.replace(&o, "URL"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_public_is_not_called() {
+    let (trap, proxy, server) =
+        (TokenServer::start().await, TokenServer::start().await, TokenServer::start().await);
+    let token = json!({"access_token": "t", "expires_in": 3600, "token_type": "Bearer"});
+    server.always("/token", Reply::json(200, &token));
+    // A proxy of the environment would be asked for all of it.
+    let env: Vec<_> = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "https_proxy", "http_proxy", "all_proxy"]
+        .map(|name| json!({"name": name, "value": proxy.url("")}))
+        .into();
+    let values = json!({
+        "outbound": {"allow": [format!("http://127.0.0.1:{}", server.port())]},
+        "operator": {"extraEnv": env},
+    });
+    let stage = Stage::set(ControlPlane::shared().await, binary(), 1, values).await;
+    let team = stage.team();
+    stage.put_secret(team, "us", &[("client-id", "us"), ("client-secret", "our-client-secret")]).await;
+    stage.put_secret(team, "admin", &[("token", "x")]).await;
+
+    let cases = corpus();
+    // What a name server says of a name is tried on the client alone: this operator asks the machine's.
+    let cases: Vec<_> = cases.iter().filter(|c| c.dns.is_none()).collect();
+    assert!(cases.len() >= 80, "{}", cases.len());
+    let attempts: Vec<_> = cases
+        .iter()
+        .enumerate()
+        .flat_map(|(n, case)| PLACES.map(|place| attempt(n, case, place, trap.port(), &server)))
+        .collect();
+    let objects: Vec<_> = attempts.iter().map(|a| &a.object).collect();
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+    let applied = stage.apply(team, &list.to_string()).await;
+    assert!(!applied.stderr.contains("Unauthorized"), "{}", applied.stderr);
+    eventually(PATIENCE, "every attempt's condition", async || {
+        let left = unmet(&found(&stage).await, &attempts);
+        if left.is_empty() { Ok(()) } else { Err(format!("{}:\n{}", left.len(), left.join("\n"))) }
+    })
+    .await;
+
+    // One text for all that aren't public: it doesn't tell what stands behind an address, or whether anything does.
+    let is = found(&stage).await;
+    let mut texts: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for a in attempts.iter().filter(|a| !a.is_kept_out() && a.case.at != At::Spec) {
+        // A closed port says what an open one says.
+        let place = if a.place == Place::Closed { Place::Token } else { a.place };
+        texts.entry((place, a.case.at, &a.case.why)).or_default().insert(said(a, &is[&a.name]));
+    }
+    let several: Vec<_> = texts.iter().filter(|(_, t)| t.len() != 1).collect();
+    assert!(several.is_empty(), "{several:#?}");
+
+    // Where a grant can't be revoked, its link goes all the same.
+    let args = ["delete", "applicationlinks,linkproviders", "-n", team, "--all", "--timeout=180s"];
+    stage.plane.kubectl(&args).await.ok();
+    assert_eq!((trap.connections(), proxy.connections()), (0, 0), "nothing is sent, not even a handshake");
+    let revocable = attempts.iter().filter(|a| a.place == Place::Revocation && !a.is_kept_out()).count();
+    assert!(server.asked("/token").len() >= revocable.min(1), "the others are called");
+}
+
+/// A refresh token is never sent where its own server isn't: the seed stays unspent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_address_spends_no_seed() {
+    let stage =
+        Stage::set(ControlPlane::shared().await, binary(), 1, json!({"outbound": {"allow": []}})).await;
+    let trap = TokenServer::start().await;
+    super::inputs(&stage, "seeded", "first-seed").await;
+    stage.apply_object(stage.team(), &person("seeded", &format!("https://127.0.0.1:{}", trap.port()))).await;
+    stage.condition(stage.team(), "seeded", "Ready", "False", "AddressRefused").await;
+    assert_eq!(trap.connections(), 0);
+    stage.delete(stage.team(), "seeded").await;
+    assert_eq!(stage.data(stage.team(), "seeded-seed").await["token"], "first-seed");
+}
