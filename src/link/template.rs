@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(file("npmrc", "a\"b\\;#").as_deref(), Ok("\"a\\\"b\\\\;#\""));
         for (filter, values) in [
             ("netrc", ["", "a b", "a\tb", "a\nb", "a\"b", "a\\b", "#a", "ü", "a\0b"].as_slice()),
-            ("npmrc", &["a${HOME}", "${", "a\nb", "ü", "\u{7f}"]),
+            ("npmrc", &["a${HOME}", "${", "null", "true", "a\nb", "ü", "\u{7f}"]),
             ("basic('u')", &["a\nb", "a\0b"]),
             ("basic('u:v')", &["a"]),
             ("sh", &["a\0b"]),

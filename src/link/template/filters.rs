@@ -70,10 +70,11 @@ fn netrc(text: String) -> Result<Value, Error> {
 }
 
 /// A value of a `.npmrc`: npm's ini reads a quoted one as JSON. After that npm puts variables of
-/// the environment in the place of `${NAME}`, and how that is escaped differs among its kind.
+/// the environment in the place of `${NAME}`, and how that is escaped differs among its kind. Three
+/// words are no text to it even in quotes.
 fn npmrc(text: String) -> Result<Value, Error> {
     let holds = |b: u8| b == b' ' || b.is_ascii_graphic();
-    if text.contains("${") || !text.bytes().all(holds) {
+    if text.contains("${") || matches!(text.as_str(), "true" | "false" | "null") || !text.bytes().all(holds) {
         return Err(cant_hold());
     }
     bounded(json(&text)?)
