@@ -16,9 +16,6 @@ struct Case {
     dns: Option<Vec<String>>,
     #[serde(default)]
     why: Why,
-    /// For the operator's run.
-    #[serde(default, rename = "at")]
-    _at: Option<String>,
 }
 
 #[derive(Deserialize, Clone, Copy, Default, PartialEq, Debug)]
