@@ -43,7 +43,7 @@ pub struct OperatorArgs {
     #[arg(long, env = "APPLINK_RESYNC", default_value = "10m", value_parser = duration)]
     resync: Duration,
     /// A host or range that links may call though it isn't public, such as ci.example.com:8443,
-    /// 10.0.0.0/8 or http://127.0.0.1; may be given several times
+    /// 10.0.0.0/8 or http://127.0.0.1, or a port of all public addresses, such as :8443; may be given several times
     #[arg(long, env = "APPLINK_OUTBOUND_ALLOW", value_delimiter = ',')]
     outbound_allow: Vec<String>,
     /// Where people reach the operator's pages, to consent to outgoing links: https, or http on

@@ -63,7 +63,10 @@ pub fn is_public(ip: IpAddr) -> bool {
 const SPECIAL_NAMES: &[&str] = &[
     "alt",
     "arpa",
+    "cluster",
+    "consul",
     "corp",
+    "docker",
     "home",
     "internal",
     "intranet",
@@ -79,14 +82,24 @@ const SPECIAL_NAMES: &[&str] = &[
     "test",
 ];
 
+/// The longest name and label that DNS has (RFC 1035 section 2.3.4), in bytes without the last dot.
+const MAX_NAME: usize = 253;
+const MAX_LABEL: usize = 63;
+
+/// Whether DNS can have a name at all. What it can't have is told by its text alone.
+pub fn is_dns_name(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host.len() <= MAX_NAME && host.split('.').all(|label| (1..=MAX_LABEL).contains(&label.len()))
+}
+
 /// Whether a host name could be one of the public DNS: it has a dot and no special-use end.
 ///
 /// Other names are refused before anything is resolved, so that the answer doesn't tell which
 /// services a cluster has.
 pub fn is_public_name(host: &str) -> bool {
-    let host = host.strip_suffix('.').unwrap_or(host);
-    match host.rsplit_once('.') {
-        Some((rest, last)) => !rest.is_empty() && !SPECIAL_NAMES.iter().any(|s| last.eq_ignore_ascii_case(s)),
+    let bare = host.strip_suffix('.').unwrap_or(host);
+    match bare.rsplit_once('.') {
+        Some((_, last)) => is_dns_name(host) && !SPECIAL_NAMES.iter().any(|s| last.eq_ignore_ascii_case(s)),
         None => false,
     }
 }

@@ -11,6 +11,7 @@ use url::Host;
 /// An entry is a host name, `*.` and a host name (every name below it), an address or a range;
 /// with `:port` it holds for that port alone (an IPv6 range takes brackets: `[fd00::/8]:443`).
 /// With `http://` before it, plain HTTP is permitted there too; without, HTTPS stays required.
+/// A `:port` alone opens that port of every public address, for HTTPS.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowList(Vec<Entry>);
 
@@ -27,6 +28,8 @@ enum Target {
     /// With the dot before it.
     Below(String),
     Net(IpNet),
+    /// Whatever is public without the entry.
+    Public,
 }
 
 /// An entry of the allow list that can't be read.
@@ -43,7 +46,8 @@ impl fmt::Display for AllowListError {
         write!(
             f,
             "allowed address {} {}; write a host (ci.example.com), a wildcard (*.example.com), an address or a \
-             range (10.0.0.0/8), with :port for one port alone and http:// before it to permit plain HTTP",
+             range (10.0.0.0/8), with :port for one port alone and http:// before it to permit plain HTTP, or :port \
+             without a host to open that port of all public addresses",
             Shown(&self.entry),
             self.fault
         )
@@ -74,6 +78,9 @@ pub enum AllowFault {
     /// Octal, hex or short IPv4.
     #[error("isn't an address written in full (four decimal numbers)")]
     ShortAddress,
+    /// `http://:8080`.
+    #[error("permits plain HTTP to everybody; name the host too")]
+    PlainEverywhere,
     /// `10.1.2.3/8`.
     #[error("has bits set beyond the length of its range")]
     HostBits,
@@ -105,13 +112,18 @@ impl AllowList {
         self.holding_for(port, plain).any(|e| match &e.target {
             Target::Name(name) => *name == host,
             Target::Below(end) => host.len() > end.len() && host.ends_with(end.as_str()),
-            Target::Net(_) => false,
+            Target::Net(_) | Target::Public => false,
         })
     }
 
     /// Whether an address is allowed by address or range.
     pub fn permits_address(&self, ip: IpAddr, port: u16, plain: bool) -> bool {
         self.holding_for(port, plain).any(|e| matches!(&e.target, Target::Net(net) if net.contains(&ip)))
+    }
+
+    /// Whether a port is open at every public address.
+    pub fn opens_port(&self, port: u16) -> bool {
+        self.0.iter().any(|e| e.target == Target::Public && e.port == Some(port))
     }
 
     /// Whether any address or range is allowed at all, so that a name may turn out to be allowed
@@ -139,6 +151,13 @@ fn parse_entry(text: &str) -> Result<Entry, AllowFault> {
         return Err(AllowFault::MoreThanHost);
     }
     let (target, port) = split_port(rest)?;
+    if target.is_empty() && port.is_some() {
+        return if plain {
+            Err(AllowFault::PlainEverywhere)
+        } else {
+            Ok(Entry { target: Target::Public, port, plain })
+        };
+    }
     Ok(Entry { target: parse_target(target)?, port, plain })
 }
 

@@ -37,13 +37,13 @@ pub enum RefusedReason {
     UserInfo,
     /// A port that isn't open to guarded calls.
     #[error(
-        "the address has a port other than 443 or 1024 and up; use one of these, or have whoever runs the operator \
-         allow the host"
+        "the address has a port other than 443; use 443, or have whoever runs the operator allow the port or the host"
     )]
     Port,
-    /// The host isn't a public one.
+    /// The host isn't a public one, or there is no such host: it is one answer to both.
     #[error(
-        "the address isn't a public one; use a public address, or have whoever runs the operator allow the host"
+        "the host has no public address: it isn't a public name, there is no such name, or an address of it isn't \
+         public; check the host, or have whoever runs the operator allow it"
     )]
     NotPublic,
 }
@@ -51,7 +51,7 @@ pub enum RefusedReason {
 /// Why a request wasn't sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum NotSent {
-    /// The name has no address, or the resolver didn't answer.
+    /// The resolver didn't answer, or a host that is allowed by its name has no address.
     #[error("the server's name couldn't be resolved; check the host name and the cluster's DNS")]
     Dns,
     /// Refused or unreachable.

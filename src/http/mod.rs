@@ -6,11 +6,15 @@
 //!
 //! | trust | scheme | address | port |
 //! |---|---|---|---|
-//! | [`Trust::Guarded`]: a tenant or discovery named it | `https` | public | 443, 1024 and up |
+//! | [`Trust::Guarded`]: a tenant or discovery named it | `https` | public | 443, and those that the [`AllowList`] opens |
 //! | the same, an entry of the [`AllowList`] matches | `https`, and `http` if the entry says so | any | any, or the entry's |
 //! | [`Trust::Trusted`]: the platform team named it | `https`, `http` | any | any |
 //!
-//! The ports below 1024 belong to other protocols, which is why the open ones start there.
+//! 8443 and its like take an entry: behind odd ports of public addresses stand kubelets, databases
+//! and admin interfaces, and every tenant could otherwise knock there in the operator's name.
+//!
+//! A refusal comes before any connection, and is the same whether there is such a host, whether
+//! something listens there, and what: conditions are no port scanner.
 //!
 //! The addresses that are checked are the ones that are connected to: the check sits in the
 //! resolver that the connection is made with, so a name can't change its mind in between.
@@ -36,6 +40,10 @@ pub use url_policy::Trust;
 
 #[cfg(test)]
 mod client_tests;
+#[cfg(test)]
+mod corpus_tests;
+#[cfg(test)]
+mod name_server;
 #[cfg(test)]
 mod policy_tests;
 #[cfg(test)]

@@ -128,6 +128,8 @@ fn other_refusals() {
         ("https://ci.example.com:25/", RefusedReason::Port),
         ("https://ci.example.com:80/", RefusedReason::Port),
         ("https://8.8.8.8:53/", RefusedReason::Port),
+        ("https://ci.example.com:8443/", RefusedReason::Port),
+        ("https://8.8.8.8:10250/", RefusedReason::Port),
         ("https://ci.example.com:0/", RefusedReason::Port),
         ("https://user@ci.example.com/", RefusedReason::UserInfo),
         ("https://user:password@ci.example.com/", RefusedReason::UserInfo),
@@ -149,8 +151,7 @@ fn public_addresses_are_allowed() {
     for url in [
         "https://ci.example.com/",
         "https://ci.example.com./",
-        "https://ci.example.com:8443/",
-        "https://ci.example.com:1024/",
+        "https://ci.example.com:443/",
         "https://8.8.8.8/",
         "https://172.32.0.1/",
         "https://100.128.0.1/",
@@ -209,6 +210,15 @@ fn the_allow_list_allows_what_it_says() {
         ("[fd00::/8]:443", "https://[fd00::1]/", true),
         ("[fd00::/8]:443", "https://[fd00::1]:444/", false),
         ("bücher.corp", "https://xn--bcher-kva.corp/", true),
+        ("ci.example.com:8443", "https://ci.example.com:8443/", true),
+        (":8443", "https://ci.example.com:8443/", true),
+        ("https://:8443", "https://8.8.8.8:8443/", true),
+        (":8443", "https://ci.example.com/", true),
+        (":8443", "https://ci.example.com:9443/", false),
+        (":8443", "http://ci.example.com:8443/", false),
+        (":8443", "https://10.0.0.1:8443/", false),
+        (":8443", "https://[::1]:8443/", false),
+        (":8443", "https://vault.svc:8443/", false),
     ] {
         assert_eq!(check(url, &[entry]).is_ok(), permitted, "{entry} for {url}");
     }
@@ -220,6 +230,9 @@ fn allow_entries_that_cant_be_read_say_so() {
     for (entry, fault) in [
         ("", F::Empty),
         ("http://", F::Empty),
+        ("http://:8080", F::PlainEverywhere),
+        (":", F::Port),
+        (":0", F::Port),
         ("ftp://a", F::Scheme),
         ("https://a/path", F::MoreThanHost),
         ("a/", F::MoreThanHost),
@@ -262,7 +275,10 @@ fn one_bad_address_refuses_the_whole_answer() {
     assert!(ask(&["8.8.8.8", "2606:4700::1"], 443, false, &[]));
     assert!(!ask(&["8.8.8.8", "10.0.0.1"], 443, false, &[]));
     assert!(!ask(&["8.8.8.8", "::ffff:8.8.4.4"], 443, false, &[]));
+    assert!(!ask(&[], 443, false, &[]));
     assert!(!ask(&["8.8.8.8"], 22, false, &[]));
+    assert!(ask(&["8.8.8.8"], 8443, false, &[":8443"]));
+    assert!(!ask(&["8.8.8.8", "10.0.0.1"], 8443, false, &[":8443"]));
     assert!(!ask(&["8.8.8.8"], 80, true, &[]));
     assert!(ask(&["8.8.8.8", "10.0.0.1"], 443, false, &["10.0.0.0/8"]));
     assert!(!ask(&["8.8.8.8", "10.0.0.1", "192.168.0.1"], 443, false, &["10.0.0.0/8"]));
@@ -277,7 +293,7 @@ fn one_bad_address_refuses_the_whole_answer() {
 fn names_that_the_public_dns_doesnt_have() {
     assert!(is_public_name("a.example.com"));
     assert!(is_public_name("local.example.com"));
-    for name in ["a", "a.", ".", "", ".com", "a.SVC", "a.local.", "a.test"] {
+    for name in ["a", "a.", ".", "", ".com", "a.SVC", "a.local.", "a.test", "a..", "a..b", "..", "a.com.."] {
         assert!(!is_public_name(name), "{name:?}");
     }
 }

@@ -4,14 +4,14 @@ use super::url_policy::{Trust, check_addresses};
 use super::{AllowList, RefusedReason};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
-use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// More addresses than this aren't tried.
+/// More addresses than this aren't tried. All of them are checked.
 const MAX_ADDRESSES: usize = 16;
 
 /// Builds the resolver from `/etc/resolv.conf` and `/etc/hosts`. A static binary in an empty
@@ -65,16 +65,26 @@ impl Resolve for PolicyResolver {
             // A name that a tenant gave is absolute: the search list would try it inside of the
             // cluster first.
             let question = if relative || host.ends_with('.') { host.to_owned() } else { format!("{host}.") };
-            let answer = resolver.lookup_ip(question).await.map_err(|_| NoAddress)?;
-            let addresses: Vec<IpAddr> = answer.iter().take(MAX_ADDRESSES).collect();
-            if addresses.is_empty() {
-                return Err(NoAddress.into());
-            }
+            let addresses: Vec<IpAddr> = match resolver.lookup_ip(question).await {
+                Ok(answer) => answer.iter().collect(),
+                Err(e) if !relative && has_no_address(&e) => vec![],
+                Err(_) => return Err(NoAddress.into()),
+            };
             if trust == Trust::Guarded {
                 check_addresses(host, &addresses, port, plain, &allow).map_err(Refusal)?;
             }
-            let addresses: Addrs = Box::new(addresses.into_iter().map(|ip| SocketAddr::new(ip, 0)));
+            if addresses.is_empty() {
+                return Err(NoAddress.into());
+            }
+            let addresses = addresses.into_iter().take(MAX_ADDRESSES);
+            let addresses: Addrs = Box::new(addresses.map(|ip| SocketAddr::new(ip, 0)));
             Ok(addresses)
         })
     }
+}
+
+/// Whether the answer is that there is no such name, or none with an address; a name that can't be
+/// one counts too. A name server that is silent or in trouble says nothing of the name.
+fn has_no_address(error: &NetError) -> bool {
+    matches!(error, NetError::Dns(DnsError::NoRecordsFound(_)) | NetError::Proto(_))
 }

@@ -6,6 +6,7 @@ use hickory_resolver::config::ResolverConfig;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::{Hosts, TokioResolver};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -80,6 +81,7 @@ type Behaviour = Arc<dyn Fn(&str) -> Act + Send + Sync>;
 pub(crate) struct Server {
     address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Server {
@@ -93,13 +95,32 @@ impl Server {
         Self::listen(None).await
     }
 
+    /// Two servers that answer with 200: on 127.0.0.1 and, with the same port, on 127.0.0.2.
+    pub(crate) async fn pair() -> (Self, Self) {
+        let act: Behaviour = Arc::new(|_| Act::json("200 OK", "{}"));
+        // The port that is free on the one may be taken on the other.
+        for _ in 0..20 {
+            let one = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+            let port = one.local_addr().expect("address").port();
+            if let Ok(other) = TcpListener::bind(("127.0.0.2", port)).await {
+                return (Self::serve(one, Some(act.clone())), Self::serve(other, Some(act)));
+            }
+        }
+        panic!("no port is free on both");
+    }
+
     async fn listen(act: Option<Behaviour>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        Self::serve(TcpListener::bind("127.0.0.1:0").await.expect("bind"), act)
+    }
+
+    fn serve(listener: TcpListener, act: Option<Behaviour>) -> Self {
         let address = listener.local_addr().expect("address");
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let seen = requests.clone();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (seen, counted) = (requests.clone(), connections.clone());
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::SeqCst);
                 let (act, seen) = (act.clone(), seen.clone());
                 tokio::spawn(async move {
                     let Some(act) = act else { return reset(stream) };
@@ -120,7 +141,7 @@ impl Server {
                 });
             }
         });
-        Self { address, requests }
+        Self { address, requests, connections }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -130,6 +151,11 @@ impl Server {
     /// An address at this server.
     pub(crate) fn url(&self, path: &str) -> Url {
         Url::parse(&format!("http://{}{path}", self.address)).expect("url")
+    }
+
+    /// How many connections came, with or without a request.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
     }
 
     /// The requests so far, whole.

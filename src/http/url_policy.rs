@@ -1,6 +1,6 @@
 //! Whether a URL may be called at all, before anything is resolved. Pure.
 
-use super::address::{is_public, is_public_name};
+use super::address::{is_dns_name, is_public, is_public_name};
 use super::{AllowList, RefusedReason};
 use std::net::IpAddr;
 use url::{Host, Url};
@@ -15,9 +15,10 @@ pub enum Trust {
     Trusted,
 }
 
-/// The port that guarded calls may use without an entry in the allow list.
-fn is_open_port(port: u16) -> bool {
-    port == 443 || port >= 1024
+/// Whether guarded calls may use a port at any public address. Behind the others are a node's
+/// kubelet, databases and admin interfaces, of hosts that have public addresses too.
+fn is_open_port(port: u16, allow: &AllowList) -> bool {
+    port == 443 || allow.opens_port(port)
 }
 
 /// Checks scheme, user information, host and port of a URL.
@@ -45,7 +46,9 @@ pub fn check_url(url: &Url, trust: Trust, allow: &AllowList) -> Result<(), Refus
         return Ok(());
     }
     let (named, may_be_named) = match &host {
-        Host::Domain(name) => (allow.permits_name(name, port, plain), allow.has_ranges(port, plain)),
+        Host::Domain(name) => {
+            (allow.permits_name(name, port, plain), allow.has_ranges(port, plain) && is_dns_name(name))
+        }
         Host::Ipv4(ip) => (allow.permits_address(IpAddr::V4(*ip), port, plain), false),
         Host::Ipv6(ip) => (allow.permits_address(IpAddr::V6(*ip), port, plain), false),
     };
@@ -64,13 +67,14 @@ pub fn check_url(url: &Url, trust: Trust, allow: &AllowList) -> Result<(), Refus
     if !public {
         return Err(RefusedReason::NotPublic);
     }
-    if !is_open_port(port) {
+    if !is_open_port(port, allow) {
         return Err(RefusedReason::Port);
     }
     Ok(())
 }
 
-/// Checks every address that a name resolved to; one bad address refuses them all.
+/// Checks every address that a name resolved to; one bad address refuses them all, and so does
+/// none: whether an inner name is there is nothing that a tenant should learn.
 ///
 /// # Errors
 /// [`RefusedReason::NotPublic`], whatever the address is.
@@ -84,8 +88,10 @@ pub fn check_addresses(
     if allow.permits_name(name, port, plain) {
         return Ok(());
     }
-    let open = !plain && is_open_port(port);
-    if addresses.iter().all(|ip| allow.permits_address(*ip, port, plain) || (open && is_public(*ip))) {
+    let open = !plain && is_open_port(port, allow);
+    if !addresses.is_empty()
+        && addresses.iter().all(|ip| allow.permits_address(*ip, port, plain) || (open && is_public(*ip)))
+    {
         Ok(())
     } else {
         Err(RefusedReason::NotPublic)

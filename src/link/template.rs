@@ -5,9 +5,11 @@
 //! file that people write this way; any other needs a filter that escapes it. So a token with a
 //! quote or a newline can't write a second line into somebody's `.env`.
 
+mod filters;
+
 use super::content::{Slot, Values};
 use crate::domain::{ExposeSecret as _, SecretString};
-use base64::Engine as _;
+use filters::{CANT_HOLD, NAMES, TOO_MUCH};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior};
@@ -40,9 +42,14 @@ pub enum TemplateError {
     TooMuch,
     /// A value needs escaping.
     #[error(
-        "a value has characters that need escaping (line {0}); write it with a filter: {{{{ value | json }}}}, {{{{ value | sh }}}} or {{{{ value | b64encode }}}}"
+        "a value has characters that need escaping (line {0}); write it with the filter for its file, like {{{{ value | sh }}}}: there are {NAMES}"
     )]
     NeedsEscaping(usize),
+    /// The filter's kind of file has no way to write a value.
+    #[error(
+        "a value has characters that can't be written by the filter there (line {0}), since its kind of file can't hold them or isn't read alike everywhere; use the value's own key, or another kind of file"
+    )]
+    CantHold(usize),
     /// Anything else.
     #[error("the template can't be filled (line {0}); use values, filters and if alone")]
     Failed(usize),
@@ -55,7 +62,6 @@ fn is_plain(text: &str) -> bool {
 }
 
 const NEEDS_ESCAPING: &str = "needs escaping";
-const TOO_MUCH: &str = "too much";
 
 fn environment() -> Environment<'static> {
     let mut env = Environment::empty();
@@ -64,28 +70,8 @@ fn environment() -> Environment<'static> {
     env.set_auto_escape_callback(|_| AutoEscape::None);
     env.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build().unwrap_or_default());
     env.set_formatter(format_value);
-    env.add_filter("json", |text: String| -> Result<Value, Error> {
-        let json =
-            serde_json::to_string(&text).map_err(|_| Error::new(ErrorKind::InvalidOperation, "json"))?;
-        bounded(json)
-    });
-    env.add_filter("sh", |text: String| -> Result<Value, Error> {
-        if text.contains('\0') {
-            return Err(Error::new(ErrorKind::InvalidOperation, NEEDS_ESCAPING));
-        }
-        bounded(format!("'{}'", text.replace('\'', "'\\''")))
-    });
-    env.add_filter("b64encode", |text: String| -> Result<Value, Error> {
-        bounded(base64::engine::general_purpose::STANDARD.encode(text))
-    });
+    filters::add(&mut env);
     env
-}
-
-fn bounded(text: String) -> Result<Value, Error> {
-    if text.len() > MAX_OUTPUT {
-        return Err(Error::new(ErrorKind::InvalidOperation, TOO_MUCH));
-    }
-    Ok(Value::from_safe_string(text))
 }
 
 fn format_value(out: &mut Output<'_>, _: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
@@ -132,12 +118,10 @@ fn explain(e: &Error, known: &[Slot]) -> TemplateError {
         | ErrorKind::UnknownFunction
         | ErrorKind::UnknownTest => {
             let names: Vec<_> = known.iter().map(|s| s.variable()).collect();
-            TemplateError::Unknown {
-                line,
-                known: format!("{}, and the filters json, sh, b64encode", names.join(", ")),
-            }
+            TemplateError::Unknown { line, known: format!("{}, and the filters {NAMES}", names.join(", ")) }
         }
         ErrorKind::OutOfFuel | ErrorKind::WriteFailure => TemplateError::TooMuch,
+        _ if detail.contains(CANT_HOLD) => TemplateError::CantHold(line),
         _ if detail.contains(TOO_MUCH) => TemplateError::TooMuch,
         _ if detail.contains(NEEDS_ESCAPING) => TemplateError::NeedsEscaping(line),
         _ => TemplateError::Failed(line),
@@ -221,7 +205,7 @@ fn plain_only(source: &str, known: &[Slot]) -> Result<(), TemplateError> {
             let word = code.trim_start_matches('-').split_whitespace().next().unwrap_or_default();
             if close == "%}" && !matches!(word, "if" | "elif" | "else" | "endif" | "else-" | "endif-") {
                 let names: Vec<_> = known.iter().map(|s| s.variable()).collect();
-                let known = format!("{}, the filters json, sh, b64encode, and if", names.join(", "));
+                let known = format!("{}, the filters {NAMES}, and if", names.join(", "));
                 return Err(TemplateError::Unknown { line, known });
             }
         }
@@ -254,6 +238,7 @@ pub fn render(source: &str, values: &Values) -> Result<SecretString, TemplateErr
 mod tests {
     use super::*;
     use crate::link::content::INCOMING;
+    use base64::Engine as _;
 
     fn fill(source: &str, secret: &str) -> Result<String, TemplateError> {
         let values = Values::from([
@@ -280,6 +265,27 @@ mod tests {
         assert_eq!(fill("{{ clientSecret | json }}", "a\"\nb").as_deref(), Ok("\"a\\\"\\nb\""));
         assert_eq!(fill("{{ clientSecret | sh }}", "a'$b").as_deref(), Ok("'a'\\''$b'"));
         assert_eq!(fill("{{ clientSecret | b64encode }}", "a b").as_deref(), Ok("YSBi"));
+    }
+
+    #[test]
+    fn a_filter_writes_what_its_file_can_hold_and_refuses_the_rest() {
+        let file = |filter: &str, value: &str| fill(&format!("{{{{ clientSecret | {filter} }}}}"), value);
+        assert_eq!(file("urlencode", "a/b@c:d%e f+ü~").as_deref(), Ok("a%2Fb%40c%3Ad%25e%20f%2B%C3%BC~"));
+        assert_eq!(file("basic('oauth2')", "a\"b").as_deref(), Ok("b2F1dGgyOmEiYg=="));
+        assert_eq!(file("netrc", "a$b'c;d#e").as_deref(), Ok("a$b'c;d#e"));
+        assert_eq!(file("npmrc", "a\"b\\;#").as_deref(), Ok("\"a\\\"b\\\\;#\""));
+        for (filter, values) in [
+            ("netrc", ["", "a b", "a\tb", "a\nb", "a\"b", "a\\b", "#a", "ü", "a\0b"].as_slice()),
+            ("npmrc", &["a${HOME}", "${", "null", "true", "a\nb", "ü", "\u{7f}"]),
+            ("basic('u')", &["a\nb", "a\0b"]),
+            ("basic('u:v')", &["a"]),
+            ("sh", &["a\0b"]),
+        ] {
+            for value in values {
+                assert_eq!(file(filter, value), Err(TemplateError::CantHold(1)), "{filter} {value:?}");
+            }
+        }
+        assert_eq!(file("basic", "a"), Err(TemplateError::Failed(1)));
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod refresh_rule;
 mod restore;
 mod rotate;
 mod rotation;
+mod secret_files;
 mod services;
 mod status;
 mod tenancy;
