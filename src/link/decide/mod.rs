@@ -21,6 +21,7 @@ use super::content::{Data, SecretGoal};
 use super::facts::{Observed, OwnSecret, SecretFact};
 use super::plan::{Effect, Over, Part, Plan};
 use super::problem::Problem;
+use super::turns::Turn;
 use super::validate::ValidatedLink;
 use crate::api::names;
 use jiff::Timestamp;
@@ -28,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use absent::waits;
 pub use incoming::{IncomingView, Note};
-pub use outgoing::{Connected, Token, consented_grant, published, token_secret, token_view};
+pub use outgoing::{Connected, Token, consented_grant, host_and_port, published, token_secret, token_view};
 
 /// What a link is to become.
 #[derive(Debug, Clone)]
@@ -57,6 +58,8 @@ pub struct Decision {
     pub connected: Option<Connected>,
     /// When something is over that nothing else tells of.
     pub wake: Option<Timestamp>,
+    /// The token request that is due: what the pass needs a permit for before the plan's first effect.
+    pub asks: Option<Turn>,
     /// What the plan puts right or renews, and why: for an event.
     pub notes: Vec<Note>,
 }
@@ -67,14 +70,22 @@ pub fn decide(goal: &Goal, seen: &Observed, now: Timestamp) -> Decision {
         Goal::Present(link) => present(link, seen, now),
         Goal::Absent { retain, force } => {
             let plan = absent::decide(seen, *retain, *force, now);
-            Decision { plan, incoming: None, token: None, connected: None, wake: None, notes: Vec::new() }
+            Decision {
+                plan,
+                incoming: None,
+                token: None,
+                connected: None,
+                wake: None,
+                asks: None,
+                notes: Vec::new(),
+            }
         }
     }
 }
 
 fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
     let mut view = None;
-    let (mut token, mut connected, mut wake) = (None, None, None);
+    let (mut token, mut connected, mut wake, mut asks) = (None, None, None, None);
     let mut notes = Vec::new();
     let (mut in_part, mut out_part) = (None, None);
     match &seen.keys {
@@ -91,7 +102,8 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
             if let (Some(goal), Some(facts)) = (&link.outgoing, &seen.outgoing) {
                 let decided = outgoing::decide(goal, link.suspend, seen, facts, keys, now);
                 out_part = Some(decided.part);
-                (token, connected, wake) = (decided.token, decided.connected, decided.wake);
+                (token, connected) = (decided.token, decided.connected);
+                (wake, asks) = (decided.wake, decided.asks);
             }
         }
     }
@@ -106,7 +118,15 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
             pending: None,
             best_effort: false,
         };
-        return Decision { plan, incoming: view, token, connected, wake: None, notes: Vec::new() };
+        return Decision {
+            plan,
+            incoming: view,
+            token,
+            connected,
+            wake: None,
+            asks: None,
+            notes: Vec::new(),
+        };
     }
     let mut claims = seen.claims.clone();
     // A claim stands before the first call that could leave something behind, and as long as there
@@ -130,7 +150,7 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
     if claims != seen.claims || (held && !seen.finalizer) {
         plan.opening.push(Effect::Claim(claims));
     }
-    Decision { plan, incoming: view, token, connected, wake, notes }
+    Decision { plan, incoming: view, token, connected, wake, asks, notes }
 }
 
 /// Leaves the places, the grant and the Secrets that aren't wanted any more: once what is wanted

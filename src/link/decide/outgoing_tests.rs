@@ -119,6 +119,7 @@ impl World {
                     seed: refresh.then(|| Ok("seed-0".to_owned().into())),
                     secret: SecretFact::Absent,
                     refused: None,
+                    in_line: false,
                     holder: "one".into(),
                 }),
                 elsewhere: vec![],

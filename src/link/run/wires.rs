@@ -12,6 +12,7 @@ use crate::link::ended::Version;
 use crate::link::own::OwnMeta;
 use crate::link::provider_pass;
 use crate::link::providers::ProviderView;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::PartialObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
@@ -96,6 +97,18 @@ pub(super) fn provider_lane(key: &Key) -> Lane {
     Lane { waits_for: name.clone(), owner: name }
 }
 
+/// When a link's token is due, as far as its status tells: only for the order in which links are looked
+/// at. A link that has none is looked at after those that are overdue.
+fn token_due(link: &ApplicationLink, now: Timestamp) -> Timestamp {
+    let outgoing = link.status.as_ref().and_then(|s| s.outgoing.as_ref());
+    // A refresh that was due already isn't in the status any more; the token's end is.
+    let due = outgoing.and_then(|o| match &o.next_refresh {
+        Some(next) => next.parse().ok(),
+        None => o.expires_at.as_ref().map(|_| Timestamp::UNIX_EPOCH),
+    });
+    due.unwrap_or(now)
+}
+
 /// What the watches feed.
 pub(super) struct Wires {
     pub(super) ctx: Arc<Context>,
@@ -128,8 +141,12 @@ impl Wires {
         self.providers.add(key, lane, Duration::ZERO);
     }
 
+    /// All links; those first whose token is due, in the order in which they are.
     pub(super) fn all_links(&self) {
-        self.ctx.links.all().iter().for_each(|l| self.link(Key::of(l.as_ref())));
+        let mut links = self.ctx.links.all();
+        let now = Timestamp::now();
+        links.sort_by_cached_key(|link| token_due(link, now));
+        links.iter().for_each(|l| self.link(Key::of(l.as_ref())));
     }
 
     /// The links that use a provider, or might.
