@@ -23,6 +23,7 @@ pub struct Row {
     pub peak_to_mean_10s: f64,
     pub peak_per_s: u32,
     pub peak_per_host_per_s: u32,
+    pub caught_up_s: f64,
     pub tokens_ended: usize,
     pub new_link_p99_ms: u32,
     pub refreshed_early: usize,
@@ -65,6 +66,7 @@ impl Row {
             peak_to_mean_10s: peak_to_mean(&world.seen.seconds, 10),
             peak_per_s: *world.seen.seconds.iter().max().expect("some"),
             peak_per_host_per_s: world.seen.by_host.values().copied().max().unwrap_or_default(),
+            caught_up_s: world.caught_up().as_secs_f64(),
             tokens_ended: world.seen.expired,
             new_link_p99_ms: percentile(&new, 0.99),
             refreshed_early: world.seen.early,
@@ -104,7 +106,7 @@ pub fn write(rows: &[Row]) {
 /// The rows as a table in Markdown, a column a scenario.
 pub fn print(rows: &[Row]) -> String {
     type Figure = (&'static str, fn(&Row) -> String);
-    let figures: [Figure; 14] = [
+    let figures: [Figure; 15] = [
         ("timers", |r| r.timers.to_string()),
         ("token requests (failed)", |r| format!("{} ({})", r.requests, r.failed)),
         ("passes", |r| r.looks.to_string()),
@@ -114,6 +116,7 @@ pub fn print(rows: &[Row]) -> String {
         ("busiest minute / mean", |r| format!("{:.2}", r.peak_to_mean)),
         ("busiest 10 s / mean", |r| format!("{:.2}", r.peak_to_mean_10s)),
         ("most requests in a second (one host)", |r| format!("{} ({})", r.peak_per_s, r.peak_per_host_per_s)),
+        ("caught up after, s", |r| format!("{:.0}", r.caught_up_s)),
         ("tokens that ended first", |r| r.tokens_ended.to_string()),
         ("a new link's wait, p99, s", |r| secs(r.new_link_p99_ms)),
         ("refreshed early", |r| r.refreshed_early.to_string()),

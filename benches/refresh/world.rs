@@ -104,6 +104,8 @@ pub struct Seen {
     pub seconds: Vec<u32>,
     /// Requests to one host a second.
     pub by_host: BTreeMap<(u64, u64), u32>,
+    /// When the last request was sent that came more than five seconds late.
+    pub last_late: Duration,
     pub early: usize,
     pub failed: usize,
     /// Tokens that ended before they were replaced.
@@ -164,7 +166,7 @@ impl World {
 
     fn populate(&mut self) {
         for i in 0..self.timers {
-            let host = if i % 10 == 0 { 0 } else { 1 + mix(i as u64) % (HOSTS - 1) };
+            let host = if i.is_multiple_of(10) { 0 } else { 1 + mix(i as u64) % (HOSTS - 1) };
             let share = f64::from((mix(!(i as u64)) >> 32) as u32) / f64::from(u32::MAX);
             // With the jitter in it, so that due times and not only ages are spread.
             let cycle =
@@ -246,6 +248,16 @@ impl World {
         self.random
     }
 
+    /// What there was to catch up with was over by then: since the hosts were back, or the clock was set.
+    pub fn caught_up(&self) -> Duration {
+        let from = match self.scenario {
+            Scenario::Restart | Scenario::AllDue => Duration::ZERO,
+            Scenario::Outage => HALF_AN_HOUR + TEN_MINUTES,
+            Scenario::ClockForward | Scenario::ClockBack => HALF_AN_HOUR,
+        };
+        self.seen.last_late.saturating_sub(from)
+    }
+
     /// Whether the hosts answer.
     fn is_up(&self) -> bool {
         let at = self.now - self.start;
@@ -320,8 +332,11 @@ impl World {
             link.ended = true;
             self.seen.expired += 1;
         }
+        if late > Duration::from_secs(5) {
+            self.seen.last_late = self.now - self.start;
+        }
         self.seen.early += usize::from(late.is_zero() && due > wall);
-        let well = self.is_up() && self.random() % 100 != 0;
+        let well = self.is_up() && !self.random().is_multiple_of(100);
         let takes = Duration::from_millis(50 + self.random() % 250) + WRITE;
         self.schedule(self.now + takes, Event::Answered(i, well, permit));
     }
