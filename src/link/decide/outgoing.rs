@@ -276,10 +276,12 @@ pub fn token_view(goal: &OutgoingGoal, link_uid: &str, access: &Access) -> Token
 /// The place of a request in the line of its host.
 fn turn(endpoint: &Url, grant: &Grant, published: Option<&Access>) -> Turn {
     let ends = grant.access.iter().chain(published).map(|a| a.expires_at).max();
+    // A refresh without an answer is repeated while the server's grace lasts: nobody is in a greater hurry.
+    let unresolved = grant.intent.is_some() && grant.refresh_token.is_some();
     Turn {
         host: host_and_port(endpoint),
-        new: ends.is_none(),
-        deadline: ends.unwrap_or(Timestamp::UNIX_EPOCH),
+        new: ends.is_none() && !unresolved,
+        deadline: ends.filter(|_| !unresolved).unwrap_or(Timestamp::UNIX_EPOCH),
     }
 }
 

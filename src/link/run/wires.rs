@@ -2,6 +2,7 @@
 
 use super::queue::Lane;
 use super::scheduler::Scheduler;
+use crate::api::link::Server;
 use crate::api::{ApplicationLink, names};
 use crate::domain::ClientId;
 use crate::link::cache::{Change, Key};
@@ -85,10 +86,25 @@ pub(super) fn lane_of(ctx: &Context, key: &Key) -> Lane {
             claim::read(link.annotations()).last().map_or_else(|| "default".into(), |c| c.name.clone())
         }
     };
-    let server = link.spec.outgoing.as_ref().and_then(|o| o.oauth2.server.custom.as_ref());
-    let server = server.and_then(|c| c.issuer.as_deref().or(c.token_endpoint.as_deref()));
-    let host = server.and_then(|s| url::Url::parse(s).ok()).and_then(|u| u.host_str().map(str::to_owned));
-    Lane { waits_for: format!("{provider}|{}", host.unwrap_or_default()), owner }
+    let server = link.spec.outgoing.as_ref().map(|o| server_of(&o.oauth2.server)).unwrap_or_default();
+    Lane { waits_for: format!("{provider}|{server}"), owner }
+}
+
+/// Which authorization server is waited for: its host, or what the preset calls it.
+fn server_of(server: &Server) -> String {
+    let custom = server.custom.as_ref().and_then(|c| c.issuer.as_deref().or(c.token_endpoint.as_deref()));
+    let hosted = [&server.github, &server.gitlab].into_iter().flatten().find_map(|h| h.url.as_deref());
+    let host = custom.or(hosted).and_then(|s| url::Url::parse(s).ok());
+    let preset = [
+        (server.google.is_some(), "google"),
+        (server.microsoft.is_some(), "microsoft"),
+        (server.github.is_some(), "github"),
+        (server.gitlab.is_some(), "gitlab"),
+        (server.slack.is_some(), "slack"),
+        (server.atlassian.is_some(), "atlassian"),
+    ];
+    let preset = preset.iter().find(|(is, _)| *is).map_or("", |(_, name)| *name);
+    host.and_then(|u| u.host_str().map(str::to_owned)).unwrap_or_else(|| preset.to_owned())
 }
 
 /// The lane of a provider: its own.
