@@ -22,6 +22,7 @@ mod rotation;
 mod services;
 mod status;
 mod tenancy;
+mod turns;
 mod watcher;
 mod writes;
 
