@@ -1,6 +1,6 @@
 # The commands of this project. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test sweep bench build rig generate check-generated lint image clean
+.PHONY: help demo test sweep bench bench-refresh build rig generate check-generated lint image clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | \
@@ -17,6 +17,9 @@ sweep: ## The crash sweep, whole: the operator killed before and after each effe
 
 bench: ## What a link costs beside a bare client, in target/bench/links.json; BENCH_LINKS=200: a quick look
 	@BENCH_LINKS='$(BENCH_LINKS)' BENCH_PROVIDERS='$(BENCH_PROVIDERS)' hack/bench.sh
+
+bench-refresh: ## When 100,000 links are refreshed, in simulated hours, in target/bench/refresh.json; BENCH_TIMERS=1000: fewer
+	@BENCH_TIMERS='$(BENCH_TIMERS)' hack/bench-refresh.sh
 
 build: ## The program, for this machine: target/debug/applink
 	cargo build --locked

@@ -113,6 +113,7 @@ impl HouseArgs {
             namespace,
             connections: Connections::default(),
             discoveries: Discoveries::default(),
+            turns: crate::link::turns::Turns::default(),
             namespaces: Namespaces::default(),
             links: Cache::default(),
             link_providers: Cache::default(),

@@ -14,6 +14,7 @@ use crate::link::metrics::Metrics;
 use crate::link::run::{self as controllers, Settings};
 use crate::link::shared_read::SharedReads;
 use crate::link::store::Store;
+use crate::link::turns::{Limits, Turns};
 use crate::runtime::leader::{self, LeaderError};
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::telemetry::{self, LogFormat};
@@ -42,6 +43,12 @@ pub struct OperatorArgs {
     /// How often each link is looked at though nothing changed
     #[arg(long, env = "APPLINK_RESYNC", default_value = "10m", value_parser = duration)]
     resync: Duration,
+    /// How many token requests one host is sent a second, of all links together
+    #[arg(long, env = "APPLINK_TOKEN_REQUESTS_PER_SECOND", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    token_requests_per_second: u32,
+    /// How many token requests to one host may be without an answer
+    #[arg(long, env = "APPLINK_TOKEN_REQUESTS_IN_FLIGHT", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    token_requests_in_flight: u16,
     /// A host or range that links may call though it isn't public, such as ci.example.com:8443,
     /// 10.0.0.0/8 or http://127.0.0.1, or a port of all public addresses, such as :8443; may be given several times
     #[arg(long, env = "APPLINK_OUTBOUND_ALLOW", value_delimiter = ',')]
@@ -53,6 +60,9 @@ pub struct OperatorArgs {
     /// Where those pages are served
     #[arg(long, env = "APPLINK_CONSENT_LISTEN", default_value = "0.0.0.0:8082")]
     consent_listen: SocketAddr,
+    /// Whether the metrics have two series for each outgoing link: when its token ends, and when its refresh is due
+    #[arg(long, env = "APPLINK_METRICS_PER_LINK", default_value_t = true, action = clap::ArgAction::Set)]
+    metrics_per_link: bool,
     /// The operator's own namespace
     #[arg(long, env = "POD_NAMESPACE", default_value = "applink-system")]
     namespace: String,
@@ -219,6 +229,10 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         namespace: args.namespace.clone(),
         connections: crate::link::connections::Connections::default(),
         discoveries: Discoveries::default(),
+        turns: Turns::new(Limits {
+            per_second: args.token_requests_per_second,
+            in_flight: usize::from(args.token_requests_in_flight),
+        }),
         namespaces: Namespaces::default(),
         standing: SharedReads::default(),
         links: Cache::default(),
@@ -245,9 +259,11 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         flag: "listen",
         why,
     })?;
-    let counted = ctx.clone();
+    let (counted, counting, each) = (ctx.clone(), Mutex::new(()), args.metrics_per_link);
     let probe = Probe::new(move || {
-        counted.count_links();
+        // One at a time: what is counted of links is made anew each time.
+        let _one = counting.lock();
+        counted.count_links(each);
         counted.metrics.text()
     });
     let serving = tokio::spawn(web::serve(listener, probe.clone(), shutdown.triggered()));
@@ -262,6 +278,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         () = shutdown.triggered() => return Ok(()),
     };
     tracing::info!(identity = %identity, lease = %args.lease, "leading");
+    metrics.leading.set(1);
     let settings =
         Settings { namespaces, concurrency: usize::from(args.concurrency), resync: args.resync, bundled };
     let work = controllers::run(ctx, settings, shutdown.triggered());
@@ -270,6 +287,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         () = leadership.lost() => true,
     };
     probe.set_ready(false);
+    metrics.leading.set(0);
     if lost {
         return Err(OperatorError::LeaseLost);
     }

@@ -5,19 +5,21 @@ use super::cache::{Cache, Key};
 use super::claim::Claim;
 use super::connections::Connections;
 use super::consent::Consent;
+use super::decide::Token;
 use super::event_budget::EventBudget;
 use super::facts::{Refused, SecretId};
 use super::grant::Grant;
 use super::installation::Installation;
 use super::kept_client::KeptClients;
-use super::metrics::Metrics;
+use super::metrics::{ByLink, ByNamespace, Metrics};
 use super::own::OwnSecrets;
 use super::problem::Problem;
 use super::providers::ProviderView;
 use super::shared_read::SharedReads;
 use super::store::Store;
+use super::turns::Turns;
 use crate::api::link::ProviderKind;
-use crate::api::{ApplicationLink, ClusterLinkProvider, LinkProvider, names};
+use crate::api::{ApplicationLink, ClusterLinkProvider, ConditionStatus, LinkProvider, names};
 use crate::domain::keyring::digest_hex;
 use crate::http::{Guard, HttpClient};
 use crate::outgoing::{Issuer, ServerEndpoints, discover};
@@ -46,6 +48,8 @@ pub struct Context {
     pub store: Store,
     /// The providers' connections.
     pub connections: Connections,
+    /// Whose turn it is to ask a host for a token.
+    pub turns: Turns,
     /// What discovery said.
     pub discoveries: Discoveries,
     /// The namespaces' UIDs and labels.
@@ -79,10 +83,40 @@ pub struct Memo {
     pub unanswered: u32,
     /// Whether a record of its clients was written in this life of the operator.
     pub keeps_clients: bool,
-    /// A token request that was turned down, and the state of the link then.
-    pub refused: Option<(String, Refused)>,
+    /// The token in its Secret, as the last pass left it.
+    pub token: Option<Token>,
+    /// A token request that was turned down.
+    pub refused: Option<Turned>,
     /// What is left of its events.
     pub events: EventBudget,
+}
+
+/// A token request that was turned down, and the state of the link then.
+#[derive(Debug, Clone)]
+pub struct Turned {
+    state: String,
+    refused: Refused,
+    /// When it may be sent again, by the clock that nobody sets: a wall clock that is put right must
+    /// not make a wait of seconds one of years.
+    until: Option<Instant>,
+}
+
+impl Turned {
+    /// Turned down a moment ago.
+    pub fn now(link: &ApplicationLink, refused: Refused) -> Self {
+        let left = refused.until.map(|t| Duration::try_from(t.duration_since(Timestamp::now())));
+        let until = left.map(|left| Instant::now() + left.unwrap_or_default().min(Self::LONGEST));
+        Self { state: state_of(link), refused, until }
+    }
+
+    /// No wait is longer than what a server is taken at its word for.
+    const LONGEST: Duration = Duration::from_secs(3600);
+
+    fn as_of_now(&self) -> Refused {
+        let left = self.until.map(|t| t.saturating_duration_since(Instant::now()));
+        let until = left.map(|left| Timestamp::now().saturating_add(left).unwrap_or(Timestamp::MAX));
+        Refused { until, ..self.refused.clone() }
+    }
 }
 
 impl Context {
@@ -166,8 +200,8 @@ impl Context {
     /// the link was touched; a server that asked for time gets it.
     pub fn refused(&self, link: &ApplicationLink) -> Option<Refused> {
         let memos = self.memos.lock().unwrap_or_else(PoisonError::into_inner);
-        let (state, refused) = memos.get(&link.uid().unwrap_or_default())?.refused.clone()?;
-        (refused.until.is_some() || state == state_of(link)).then_some(refused)
+        let turned = memos.get(&link.uid().unwrap_or_default())?.refused.as_ref()?;
+        (turned.until.is_some() || turned.state == state_of(link)).then(|| turned.as_of_now())
     }
 
     /// Changes what is remembered of a link.
@@ -176,19 +210,40 @@ impl Context {
         change(memos.entry(link_uid.to_owned()).or_default())
     }
 
-    /// Counts the links for the metrics.
-    pub fn count_links(&self) {
+    /// Counts the links for the metrics; `each`: with the two series that each link's token has.
+    pub fn count_links(&self, each: bool) {
         let links = self.links.all();
-        let ready = |l: &&Arc<ApplicationLink>| {
-            l.status.as_ref().is_some_and(|s| {
-                s.conditions
-                    .iter()
-                    .any(|c| c.type_ == "Ready" && c.status == crate::api::ConditionStatus::True)
-            })
-        };
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        self.metrics.ready.set(count(links.iter().filter(ready).count()));
+        let mut ready = 0;
+        self.metrics.not_ready.clear();
+        for link in &links {
+            let conditions = link.status.iter().flat_map(|s| &s.conditions);
+            match conditions.into_iter().find(|c| c.type_ == "Ready") {
+                Some(c) if c.status == ConditionStatus::True => ready += 1,
+                said => {
+                    let reason = said.map_or_else(|| "Unknown".to_owned(), |c| c.reason.clone());
+                    let by = ByNamespace { namespace: link.namespace().unwrap_or_default(), reason };
+                    self.metrics.not_ready.get_or_create(&by).inc();
+                }
+            }
+        }
+        self.metrics.ready.set(ready);
         self.metrics.links.set(count(links.len()));
+        // Made anew each time, so that nothing stays of a link that is gone.
+        self.metrics.expiration.clear();
+        self.metrics.refresh_due.clear();
+        if !each {
+            return;
+        }
+        let memos = self.memos.lock().unwrap_or_else(PoisonError::into_inner);
+        for link in &links {
+            let memo = link.meta().uid.as_ref().and_then(|uid| memos.get(uid));
+            let Some(token) = memo.and_then(|m| m.token) else { continue };
+            let Key { namespace, name } = Key::of(link.as_ref());
+            let by = ByLink { namespace, name };
+            self.metrics.expiration.get_or_create(&by).set(token.expires_at.as_second());
+            self.metrics.refresh_due.get_or_create(&by).set(token.next_refresh.as_second());
+        }
     }
 
     /// Whether a provider is there and not being deleted, asked of the API server itself after this

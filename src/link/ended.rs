@@ -1,5 +1,6 @@
 //! What a pass tells who runs it: when to look again, and what it wrote itself.
 
+use super::turns::Turn;
 use std::time::Duration;
 
 /// A version of an object, as the API server numbers them: those of one kind in one order.
@@ -18,11 +19,13 @@ pub struct Ended {
     pub again: Option<Duration>,
     /// The versions that it made: when a watch shows them, they are no news.
     pub wrote: Vec<Version>,
+    /// A token request that it would send, and had no permit for: it is called up in its turn.
+    pub turn: Option<Turn>,
 }
 
 impl Ended {
     /// Due again after that long, whatever a watch shows.
     pub fn again(again: Option<Duration>) -> Self {
-        Self { again, wrote: Vec::new() }
+        Self { again, wrote: Vec::new(), turn: None }
     }
 }

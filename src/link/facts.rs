@@ -224,6 +224,8 @@ pub struct OutgoingFacts {
     pub secret: SecretFact,
     /// The request that was last turned down.
     pub refused: Option<Refused>,
+    /// The host was asked for leave to send a token request, and has no room for it now.
+    pub in_line: bool,
     /// The operator instance that observes.
     pub holder: String,
     /// Where people consent, for the grants that need it.

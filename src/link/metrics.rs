@@ -1,5 +1,6 @@
-//! What is counted, under the names that controllers use. No label has a link's name in it: ten
-//! thousand links would be ten thousand series.
+//! What is counted, under the names that controllers use. Of each link there are only the two series
+//! that people alert on, when its token ends and when its refresh is due, and they can be turned off:
+//! ten thousand links are ten thousand series of each. All else has a bounded set of labels.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -39,6 +40,31 @@ pub struct ByEffect {
     pub effect: &'static str,
 }
 
+/// What a token endpoint answered: `success`, or the reason that a condition shows.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ByAnswer {
+    /// The answer.
+    pub result: &'static str,
+}
+
+/// A link.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ByLink {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// Where, and why.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ByNamespace {
+    /// The namespace.
+    pub namespace: String,
+    /// The reason of the links' Ready condition.
+    pub reason: String,
+}
+
 /// All that is counted.
 #[derive(Clone)]
 pub struct Metrics {
@@ -51,6 +77,8 @@ pub struct Metrics {
     pub seconds: Family<ByController, Histogram>,
     /// Keys that are due and wait.
     pub depth: Family<ByController, Gauge>,
+    /// Links whose token request waits for its turn at the host.
+    pub in_line: Family<ByController, Gauge>,
     /// Keys that are being worked on.
     pub active: Family<ByController, Gauge>,
     /// Links that are Ready.
@@ -61,6 +89,18 @@ pub struct Metrics {
     pub problems: Family<ByReason, Counter>,
     /// Effects that were done.
     pub effects: Family<ByEffect, Counter>,
+    /// Whether this instance is the one at work.
+    pub leading: Gauge,
+    /// Links that aren't Ready.
+    pub not_ready: Family<ByNamespace, Gauge>,
+    /// Token requests by what came of them.
+    pub token_requests: Family<ByAnswer, Counter>,
+    /// How long after it was due a token was refreshed, in seconds.
+    pub lateness: Histogram,
+    /// When the tokens in the Secrets end, in seconds since 1970.
+    pub expiration: Family<ByLink, Gauge>,
+    /// When their refreshes are due, in seconds since 1970.
+    pub refresh_due: Family<ByLink, Gauge>,
 }
 
 impl Default for Metrics {
@@ -72,11 +112,18 @@ impl Default for Metrics {
             errors: Family::default(),
             seconds: Family::new_with_constructor(histogram),
             depth: Family::default(),
+            in_line: Family::default(),
             active: Family::default(),
             ready: Gauge::default(),
             links: Gauge::default(),
             problems: Family::default(),
             effects: Family::default(),
+            leading: Gauge::default(),
+            not_ready: Family::default(),
+            token_requests: Family::default(),
+            lateness: Histogram::new(exponential_buckets(0.1, 3.0, 10)),
+            expiration: Family::default(),
+            refresh_due: Family::default(),
         };
         {
             let mut r = m.registry.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,6 +152,37 @@ impl Default for Metrics {
             r.register("applink_links", "Links that there are", m.links.clone());
             r.register("applink_problems", "Passes that ended with a problem, by reason", m.problems.clone());
             r.register("applink_effects", "Effects that were done", m.effects.clone());
+            r.register("applink_leading", "Whether this instance is the one at work", m.leading.clone());
+            r.register(
+                "applink_links_not_ready",
+                "Links that aren't Ready, by namespace and reason",
+                m.not_ready.clone(),
+            );
+            r.register(
+                "applink_token_requests",
+                "Token requests by what came of them: success, or the condition's reason",
+                m.token_requests.clone(),
+            );
+            r.register(
+                "applink_token_requests_waiting",
+                "Links whose token request waits for its turn at the host",
+                m.in_line.clone(),
+            );
+            r.register(
+                "applink_token_refresh_lateness_seconds",
+                "How long after it was due a token was refreshed",
+                m.lateness.clone(),
+            );
+            r.register(
+                "applink_token_expiration_timestamp_seconds",
+                "When the token in a link's Secret ends, in seconds since 1970",
+                m.expiration.clone(),
+            );
+            r.register(
+                "applink_token_refresh_timestamp_seconds",
+                "When the refresh of a link's token is due, in seconds since 1970",
+                m.refresh_due.clone(),
+            );
         }
         m
     }

@@ -1,7 +1,7 @@
 //! One pass over one link: observe, validate, decide, execute, project status.
 
 use super::cache::Key;
-use super::context::{Context, state_of};
+use super::context::{Context, Turned};
 use super::decide::{Decision, Goal, Note, decide, token_view};
 use super::ended::Ended;
 use super::execute::{Outcome, execute};
@@ -11,6 +11,7 @@ use super::observe::observe;
 use super::plan::{Effect, Plan};
 use super::problem::{Mend, Problem};
 use super::status::{Input, project};
+use super::turns::{Permit, Turn};
 use super::validate::{ValidatedLink, validate};
 use crate::api::link::{ApplicationLinkStatus, DeletionPolicy, ProviderStatusRef};
 use crate::api::{ApplicationLink, ConditionStatus, names};
@@ -28,8 +29,9 @@ const CONTROLLER: &str = "applicationlink";
 /// So many passes in a row may lose a race before it is said.
 const RACES: u32 = 10;
 
-/// Looks after a link; says when to look again, or not again when there is none to look after.
-pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Ended {
+/// Looks after a link; says when to look again, or not again when there is none to look after. With a
+/// permit, a token request may be sent to the host that it is for.
+pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Option<Permit>) -> Ended {
     let Some(link) = ctx.links.get(key) else { return Ended::default() };
     let deleting = link.meta().deletion_timestamp.is_some();
     let uid = link.uid().unwrap_or_default();
@@ -65,7 +67,8 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Ended {
             return Ended::again(Some(after(ctx, &uid, Some(&problem), resync, None, now)));
         }
     };
-    let Steps { link, seen, decision, outcome, notes } = steps(ctx, key, link, &goal, now).await;
+    let Steps { link, seen, decision, outcome, notes, turn } =
+        steps(ctx, key, link, &goal, now, permit).await;
     if outcome.done.last() == Some(&"Finish") {
         count(ctx, started, None);
         ctx.memos.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&uid);
@@ -84,6 +87,14 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Ended {
         .map(|(access, goal)| token_view(goal, &uid, access))
         .or(decision.token);
     let after_pass = Timestamp::now();
+    if let Some(before) = decision.token
+        && outcome.done.contains(&"PublishToken")
+        && outcome.done.contains(&"RequestToken")
+        && let Ok(late) = Duration::try_from(after_pass.duration_since(before.next_refresh))
+    {
+        ctx.metrics.lateness.observe(late.as_secs_f64());
+    }
+    ctx.remember(&uid, |memo| memo.token = token);
     // A pass that lost a race says nothing: the next one, in a moment, knows more. One that loses
     // again and again has met something else.
     let lost = problem.as_ref().is_some_and(|p| p.mend == Mend::Conflict)
@@ -105,11 +116,13 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration) -> Ended {
         .chain(by_secret)
         .chain(decision.wake.filter(|t| *t > after_pass))
         .min();
-    let again = after(ctx, &uid, problem.as_ref(), resync, wake, after_pass);
+    // Who waits for its turn is called up: that isn't a failure, and no reason to look more often.
+    let failed = problem.as_ref().filter(|p| turn.is_none() || p.reason != QUEUED);
+    let again = after(ctx, &uid, failed, resync, wake, after_pass);
     hold(ctx, &link, &uid, &decision, &outcome, again, after_pass);
     // Where all is well, what we wrote is what was to be; else it may be what something waits for.
     let wrote = if problem.is_none() { outcome.wrote } else { Vec::new() };
-    Ended { again: Some(again), wrote }
+    Ended { again: Some(again), wrote, turn }
 }
 
 /// What came of a pass and of the steps before it.
@@ -119,7 +132,12 @@ struct Steps {
     decision: Decision,
     outcome: Outcome,
     notes: Vec<Note>,
+    /// The request that had no permit.
+    turn: Option<Turn>,
 }
+
+/// The reason of a link that waits for its turn.
+const QUEUED: &str = "Queued";
 
 /// So many steps in a row are progress; more are a provider that never comes to rest.
 const MOST_STEPS: usize = 6;
@@ -131,14 +149,26 @@ async fn steps(
     mut link: Arc<ApplicationLink>,
     goal: &Goal,
     now: Timestamp,
+    mut permit: Option<Permit>,
 ) -> Steps {
     let mut notes = Vec::new();
     let mut done = Vec::new();
     let mut wrote = Vec::new();
     let mut gone_since = None;
     for step in 1.. {
-        let (seen, handles) = observe(ctx, &link, goal).await;
-        let decision = decide(goal, &seen, now);
+        let (mut seen, handles) = observe(ctx, &link, goal).await;
+        let mut decision = decide(goal, &seen, now);
+        let mut turn = None;
+        if let Some(asks) = decision.asks.take() {
+            permit = permit
+                .filter(|p| p.host() == asks.host)
+                .or_else(|| ctx.turns.ask(&asks.host, &seen.namespace, Instant::now()));
+            if let (None, Some(facts)) = (&permit, &mut seen.outgoing) {
+                facts.in_line = true;
+                decision = decide(goal, &seen, now);
+                turn = Some(asks);
+            }
+        }
         let planned = decision.plan.names();
         if !planned.is_empty() {
             tracing::info!(namespace = %key.namespace, link = %key.name, plan = %planned.join(" "), "decided");
@@ -177,13 +207,13 @@ async fn steps(
         }
         if failed || !decision.plan.again() {
             (outcome.done, outcome.wrote) = (done, wrote);
-            return Steps { link, seen, decision, outcome, notes };
+            return Steps { link, seen, decision, outcome, notes, turn };
         }
         if step == MOST_STEPS {
             let text = "the provider answers each change of the client with another one; look at it there";
             outcome.incoming = Some(Err(Problem::wait("ProviderRestless", text)));
             (outcome.done, outcome.wrote) = (done, wrote);
-            return Steps { link, seen, decision, outcome, notes };
+            return Steps { link, seen, decision, outcome, notes, turn };
         }
     }
     unreachable!("the loop ends by a return")
@@ -221,7 +251,7 @@ fn hold(
     }
     let until = now.checked_add(again).ok();
     let refused = Refused { fingerprint: fingerprint.clone(), problem: problem.clone(), until };
-    ctx.remember(uid, |memo| memo.refused = Some((state_of(link), refused)));
+    ctx.remember(uid, |memo| memo.refused = Some(Turned::now(link, refused)));
 }
 
 fn first_problem(outcome: &Outcome) -> Option<Problem> {
@@ -269,7 +299,7 @@ fn remember(ctx: &Context, link: &ApplicationLink, uid: &str, outcome: &Outcome)
     let refused = outcome.refused.clone();
     ctx.remember(uid, |memo| {
         if let Some(refused) = refused {
-            memo.refused = Some((state_of(link), refused));
+            memo.refused = Some(Turned::now(link, refused));
         } else if outcome.outgoing.as_ref().is_some_and(Result::is_ok) {
             memo.refused = None;
         }

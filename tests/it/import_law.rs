@@ -41,6 +41,8 @@ const PURE: &[&str] = &[
     "link/template",
     "link/providers",
     "link/run/queue",
+    "link/run/line",
+    "link/turns",
     "domain",
 ];
 

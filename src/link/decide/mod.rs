@@ -21,6 +21,7 @@ use super::content::{Data, SecretGoal};
 use super::facts::{Observed, OwnSecret, SecretFact};
 use super::plan::{Effect, Over, Part, Plan};
 use super::problem::Problem;
+use super::turns::Turn;
 use super::validate::ValidatedLink;
 use crate::api::names;
 use jiff::Timestamp;
@@ -28,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use absent::waits;
 pub use incoming::{IncomingView, Note};
-pub use outgoing::{Connected, Token, consented_grant, published, token_secret, token_view};
+pub use outgoing::{Connected, Token, consented_grant, host_and_port, published, token_secret, token_view};
 
 /// What a link is to become.
 #[derive(Debug, Clone)]
@@ -59,6 +60,8 @@ pub struct Decision {
     pub connected: Option<Connected>,
     /// When something is over that nothing else tells of.
     pub wake: Option<Timestamp>,
+    /// The token request that is due: what the pass needs a permit for before the plan's first effect.
+    pub asks: Option<Turn>,
     /// What the plan puts right or renews, and why: for an event.
     pub notes: Vec<Note>,
 }
@@ -69,12 +72,28 @@ pub fn decide(goal: &Goal, seen: &Observed, now: Timestamp) -> Decision {
         Goal::Present(link) => present(link, seen, now),
         Goal::Absent { retain, force } => {
             let plan = absent::decide(seen, *retain, *force, now);
-            Decision { plan, incoming: None, token: None, connected: None, wake: None, notes: Vec::new() }
+            Decision {
+                plan,
+                incoming: None,
+                token: None,
+                connected: None,
+                wake: None,
+                asks: None,
+                notes: Vec::new(),
+            }
         }
         Goal::Unread => {
             let mut plan = Plan::default();
             hold(&mut plan, seen, found(seen));
-            Decision { plan, incoming: None, token: None, connected: None, wake: None, notes: Vec::new() }
+            Decision {
+                plan,
+                incoming: None,
+                token: None,
+                connected: None,
+                wake: None,
+                asks: None,
+                notes: Vec::new(),
+            }
         }
     }
 }
@@ -99,7 +118,7 @@ fn hold(plan: &mut Plan, seen: &Observed, claims: Vec<Claim>) {
 
 fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
     let mut view = None;
-    let (mut token, mut connected, mut wake) = (None, None, None);
+    let (mut token, mut connected, mut wake, mut asks) = (None, None, None, None);
     let mut notes = Vec::new();
     let (mut in_part, mut out_part) = (None, None);
     match &seen.keys {
@@ -116,7 +135,8 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
             if let (Some(goal), Some(facts)) = (&link.outgoing, &seen.outgoing) {
                 let decided = outgoing::decide(goal, link.suspend, seen, facts, keys, now);
                 out_part = Some(decided.part);
-                (token, connected, wake) = (decided.token, decided.connected, decided.wake);
+                (token, connected) = (decided.token, decided.connected);
+                (wake, asks) = (decided.wake, decided.asks);
             }
         }
     }
@@ -147,7 +167,7 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
     let mut plan =
         Plan { opening: vec![], incoming: in_part, outgoing: out_part, closing, pending, best_effort: false };
     hold(&mut plan, seen, claims);
-    Decision { plan, incoming: view, token, connected, wake, notes }
+    Decision { plan, incoming: view, token, connected, wake, asks, notes }
 }
 
 /// Leaves the places, the grant and the Secrets that aren't wanted any more: once what is wanted

@@ -9,11 +9,13 @@ use crate::link::facts::{Observed, OutgoingFacts, OwnSecret, Refused, SecretFact
 use crate::link::grant::{Access, Binding, Grant, Intent, Kept, KeptMethod, LinkRef};
 use crate::link::plan::{AskBy, Publication, TokenPlan};
 use crate::link::problem::Problem;
+use crate::link::turns::Turn;
 use crate::link::validate::{ClientAuthGoal, GrantGoal, OutgoingGoal, ServerPlace};
 use crate::outgoing::{BearerAssertion, ClientCredentials, ServerEndpoints, next_refresh};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use url::Url;
 
 /// The published token, for the status and the schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +50,21 @@ pub(super) struct Decided {
     pub connected: Option<Connected>,
     /// When a consent under way is over.
     pub wake: Option<Timestamp>,
+    /// The token request that is due.
+    pub asks: Option<Turn>,
+}
+
+/// What keeping a grant's token comes to.
+struct Upkeep {
+    part: Part,
+    token: Option<Token>,
+    asks: Option<Turn>,
+}
+
+impl Upkeep {
+    fn new(part: Part, token: Option<Token>) -> Self {
+        Self { part, token, asks: None }
+    }
 }
 
 pub(super) fn decide(
@@ -85,7 +102,7 @@ pub(super) fn decide(
     let open = seen.ticket.as_ref().filter(|t| goal.grant.asks_a_person() && t.is_open(now));
     let wake = wake.or(open.map(|t| t.expires_at));
     let grant = active.as_ref().map(|(grant, _)| grant.clone());
-    let (mut part, token) = keep(goal, suspended, seen, facts, active, keys, now);
+    let Upkeep { mut part, token, asks } = keep(goal, suspended, seen, facts, active, keys, now);
     part.effects.splice(0..0, effects);
     if let (Ok(()), Some(grant)) = (&part.verdict, &grant) {
         part.verdict = consented(goal, seen, grant);
@@ -93,7 +110,7 @@ pub(super) fn decide(
     let connected = grant
         .filter(|_| goal.grant.asks_a_person())
         .and_then(|grant| Some(Connected { account: grant.account.clone(), at: grant.connected_at? }));
-    Decided { part, token, connected, wake }
+    Decided { part, token, connected, wake, asks }
 }
 
 /// Whether a person consented to all that is asked for. What they did consent to is kept fresh.
@@ -131,14 +148,14 @@ fn keep(
     active: Option<(Grant, Option<String>)>,
     keys: &KeyRing,
     now: Timestamp,
-) -> (Part, Option<Token>) {
+) -> Upkeep {
     let published = match &facts.secret {
         SecretFact::Own(own) => published(own, goal, keys),
         _ => None,
     };
     let token = |a: &Access| token_view(goal, &seen.uid, a);
     let shown = published.as_ref().map(token);
-    let blocked = |problem: Problem| (Part::blocked(problem), shown);
+    let blocked = |problem: Problem| Upkeep::new(Part::blocked(problem), shown);
 
     let own = match writable(&facts.secret, &goal.secret) {
         Ok(own) => own,
@@ -167,17 +184,20 @@ fn keep(
     let due = current
         .as_ref()
         .is_none_or(|a| !at_its_end && (token(a).next_refresh <= now || a.issued_at > after(now)));
-    if let Some(access) = current.filter(|_| !due || suspended) {
-        return match publish(goal, seen, own, &access, keys) {
-            Ok(Some(effect)) => (Part { effects: vec![effect], ..Part::settled() }, Some(token(&access))),
-            Ok(None) => (part, Some(token(&access))),
-            Err(problem) => blocked(problem),
-        };
+    let stay = |access: &Access| match publish(goal, seen, own, access, keys) {
+        Ok(effect) => {
+            let part = Part { effects: effect.into_iter().collect(), ..Part::settled() };
+            Upkeep::new(part, Some(token(access)))
+        }
+        Err(problem) => blocked(problem),
+    };
+    if let Some(access) = current.as_ref().filter(|_| !due || suspended) {
+        return stay(access);
     }
 
     // Nothing is asked for while the link is suspended; that the token has ended is said as such.
     if suspended && published.as_ref().is_some_and(|a| a.expires_at <= now) {
-        return (part, shown);
+        return Upkeep::new(part, shown);
     }
     // A request is due. Everything that it needs must be there, and nothing may have changed.
     if let Some(code) = &grant.dead {
@@ -207,6 +227,17 @@ fn keep(
         Ok(save) => save,
         Err(problem) => return blocked(problem),
     };
+    let asks = Some(turn(&endpoints.token_endpoint, &grant, published.as_ref()));
+    if facts.in_line {
+        let ended = published.as_ref().is_some_and(|a| a.fingerprint == fingerprint);
+        let decided = match &current {
+            Some(access) => stay(access),
+            // The status says by itself that the token has ended; the grant is as it was.
+            None if ended => Upkeep::new(Part::settled(), shown),
+            None => blocked(queued(&endpoints.token_endpoint)),
+        };
+        return Upkeep { asks, ..decided };
+    }
     let announce = grant.announces() && grant.intent.as_ref().is_none_or(|i| i.holder != facts.holder);
     if save {
         // One write says both: what the grant is bound to, and that a refresh is underway.
@@ -230,7 +261,7 @@ fn keep(
         part.effects.push(Effect::KeepReply);
     }
     part.effects.push(Effect::PublishToken(Box::new(publication(goal, seen, own, None))));
-    (part, shown)
+    Upkeep { part, token: shown, asks }
 }
 
 /// A token as status and schedule see it.
@@ -240,6 +271,38 @@ pub fn token_view(goal: &OutgoingGoal, link_uid: &str, access: &Access) -> Token
         expires_at: access.expires_at,
         next_refresh: next_refresh(access.issued_at, access.expires_at, goal.refresh, jitter(link_uid)),
     }
+}
+
+/// The place of a request in the line of its host.
+fn turn(endpoint: &Url, grant: &Grant, published: Option<&Access>) -> Turn {
+    let ends = grant.access.iter().chain(published).map(|a| a.expires_at).max();
+    // A refresh without an answer is repeated while the server's grace lasts: nobody is in a greater hurry.
+    let unresolved = grant.intent.is_some() && grant.refresh_token.is_some();
+    Turn {
+        host: host_and_port(endpoint),
+        new: ends.is_none() && !unresolved,
+        deadline: ends.filter(|_| !unresolved).unwrap_or(Timestamp::UNIX_EPOCH),
+    }
+}
+
+/// Whom a token request goes to, as its budget knows it.
+pub fn host_and_port(endpoint: &Url) -> String {
+    format!(
+        "{}:{}",
+        endpoint.host_str().unwrap_or_default(),
+        endpoint.port_or_known_default().unwrap_or_default()
+    )
+}
+
+fn queued(endpoint: &Url) -> Problem {
+    Problem::wait(
+        "Queued",
+        format!(
+            "more links ask {} for a token than it is sent at a time, or it asked to be left alone; this one's turn comes \
+             by itself",
+            host_and_port(endpoint)
+        ),
+    )
 }
 
 /// Timestamps of the future come from a clock that was set back; more than this isn't drift.

@@ -119,6 +119,7 @@ impl World {
                     seed: refresh.then(|| Ok("seed-0".to_owned().into())),
                     secret: SecretFact::Absent,
                     refused: None,
+                    in_line: false,
                     holder: "one".into(),
                 }),
                 elsewhere: vec![],
@@ -492,4 +493,82 @@ fn what_is_missing_is_said_and_nothing_is_sent() {
     world.facts().seed = Some(Err(missing("SeedMissing")));
     world.now += SignedDuration::from_secs(LIFETIME);
     assert_eq!(world.settle(), Ok(()));
+}
+
+/// What a pass comes to that finds no room at the host.
+fn in_line(world: &mut World) -> (super::Decision, Vec<&'static str>) {
+    world.facts().in_line = true;
+    let decision = decide(&Goal::Present(Box::new(world.link.clone())), &world.seen, world.now);
+    world.facts().in_line = false;
+    let names = decision.plan.names();
+    (decision, names)
+}
+
+#[test]
+fn who_waits_for_its_turn_does_nothing_and_says_what_is() {
+    for (refresh, rotates) in [(false, false), (true, false), (true, true)] {
+        let mut world = World::new(refresh, rotates);
+        // Never had a token: says that it waits, and stands with the new ones.
+        let (decision, names) = in_line(&mut world);
+        let turn = decision.asks.expect("a turn");
+        assert!(names.is_empty() && turn.new && turn.host == "as.example:443", "{names:?} {turn:?}");
+        let verdict = decision.plan.outgoing.expect("a part").verdict;
+        assert_eq!(verdict.expect_err("not yet").reason, "Queued");
+
+        // Due, and the token in hand is still good: nothing is wrong.
+        world.settle().expect("settled");
+        let ends = world.published().expect("a token").expires_at;
+        assert!(in_line(&mut world).0.asks.is_none(), "nothing is due");
+        world.now += SignedDuration::from_secs(LIFETIME - 300);
+        for later in [0, 600] {
+            world.now += SignedDuration::from_secs(later);
+            let (decision, names) = in_line(&mut world);
+            let turn = decision.asks.expect("a turn");
+            assert!(names.is_empty() && !turn.new && turn.deadline == ends, "{names:?} {turn:?}");
+            assert_eq!(decision.plan.outgoing.expect("a part").verdict, Ok(()));
+            // By which the status says TokenExpired once it has.
+            assert_eq!(decision.token.expect("shown").expires_at, ends);
+        }
+        // Suspended: no turn is taken.
+        world.link.suspend = true;
+        assert!(in_line(&mut world).0.asks.is_none());
+        world.link.suspend = false;
+
+        // Other scopes: the token that is there isn't the one that is wanted.
+        world.goal().scopes = ScopeSet::parse("b").expect("scopes");
+        let verdict = in_line(&mut world).0.plan.outgoing.expect("a part").verdict;
+        assert_eq!(verdict.expect_err("not as it should be").reason, "Queued");
+    }
+}
+
+#[test]
+fn a_refresh_without_an_answer_is_first_in_line() {
+    let mut world = World::new(true, true);
+    world.settle().expect("settled");
+    world.now += SignedDuration::from_secs(LIFETIME);
+    // Stopped after the announcement: nobody knows whether the token was spent.
+    world.pass(1);
+    let turn = in_line(&mut world).0.asks.expect("a turn");
+    assert!(!turn.new && turn.deadline == Timestamp::UNIX_EPOCH, "{turn:?}");
+}
+
+#[test]
+fn a_clock_that_is_set_costs_one_request_at_most_and_loses_nothing() {
+    let hour = SignedDuration::from_hours(1);
+    let ten_years = SignedDuration::from_hours(24 * 365 * 10);
+    for step in [hour, -hour, ten_years, -ten_years] {
+        for (refresh, rotates) in [(false, false), (true, false), (true, true)] {
+            let mut world = World::new(refresh, rotates);
+            world.settle().expect("settled");
+            let right = world.now;
+            for now in [right + step, right + step + hour, right + SignedDuration::from_mins(1)] {
+                world.now = now;
+                let before = world.requests;
+                assert_eq!(world.settle(), Ok(()), "{step} {now}");
+                assert!(world.requests <= before + 1, "{step} {now}");
+                let token = world.published().expect("a token");
+                assert!(token.expires_at > now, "good by the clock as it is");
+            }
+        }
+    }
 }

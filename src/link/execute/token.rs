@@ -4,13 +4,15 @@ use super::{Carry, Patience, Work};
 use crate::domain::KeyRing;
 use crate::http::Trust;
 use crate::link::context::Context;
-use crate::link::decide::token_secret;
+use crate::link::decide::{self, token_secret};
 use crate::link::facts::Refused;
 use crate::link::grant::{Access, Grant, Intent, Kept};
+use crate::link::metrics::ByAnswer;
 use crate::link::plan::{AskBy, Publication, SecretWrite, TokenPlan};
 use crate::link::problem::{Mend, Problem};
 use crate::outgoing::{self, Grant as Ask, Revoked, TokenError, TokenHint, TokenRequest, revoke_token};
 use jiff::Timestamp;
+use std::time::{Duration, Instant};
 
 impl Carry<'_> {
     pub(super) async fn save(
@@ -51,11 +53,13 @@ impl Carry<'_> {
         let http = self.ctx.guard.client(Trust::Guarded, None);
         match outgoing::request_token(&http, &request).await {
             Ok(reply) => {
+                self.answered("success");
                 let access = Access::of(&reply, issued_at, &plan.scopes, plan.fingerprint.clone());
                 work.reply = Some((reply, access));
                 Ok(())
             }
             Err(e @ TokenError::DeadGrant { code }) => {
+                self.answered(e.reason());
                 // Somebody else may have spent this token and stored its successor.
                 let stored = self.ctx.store.grant(&self.seen.uid).await?;
                 let Some((mut stored, stored_version)) = stored else { return Err(no_grant()) };
@@ -68,6 +72,7 @@ impl Carry<'_> {
                 Err(Problem::from(&e))
             }
             Err(e) => {
+                self.answered(e.reason());
                 let problem = Problem::from(&e);
                 let problem = unknown_outcome(&e, sent.is_some(), problem);
                 // Only where the server itself said so: a 404 or a 302 of a proxy on the way passes.
@@ -75,6 +80,11 @@ impl Carry<'_> {
                     e,
                     TokenError::BadClient { code: Some(_) } | TokenError::Rejected { code: Some(_), .. }
                 );
+                // The host isn't asked for other links either.
+                if let Some(asked) = leave_alone(&e) {
+                    let host = decide::host_and_port(&plan.endpoint);
+                    self.ctx.turns.hold(&host, &self.seen.namespace, Instant::now(), asked);
+                }
                 // Watches wake a link whenever something near it changes; the server asked for time.
                 let until = e.retry_after().and_then(|t| Timestamp::now().checked_add(t).ok());
                 if for_good || until.is_some() {
@@ -84,6 +94,10 @@ impl Carry<'_> {
                 Err(problem)
             }
         }
+    }
+
+    fn answered(&self, result: &'static str) {
+        self.ctx.metrics.token_requests.get_or_create(&ByAnswer { result }).inc();
     }
 
     /// The reply is stored before anything uses it. While that doesn't go through it is tried
@@ -179,6 +193,16 @@ pub async fn revoke_grant(ctx: &Context, grant: &Grant) -> Result<(), Problem> {
         }),
         Err(crate::http::SendError::Refused(_)) => Ok(()),
         Err(e) => Err(Problem::wait("RevocationFailed", format!("{what}: {e}"))),
+    }
+}
+
+/// How long a host wants to be left alone, where it said so. One that limits and doesn't say how long
+/// means a while.
+fn leave_alone(e: &TokenError) -> Option<Duration> {
+    const A_WHILE: Duration = Duration::from_secs(2);
+    match e {
+        TokenError::RateLimited { retry_after } => Some(retry_after.unwrap_or(A_WHILE)),
+        e => e.retry_after(),
     }
 }
 

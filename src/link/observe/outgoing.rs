@@ -51,6 +51,7 @@ pub(super) async fn facts(
         bearer,
         secret,
         refused: ctx.refused(link),
+        in_line: false,
         holder: ctx.identity.clone(),
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! - [`wires`]: what a change of one object means to the others.
 //! - [`changes`]: what providers tell of their clients.
-//! - [`queue`], [`scheduler`]: who is next, and how many at once.
+//! - [`queue`], [`line`], [`scheduler`]: who is next, and how many at once.
+//! - [`clock`]: what a clock that is set means.
 //! - [`sweep`]: records whose link is gone.
 //!
 //! `cli` runs it; it calls the passes, and they know nothing of it.
 
 mod changes;
+mod clock;
+mod line;
 pub mod queue;
 pub mod scheduler;
 pub mod sweep;
@@ -21,8 +24,11 @@ use crate::link::ended::Ended;
 use crate::link::pass;
 use crate::link::provider_pass;
 use crate::link::providers::ProviderView;
+use crate::link::turns::{Permit, Turns};
+use clock::Clocks;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event};
@@ -32,7 +38,7 @@ use scheduler::Scheduler;
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use sweep::sweep;
 use tokio::sync::watch as flag;
 use wires::{Index, Wires, lane_of, provider_lane};
@@ -57,8 +63,13 @@ fn slim<K: kube::ResourceExt>(event: watcher::Result<Event<K>>) -> watcher::Resu
 /// Runs the controllers until `stop` resolves and what was begun is done.
 pub async fn run(ctx: Arc<Context>, settings: Settings, stop: impl Future<Output = ()> + Send + 'static) {
     let wires = Arc::new(Wires {
-        links: Arc::new(Scheduler::new("applicationlink", settings.concurrency, ctx.metrics.clone())),
-        providers: Arc::new(Scheduler::new("linkprovider", 16, ctx.metrics.clone())),
+        links: Arc::new(Scheduler::new(
+            "applicationlink",
+            settings.concurrency,
+            ctx.turns.clone(),
+            ctx.metrics.clone(),
+        )),
+        providers: Arc::new(Scheduler::new("linkprovider", 16, Turns::default(), ctx.metrics.clone())),
         index: Mutex::<Index>::default(),
         master_key: flag::Sender::new(0),
         sweep: flag::Sender::new(0),
@@ -107,16 +118,16 @@ pub async fn run(ctx: Arc<Context>, settings: Settings, stop: impl Future<Output
     let resync = settings.resync;
     let links = {
         let (ctx, lanes) = (ctx.clone(), ctx.clone());
-        let work = move |key: Key| {
+        let work = move |key: Key, permit: Option<Permit>| {
             let ctx = ctx.clone();
-            async move { pass::reconcile(&ctx, &key, resync).await }
+            async move { pass::reconcile(&ctx, &key, resync, permit).await }
         };
         wires.links.clone().run(work, move |key| lane_of(&lanes, key), until())
     };
     let providers = {
         let (wires, namespaces) = (wires.clone(), settings.namespaces.clone());
         let scheduler = wires.providers.clone();
-        let work = move |key: Key| {
+        let work = move |key: Key, _| {
             let (wires, namespaces) = (wires.clone(), namespaces.clone());
             async move {
                 let found = provider_pass::reconcile(&wires.ctx, &key, resync, &namespaces).await;
@@ -174,13 +185,21 @@ async fn sweeps(wires: Arc<Wires>, namespaces: Vec<String>) {
     }
 }
 
-/// What is done beside the passes: keys read again when they change, and the bundled
-/// provider's objects put back.
+/// What is done beside the passes: keys read again when they change, the bundled provider's objects put
+/// back, and all links looked at when the clock was set.
 async fn upkeep(wires: Arc<Wires>, settings: Settings) {
     let mut keys = wires.master_key.subscribe();
     let mut often = tokio::time::interval(Duration::from_secs(30));
+    let mut tick = tokio::time::interval(clock::OFTEN);
+    let mut clocks = Clocks::new(Instant::now(), Timestamp::now());
     loop {
         tokio::select! {
+            _ = tick.tick() => {
+                if let Some(step) = clocks.step(Instant::now(), Timestamp::now()) {
+                    tracing::warn!(seconds = step.as_secs(), "the clock was set; every link is looked at again");
+                    wires.all_links();
+                }
+            }
             _ = keys.changed() => {
                 if load_keys(&wires.ctx).await {
                     wires.all_links();

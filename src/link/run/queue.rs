@@ -1,11 +1,15 @@
 //! The work queue: which object is looked at next. Each key is due at a time, is worked on once at
 //! a time, and belongs to a lane: what it waits for (a provider, an authorization server), and whose
 //! it is (a namespace). Of each of the two only so many are worked on at once, so what is slow delays
-//! nobody but those who wait for it too, and nobody's links take all the places.
+//! nobody but those who wait for it too, and nobody's links take all the places. Beside its time a key
+//! may have a place in the line of a host that it wants a token from ([`super::line`]): it is handed out
+//! when either has come.
 //!
 //! The data structure is pure: the clock comes in.
 
-use crate::link::ended::Version;
+use super::line::{Lines, Stand};
+use crate::link::ended::{Ended, Version};
+use crate::link::turns::{Permit, Turns};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::time::Instant;
@@ -14,7 +18,7 @@ use std::time::Instant;
 type Place = (Instant, u64);
 
 /// What a key waits for, and whose it is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Lane {
     /// What may be slow.
     pub waits_for: String,
@@ -24,8 +28,12 @@ pub struct Lane {
 
 struct Entry {
     lane: Lane,
-    /// Where it waits; `None` while it is only being worked on.
+    /// When it is due; `None` while it is only being worked on.
     place: Option<Place>,
+    /// Whether that place was reached, so that it waits in its lane.
+    reached: bool,
+    /// Where it stands in a line.
+    stand: Option<Stand>,
     running: bool,
     /// The versions that were seen while it was being worked on.
     heard: Vec<Version>,
@@ -37,10 +45,25 @@ struct Entry {
 /// written are forgotten.
 const MOST_VERSIONS: usize = 8;
 
+/// A key to work on.
+#[derive(Debug)]
+pub struct Taken<K> {
+    /// The key.
+    pub key: K,
+    /// Leave to send a token request, for one that is called up from a line.
+    pub permit: Option<Permit>,
+}
+
 /// Keys, in lanes, by the time when they are due.
 pub struct Queue<K> {
     entries: HashMap<K, Entry>,
-    waiting: HashMap<Lane, BTreeMap<Place, K>>,
+    /// Not due yet, when it was last looked.
+    later: BTreeMap<Place, K>,
+    /// Due, by lane; and the first of each lane.
+    lanes: HashMap<Lane, BTreeMap<Place, K>>,
+    heads: BTreeMap<Place, Lane>,
+    due: usize,
+    lines: Lines<K>,
     /// How many are worked on, by what they wait for and by whose they are.
     busy: (HashMap<String, usize>, HashMap<String, usize>),
     running: usize,
@@ -53,11 +76,15 @@ pub struct Queue<K> {
 impl<K: Clone + Eq + Hash> Queue<K> {
     /// A queue that hands out at most `most` keys at once, a quarter of that of those that wait for
     /// the same, and half of it of one owner: whoever has one slow server isn't held up by it
-    /// elsewhere.
-    pub fn new(most: usize) -> Self {
+    /// elsewhere. `turns` says when a host may be asked for a token.
+    pub fn new(most: usize, turns: Turns) -> Self {
         Self {
             entries: HashMap::new(),
-            waiting: HashMap::new(),
+            later: BTreeMap::new(),
+            lanes: HashMap::new(),
+            heads: BTreeMap::new(),
+            due: 0,
+            lines: Lines::new(turns),
             busy: (HashMap::new(), HashMap::new()),
             running: 0,
             most: most.max(1),
@@ -73,8 +100,16 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         self.counter += 1;
         let mut place = (at, self.counter);
         let Some(entry) = self.entries.get_mut(&key) else {
-            self.wait(lane.clone(), place, key.clone());
-            let entry = Entry { lane, place: Some(place), running: false, heard: vec![], wrote: vec![] };
+            let entry = Entry {
+                lane,
+                place: Some(place),
+                reached: false,
+                stand: None,
+                running: false,
+                heard: vec![],
+                wrote: vec![],
+            };
+            self.later.insert(place, key.clone());
             self.entries.insert(key, entry);
             return;
         };
@@ -83,15 +118,16 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         {
             place = old;
         }
-        let old = entry.place.replace(place);
         if entry.running {
+            entry.place = Some(place);
             return;
         }
-        let old_lane = std::mem::replace(&mut entry.lane, lane.clone());
-        if let Some(old) = old {
-            self.unwait(&old_lane, old);
+        self.unplace(&key);
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.lane = lane;
+            entry.place = Some(place);
+            self.later.insert(place, key);
         }
-        self.wait(lane, place, key);
     }
 
     /// The same because a watch saw a version: no news if the work on the key made it. Whether it did
@@ -104,17 +140,44 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
     }
 
-    fn wait(&mut self, lane: Lane, place: Place, key: K) {
-        self.waiting.entry(lane).or_default().insert(place, key);
+    /// Takes a key out of the order of time.
+    fn unplace(&mut self, key: &K) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Some(place) = entry.place.take() else { return };
+        if !std::mem::take(&mut entry.reached) {
+            self.later.remove(&place);
+            return;
+        }
+        self.due -= 1;
+        let Some(keys) = self.lanes.get_mut(&entry.lane) else { return };
+        keys.remove(&place);
+        if let Some(lane) = self.heads.remove(&place)
+            && let Some((next, _)) = keys.first_key_value()
+        {
+            self.heads.insert(*next, lane);
+        }
+        if keys.is_empty() {
+            self.lanes.remove(&entry.lane);
+        }
     }
 
-    fn unwait(&mut self, lane: &Lane, place: Place) -> Option<K> {
-        let keys = self.waiting.get_mut(lane)?;
-        let key = keys.remove(&place);
-        if keys.is_empty() {
-            self.waiting.remove(lane);
+    /// Moves what has become due into its lane.
+    fn reach(&mut self, now: Instant) {
+        while let Some(first) = self.later.first_entry().filter(|e| e.key().0 <= now) {
+            let (place, key) = first.remove_entry();
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            entry.reached = true;
+            self.due += 1;
+            let keys = self.lanes.entry(entry.lane.clone()).or_default();
+            let before = keys.first_key_value().map(|(p, _)| *p);
+            keys.insert(place, key);
+            if before.is_none_or(|b| place < b) {
+                if let Some(b) = before {
+                    self.heads.remove(&b);
+                }
+                self.heads.insert(place, entry.lane.clone());
+            }
         }
-        key
     }
 
     fn has_room(&self, lane: &Lane) -> bool {
@@ -123,75 +186,107 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             && room(&self.busy.1, &lane.owner, self.most_owned)
     }
 
-    /// Hands out a key that is due and may run now: of those whose owner has the fewest at work, the one
-    /// that has been due longest. So owners with slow servers, however many there are, hold up
-    /// another one for one free place and not for all that they have waiting.
-    pub fn take(&mut self, now: Instant) -> Option<K> {
-        let at_work = |lane: &Lane| self.busy.1.get(&lane.owner).copied().unwrap_or(0);
-        let due = self.heads().filter(|(place, _)| place.0 <= now);
-        let (place, lane) = due.min_by_key(|(place, lane)| (at_work(lane), *place))?;
-        let lane = lane.clone();
-        let key = self.unwait(&lane, place)?;
+    /// Hands out the key whose turn has come at a host, or the one that has been due longest and may
+    /// run now.
+    pub fn take(&mut self, now: Instant) -> Option<Taken<K>> {
+        self.reach(now);
+        if self.running >= self.most {
+            return None;
+        }
+        let (key, permit) = match self.called_up(now) {
+            Some((key, permit)) => (key, Some(permit)),
+            None => (
+                self.first().map(|(place, lane)| self.lanes[lane][place].clone())?,
+                None,
+            ),
+        };
+        self.unplace(&key);
         let entry = self.entries.get_mut(&key)?;
-        entry.place = None;
+        if let Some(stand) = entry.stand.take() {
+            self.lines.leave(&stand);
+        }
         entry.running = true;
         self.running += 1;
-        *self.busy.0.entry(lane.waits_for).or_default() += 1;
-        *self.busy.1.entry(lane.owner).or_default() += 1;
-        Some(key)
+        *self.busy.0.entry(entry.lane.waits_for.clone()).or_default() += 1;
+        *self.busy.1.entry(entry.lane.owner.clone()).or_default() += 1;
+        Some(Taken { key, permit })
     }
 
-    /// The first key of each lane that isn't held up.
-    fn heads(&self) -> impl Iterator<Item = (Place, &Lane)> {
-        let room = self.running < self.most;
-        let lanes = self.waiting.iter().filter(move |(lane, _)| room && self.has_room(lane));
-        lanes.filter_map(|(lane, keys)| keys.first_key_value().map(|(place, _)| (*place, lane)))
+    /// Of the lanes that aren't held up, and whose owner has the fewest at work, the one that has been
+    /// due longest. So owners with slow servers, however many there are, hold up another one for one
+    /// free place and not for all that they have waiting.
+    fn first(&self) -> Option<(&Place, &Lane)> {
+        let at_work = |lane: &Lane| self.busy.1.get(&lane.owner).copied().unwrap_or(0);
+        let free = self.heads.iter().filter(|(_, lane)| self.has_room(lane));
+        free.min_by_key(|(place, lane)| (at_work(lane), **place))
     }
 
-    /// When the next key that isn't held up by its lane is due.
-    pub fn next_due(&self) -> Option<Instant> {
-        self.heads().map(|(place, _)| place.0).min()
+    /// Who is next in a line whose host has room.
+    fn called_up(&self, now: Instant) -> Option<(K, Permit)> {
+        if self.lines.len() == 0 {
+            return None;
+        }
+        let may = |key: &K| self.entries.get(key).is_some_and(|e| self.has_room(&e.lane));
+        let key = self.lines.next(now, may)?;
+        let entry = self.entries.get(&key)?;
+        let host = &entry.stand.as_ref()?.turn.host;
+        let permit = self.lines.turns().take(host, &entry.lane.owner, now)?;
+        Some((key, permit))
     }
 
-    /// A key is done at `now` and made the versions `wrote`; it is due again at `again`, or when it was
-    /// added meanwhile, or now if a version was seen that is none of its own, whichever comes first.
-    /// Without any it is forgotten.
-    pub fn done(
-        &mut self,
-        key: &K,
-        lane: Lane,
-        now: Instant,
-        again: Option<Instant>,
-        wrote: impl IntoIterator<Item = Version>,
-    ) {
+    /// When to look for the next key, if nothing is added or done before.
+    pub fn next_due(&self, now: Instant) -> Option<Instant> {
+        if self.running >= self.most {
+            return None;
+        }
+        let due = self.heads.iter().find(|(_, lane)| self.has_room(lane)).map(|(place, _)| place.0);
+        let later = self.later.first_key_value().map(|(place, _)| place.0);
+        due.into_iter().chain(later).chain(self.lines.next_at(now)).min()
+    }
+
+    /// A key is done at `now`; it is due again when `ended` says so, or when it was added meanwhile, or
+    /// now if a version was seen that is none of its own, whichever comes first. Without any, and
+    /// without a turn to wait for, it is forgotten.
+    pub fn done(&mut self, key: &K, lane: Lane, now: Instant, ended: Ended) {
         let Some(entry) = self.entries.get_mut(key).filter(|e| e.running) else { return };
         entry.running = false;
         self.running = self.running.saturating_sub(1);
-        let ran_in = std::mem::replace(&mut entry.lane, lane.clone());
+        let ran_in = std::mem::replace(&mut entry.lane, lane);
         let meanwhile = entry.place.take();
-        entry.wrote.extend(wrote);
+        entry.wrote.extend(ended.wrote);
         let heard = std::mem::take(&mut entry.heard);
         let news = heard.iter().any(|v| !entry.wrote.contains(v));
         entry.wrote.drain(..entry.wrote.len().saturating_sub(MOST_VERSIONS));
         self.counter += 1;
+        let again = ended.again.and_then(|after| now.checked_add(after));
         let again = again.into_iter().chain(news.then_some(now)).min().map(|at| (at, self.counter));
         entry.place = meanwhile.into_iter().chain(again).min();
-        let place = entry.place;
+        if let Some(place) = entry.place {
+            self.later.insert(place, key.clone());
+        }
+        if let Some(turn) = ended.turn {
+            let owner = entry.lane.owner.clone();
+            entry.stand = Some(self.lines.join(turn, &owner, self.counter, key.clone()));
+        }
         for (busy, name) in [(&mut self.busy.0, &ran_in.waits_for), (&mut self.busy.1, &ran_in.owner)] {
             match busy.get_mut(name) {
                 Some(n) if *n > 1 => *n -= 1,
                 _ => drop(busy.remove(name)),
             }
         }
-        match place {
-            Some(place) => self.wait(lane, place, key.clone()),
-            None => drop(self.entries.remove(key)),
+        if entry.place.is_none() && entry.stand.is_none() {
+            self.entries.remove(key);
         }
     }
 
-    /// How many keys are due and not being worked on.
+    /// How many keys are due, or wait for their turn, and aren't being worked on.
     pub fn depth(&self, now: Instant) -> usize {
-        self.waiting.values().map(|keys| keys.range(..=(now, u64::MAX)).count()).sum()
+        self.due + self.later.range(..=(now, u64::MAX)).count() + self.lines.len()
+    }
+
+    /// How many stand in the lines of hosts.
+    pub fn in_line(&self) -> usize {
+        self.lines.len()
     }
 
     /// How many keys are being worked on.
@@ -201,147 +296,5 @@ impl<K: Clone + Eq + Hash> Queue<K> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::time::Duration;
-
-    fn lane(waits_for: &str) -> Lane {
-        Lane { waits_for: waits_for.into(), owner: waits_for.into() }
-    }
-
-    fn is_empty<K>(q: &Queue<K>) -> bool {
-        q.entries.is_empty() && q.waiting.is_empty() && q.busy.0.is_empty() && q.busy.1.is_empty()
-    }
-
-    #[test]
-    fn one_owner_doesn_t_take_all_places() {
-        let now = Instant::now();
-        let mut q = Queue::new(8);
-        for i in 0..10 {
-            q.add(i, Lane { waits_for: format!("host-{i}"), owner: "greedy".into() }, now);
-        }
-        q.add(10, Lane { waits_for: "host-1".into(), owner: "other".into() }, now);
-        let taken: Vec<_> = std::iter::from_fn(|| q.take(now)).collect();
-        assert_eq!(taken, [0, 10, 1, 2, 3]);
-    }
-
-    #[test]
-    fn many_slow_owners_hold_up_another_for_one_place_and_not_for_all_they_have() {
-        let now = Instant::now();
-        let mut q = Queue::new(4);
-        let of = |owner: &str, i: i32| Lane { waits_for: format!("{owner}-{i}"), owner: owner.into() };
-        for i in 0..100 {
-            q.add(i, of("slow", i), now);
-            q.add(100 + i, of("slower", i), now);
-        }
-        let taken: Vec<_> = std::iter::from_fn(|| q.take(now)).collect();
-        assert_eq!(taken, [0, 100, 1, 101]);
-        q.add(1000, of("other", 0), now);
-        q.add(1001, of("later", 0), now + Duration::from_secs(1));
-        q.done(&0, of("slow", 0), now, None, []);
-        assert_eq!(q.take(now), Some(1000));
-        // Who isn't due yet keeps no place free.
-        q.done(&100, of("slower", 0), now, None, []);
-        assert_eq!(q.take(now), Some(2));
-    }
-
-    #[test]
-    fn a_slow_lane_holds_up_nobody_else() {
-        let now = Instant::now();
-        let mut q = Queue::new(8);
-        for i in 0..100 {
-            q.add(i, lane("slow"), now);
-        }
-        q.add(1000, lane("fast"), now);
-        let taken: Vec<_> = std::iter::from_fn(|| q.take(now)).collect();
-        assert_eq!(taken, [0, 1000, 1]);
-    }
-
-    #[test]
-    fn a_key_that_is_added_while_it_runs_runs_once_more() {
-        let now = Instant::now();
-        let mut q = Queue::new(8);
-        q.add(1, lane("l"), now);
-        assert_eq!(q.take(now), Some(1));
-        q.add(1, lane("l"), now);
-        assert_eq!(q.take(now), None);
-        q.done(&1, lane("l"), now, Some(now + Duration::from_secs(60)), []);
-        assert_eq!(q.take(now), Some(1));
-        q.done(&1, lane("l"), now, None, []);
-        assert_eq!(q.next_due(), None);
-        assert!(is_empty(&q));
-    }
-
-    #[test]
-    fn what_the_work_itself_wrote_is_no_news() {
-        let now = Instant::now();
-        let later = Some(now + Duration::from_secs(60));
-        let (ours, theirs) = (Version::Secret(5), Version::Link(5));
-        let mut q = Queue::new(8);
-        let heard = |q: &mut Queue<i32>, version| q.tell(1, lane("l"), now, version);
-        // Seen before the write was answered, and after.
-        q.add(1, lane("l"), now);
-        assert_eq!(q.take(now), Some(1));
-        heard(&mut q, ours);
-        q.done(&1, lane("l"), now, later, [ours]);
-        assert_eq!(q.take(now), None);
-        heard(&mut q, ours);
-        assert_eq!(q.take(now), None);
-        // Another one's, in the same two ways.
-        heard(&mut q, theirs);
-        assert_eq!(q.take(now), Some(1));
-        heard(&mut q, ours);
-        heard(&mut q, theirs);
-        q.done(&1, lane("l"), now, later, []);
-        assert_eq!(q.take(now), Some(1));
-        // More than is held, all of them ours: one look too many is better than one too few.
-        let many: Vec<_> = (100..).map(Version::Secret).take(MOST_VERSIONS + 1).collect();
-        many.iter().for_each(|v| heard(&mut q, *v));
-        q.done(&1, lane("l"), now, later, many);
-        assert_eq!(q.take(now), Some(1));
-        q.done(&1, lane("l"), now, None, (0..100).map(Version::Link));
-        assert!(is_empty(&q));
-    }
-
-    #[test]
-    fn the_earlier_time_counts() {
-        let now = Instant::now();
-        let later = now + Duration::from_secs(60);
-        let mut q = Queue::new(8);
-        q.add(1, lane("l"), later);
-        assert_eq!(q.take(now), None);
-        q.add(1, lane("l"), now);
-        q.add(1, lane("m"), later);
-        assert_eq!(q.take(now), Some(1));
-    }
-
-    proptest! {
-        /// Whatever happens: a key runs at most once at a time, limits hold, and no key is lost.
-        #[test]
-        fn nothing_is_lost_or_doubled(ops in prop::collection::vec((0u8..3, 0u8..6, 0u8..3), 0..200)) {
-            let start = Instant::now();
-            let mut q = Queue::new(3);
-            let mut running: Vec<u8> = Vec::new();
-            let mut wanted: std::collections::HashSet<u8> = std::collections::HashSet::new();
-            for (op, key, lane_no) in ops {
-                match op {
-                    0 => { q.add(key, lane(&lane_no.to_string()), start); wanted.insert(key); }
-                    1 => if let Some(k) = q.take(start) {
-                        prop_assert!(!running.contains(&k));
-                        wanted.remove(&k);
-                        running.push(k);
-                        prop_assert!(running.len() <= 3);
-                    },
-                    _ => if let Some(k) = running.pop() { q.done(&k, lane(&lane_no.to_string()), start, None, []); },
-                }
-            }
-            while let Some(k) = running.pop() { q.done(&k, lane("0"), start, None, []); }
-            let mut rest = std::collections::HashSet::new();
-            while let Some(k) = q.take(start) { rest.insert(k); q.done(&k, lane("0"), start, None, []); }
-            prop_assert_eq!(rest, wanted);
-            prop_assert!(is_empty(&q));
-            prop_assert_eq!(q.running(), 0);
-        }
-    }
-}
+#[path = "queue_tests.rs"]
+mod tests;

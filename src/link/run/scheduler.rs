@@ -1,9 +1,10 @@
 //! Runs a queue: hands out keys as they come due, each to a task of its own.
 
-use super::queue::{Lane, Queue};
+use super::queue::{Lane, Queue, Taken};
 use crate::link::cache::Key;
 use crate::link::ended::{Ended, Version};
 use crate::link::metrics::{ByController, Metrics};
+use crate::link::turns::{Permit, Turns};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,8 +21,8 @@ pub struct Scheduler {
 
 impl Scheduler {
     /// A scheduler that works on at most `most` keys at once.
-    pub fn new(name: &'static str, most: usize, metrics: Metrics) -> Self {
-        Self { queue: Mutex::new(Queue::new(most)), wake: Notify::new(), name, metrics }
+    pub fn new(name: &'static str, most: usize, turns: Turns, metrics: Metrics) -> Self {
+        Self { queue: Mutex::new(Queue::new(most, turns)), wake: Notify::new(), name, metrics }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<Key>> {
@@ -43,7 +44,7 @@ impl Scheduler {
     /// Works until `stop` resolves, then waits for what was begun. `lane` is asked when a key goes back into the queue.
     pub async fn run<W, F, L>(self: Arc<Self>, work: W, lane: L, stop: impl Future<Output = ()>)
     where
-        W: Fn(Key) -> F,
+        W: Fn(Key, Option<Permit>) -> F,
         F: Future<Output = Ended> + Send + 'static,
         L: Fn(&Key) -> Lane + Send + Sync + 'static,
     {
@@ -64,16 +65,20 @@ impl Scheduler {
                     .active
                     .get_or_create(&by)
                     .set(i64::try_from(queue.running()).unwrap_or(i64::MAX));
-                (taken, queue.next_due())
+                self.metrics
+                    .in_line
+                    .get_or_create(&by)
+                    .set(i64::try_from(queue.in_line()).unwrap_or(i64::MAX));
+                (taken, queue.next_due(now))
             };
-            if let Some(key) = taken {
+            if let Some(Taken { key, permit }) = taken {
                 let done = Done {
                     scheduler: self.clone(),
                     key: key.clone(),
                     lane: lane.clone(),
                     ended: Ended::again(RETRY_AFTER_PANIC),
                 };
-                let pass = work(key);
+                let pass = work(key, permit);
                 tasks.spawn(async move {
                     let mut done = done;
                     done.ended = pass.await;
@@ -110,9 +115,7 @@ struct Done<L: Fn(&Key) -> Lane> {
 impl<L: Fn(&Key) -> Lane> Drop for Done<L> {
     fn drop(&mut self) {
         let lane = (self.lane)(&self.key);
-        let now = Instant::now();
-        let again = self.ended.again.map(|d| now + d);
-        self.scheduler.lock().done(&self.key, lane, now, again, self.ended.wrote.drain(..));
+        self.scheduler.lock().done(&self.key, lane, Instant::now(), std::mem::take(&mut self.ended));
         self.scheduler.wake.notify_one();
     }
 }

@@ -2,6 +2,7 @@
 
 use super::queue::Lane;
 use super::scheduler::Scheduler;
+use crate::api::link::Server;
 use crate::api::{ApplicationLink, names};
 use crate::domain::ClientId;
 use crate::link::cache::{Change, Key};
@@ -12,6 +13,7 @@ use crate::link::ended::Version;
 use crate::link::own::OwnMeta;
 use crate::link::provider_pass;
 use crate::link::providers::ProviderView;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::PartialObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
@@ -84,10 +86,25 @@ pub(super) fn lane_of(ctx: &Context, key: &Key) -> Lane {
             claim::read(link.annotations()).last().map_or_else(|| "default".into(), |c| c.name.clone())
         }
     };
-    let server = link.spec.outgoing.as_ref().and_then(|o| o.oauth2.server.custom.as_ref());
-    let server = server.and_then(|c| c.issuer.as_deref().or(c.token_endpoint.as_deref()));
-    let host = server.and_then(|s| url::Url::parse(s).ok()).and_then(|u| u.host_str().map(str::to_owned));
-    Lane { waits_for: format!("{provider}|{}", host.unwrap_or_default()), owner }
+    let server = link.spec.outgoing.as_ref().map(|o| server_of(&o.oauth2.server)).unwrap_or_default();
+    Lane { waits_for: format!("{provider}|{server}"), owner }
+}
+
+/// Which authorization server is waited for: its host, or what the preset calls it.
+fn server_of(server: &Server) -> String {
+    let custom = server.custom.as_ref().and_then(|c| c.issuer.as_deref().or(c.token_endpoint.as_deref()));
+    let hosted = [&server.github, &server.gitlab].into_iter().flatten().find_map(|h| h.url.as_deref());
+    let host = custom.or(hosted).and_then(|s| url::Url::parse(s).ok());
+    let preset = [
+        (server.google.is_some(), "google"),
+        (server.microsoft.is_some(), "microsoft"),
+        (server.github.is_some(), "github"),
+        (server.gitlab.is_some(), "gitlab"),
+        (server.slack.is_some(), "slack"),
+        (server.atlassian.is_some(), "atlassian"),
+    ];
+    let preset = preset.iter().find(|(is, _)| *is).map_or("", |(_, name)| *name);
+    host.and_then(|u| u.host_str().map(str::to_owned)).unwrap_or_else(|| preset.to_owned())
 }
 
 /// The lane of a provider: its own, in the namespace's share. The platform team's are nobody's share.
@@ -95,6 +112,18 @@ pub(super) fn provider_lane(key: &Key) -> Lane {
     let name = format!("{}/{}", key.namespace, key.name);
     let owner = if key.namespace.is_empty() { name.clone() } else { key.namespace.clone() };
     Lane { waits_for: name, owner }
+}
+
+/// When a link's token is due, as far as its status tells: only for the order in which links are looked
+/// at. A link that has none is looked at after those that are overdue.
+fn token_due(link: &ApplicationLink, now: Timestamp) -> Timestamp {
+    let outgoing = link.status.as_ref().and_then(|s| s.outgoing.as_ref());
+    // A refresh that was due already isn't in the status any more; the token's end is.
+    let due = outgoing.and_then(|o| match &o.next_refresh {
+        Some(next) => next.parse().ok(),
+        None => o.expires_at.as_ref().map(|_| Timestamp::UNIX_EPOCH),
+    });
+    due.unwrap_or(now)
 }
 
 /// What the watches feed.
@@ -129,8 +158,12 @@ impl Wires {
         self.providers.add(key, lane, Duration::ZERO);
     }
 
+    /// All links; those first whose token is due, in the order in which they are.
     pub(super) fn all_links(&self) {
-        self.ctx.links.all().iter().for_each(|l| self.link(Key::of(l.as_ref())));
+        let mut links = self.ctx.links.all();
+        let now = Timestamp::now();
+        links.sort_by_cached_key(|link| token_due(link, now));
+        links.iter().for_each(|l| self.link(Key::of(l.as_ref())));
     }
 
     /// The links that use a provider, or might.

@@ -23,6 +23,7 @@ mod secret_files;
 mod services;
 mod status;
 mod tenancy;
+mod turns;
 mod watcher;
 mod writes;
 

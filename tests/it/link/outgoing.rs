@@ -1,6 +1,7 @@
 //! Outgoing links, against the bundled provider as the authorization server: a token got, kept fresh, put right,
 //! and given back.
 
+mod hydra;
 mod secret;
 mod server;
 

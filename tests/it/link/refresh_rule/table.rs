@@ -35,6 +35,71 @@ struct Row {
     then: Then,
 }
 
+impl Row {
+    /// Whether the whole host is left alone after it.
+    fn limits(&self) -> bool {
+        self.reason == "RateLimited" || self.name == "maintenance"
+    }
+
+    /// The answer, in words.
+    fn answer(&self) -> String {
+        let Reply::Bytes(bytes) = &self.reply else {
+            return if matches!(self.reply, Reply::Silence) {
+                "none".into()
+            } else {
+                "the connection is reset".into()
+            };
+        };
+        let text = String::from_utf8_lossy(bytes);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { return "not HTTP".into() };
+        let status = head.split(' ').nth(1).expect("a status");
+        let after = head.lines().find(|l| l.starts_with("Retry-After")).map(|l| format!(", `{l}`"));
+        let body: Value = serde_json::from_str(body).unwrap_or_default();
+        let what = match (self.name, body["error"].as_str()) {
+            ("cut", _) => "cut off".to_owned(),
+            ("not-json", _) => "not JSON".to_owned(),
+            ("empty", _) => "empty".to_owned(),
+            ("no-token", _) => "no `access_token`".to_owned(),
+            ("null-token", _) => "`access_token` is null".to_owned(),
+            ("newline", _) => "a line break in the token".to_owned(),
+            ("long-token", _) => "a token of more than 64 KiB".to_owned(),
+            ("megabyte", _) => "a megabyte".to_owned(),
+            ("ok-false", _) => "`ok: false`, an unknown error".to_owned(),
+            (_, Some(code)) if code.contains(CANARY) => "an unknown error".to_owned(),
+            (_, Some(code)) => format!("`{code}`"),
+            _ => String::new(),
+        };
+        format!("{status} {what}{}", after.unwrap_or_default()).trim().replace(" ,", ",")
+    }
+}
+
+/// The table as the documentation has it.
+fn in_words() -> String {
+    let mut text = String::from("| the answer | grant | `Ready` | then |\n|---|---|---|---|\n");
+    for row in table() {
+        let grant = if row.refresh { "refresh token" } else { "client credentials" };
+        let then = match row.then {
+            Stop if row.reason == "ReauthorizationRequired" => {
+                "nothing is sent until there is another refresh token"
+            }
+            Stop => "nothing is sent until the Secret or the link changes",
+            Hold => "nothing is sent before the server's time, an hour at most",
+            Again => "the same again, after a growing pause",
+            Later => "for a person to mend; the same again, after a growing pause",
+        };
+        text += &format!("| {} | {grant} | `{}` | {then} |\n", row.answer(), row.reason);
+    }
+    text
+}
+
+#[test]
+fn the_table_is_in_the_documentation() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/refresh.md");
+    let page = std::fs::read_to_string(file).expect("docs/refresh.md");
+    let wanted = in_words();
+    assert!(page.contains(&wanted), "docs/refresh.md must have this table:\n{wanted}");
+}
+
 fn row(name: &'static str, reply: Reply, reason: &'static str, then: Then) -> Row {
     Row { name, refresh: true, reply, reason, then }
 }
@@ -62,6 +127,8 @@ fn table() -> Vec<Row> {
         row("grant-401", error(401, "invalid_grant"), dead, Stop),
         row("grant-403", error(403, "invalid_grant"), dead, Stop),
         row("interaction", error(400, "interaction_required"), dead, Stop),
+        row("login", error(400, "login_required"), dead, Stop),
+        row("consent", error(400, "consent_required"), dead, Stop),
         row("bad-refresh", error(200, "bad_refresh_token"), dead, Stop),
         row("client-401", error(401, "invalid_client"), "InvalidClient", Stop),
         row("client-400", error(400, "invalid_client"), "InvalidClient", Stop),
@@ -116,8 +183,14 @@ async fn the_refresh_rule() {
     let stage = Stage::set(ControlPlane::shared().await, binary(), 1, json!({})).await;
     let server = TokenServer::start().await;
     let rows = table();
-    let links =
-        join_all(rows.iter().map(|r| Link::make(&stage, &server, r.name, r.refresh, r.reply.clone()))).await;
+    // Who asks to be left alone is left alone by all links: each of those is a host of its own.
+    let own =
+        join_all(rows.iter().map(async |r| if r.limits() { Some(TokenServer::start().await) } else { None }));
+    let own = own.await;
+    let links = join_all(rows.iter().zip(&own).map(|(r, own)| {
+        Link::make(&stage, own.as_ref().unwrap_or(&server), r.name, r.refresh, r.reply.clone())
+    }))
+    .await;
     let all = || rows.iter().zip(&links);
     join_all(all().map(async |(row, link)| {
         let seen = stage.condition(stage.team(), row.name, "Ready", "False", row.reason).await;

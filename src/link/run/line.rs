@@ -1,0 +1,131 @@
+//! The lines in front of hosts: links that need a token request and had no permit for it. Each host
+//! has two, one for links that never had a token and one for refreshes; they go by turns, so neither
+//! waits for the other's end. Within one, who loses its token first goes first.
+//!
+//! Pure: the clock comes in.
+
+use crate::link::turns::{Turn, Turns};
+use jiff::Timestamp;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
+
+/// A place in a line: when the token ends, and who came first among equals.
+type Spot = (Timestamp, u64);
+
+struct Waiting<K> {
+    new: BTreeMap<Spot, K>,
+    due: BTreeMap<Spot, K>,
+}
+
+impl<K> Waiting<K> {
+    fn line(&mut self, new: bool) -> &mut BTreeMap<Spot, K> {
+        if new { &mut self.new } else { &mut self.due }
+    }
+}
+
+/// The lines of a host, by owner: one owner may have to wait where another needn't.
+struct Host<K> {
+    owners: HashMap<String, Waiting<K>>,
+    /// Whether a new link is next.
+    new_next: bool,
+}
+
+impl<K> Host<K> {
+    /// The first in one of the two lines, of the owners that `may_ask`.
+    fn first(
+        &self,
+        new: bool,
+        may_ask: impl Fn(&str) -> bool,
+        may: impl Fn(&K) -> bool,
+    ) -> Option<(Spot, &K)> {
+        let ready = self.owners.iter().filter(|(owner, _)| may_ask(owner)).map(|(_, w)| w);
+        let heads = ready.filter_map(|w| if new { &w.new } else { &w.due }.first_key_value());
+        heads.filter(|(_, key)| may(key)).min_by_key(|(spot, _)| **spot).map(|(spot, key)| (*spot, key))
+    }
+}
+
+/// Where a key stands.
+#[derive(Debug, Clone)]
+pub(super) struct Stand {
+    pub(super) turn: Turn,
+    owner: String,
+    number: u64,
+}
+
+/// All lines.
+pub(super) struct Lines<K> {
+    hosts: HashMap<String, Host<K>>,
+    turns: Turns,
+    len: usize,
+}
+
+impl<K: Clone> Lines<K> {
+    pub(super) fn new(turns: Turns) -> Self {
+        Self { hosts: HashMap::new(), turns, len: 0 }
+    }
+
+    pub(super) fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Puts a key into the line of its host.
+    pub(super) fn join(&mut self, turn: Turn, owner: &str, number: u64, key: K) -> Stand {
+        let host = self
+            .hosts
+            .entry(turn.host.clone())
+            .or_insert_with(|| Host { owners: HashMap::new(), new_next: true });
+        let waiting = host
+            .owners
+            .entry(owner.to_owned())
+            .or_insert_with(|| Waiting { new: BTreeMap::new(), due: BTreeMap::new() });
+        waiting.line(turn.new).insert((turn.deadline, number), key);
+        self.turns.waits(&turn.host, true);
+        self.len += 1;
+        Stand { turn, owner: owner.to_owned(), number }
+    }
+
+    /// Takes a key out of its line.
+    pub(super) fn leave(&mut self, stand: &Stand) {
+        let Some(host) = self.hosts.get_mut(&stand.turn.host) else { return };
+        let Some(waiting) = host.owners.get_mut(&stand.owner) else { return };
+        if waiting.line(stand.turn.new).remove(&(stand.turn.deadline, stand.number)).is_none() {
+            return;
+        }
+        if waiting.new.is_empty() && waiting.due.is_empty() {
+            host.owners.remove(&stand.owner);
+        }
+        // A permit that went to a link of one line makes the next one the other's.
+        host.new_next = !stand.turn.new;
+        if host.owners.is_empty() {
+            self.hosts.remove(&stand.turn.host);
+        }
+        self.turns.waits(&stand.turn.host, false);
+        self.len -= 1;
+    }
+
+    /// Who is next at a host that has room, of those that `may` run.
+    pub(super) fn next(&self, now: Instant, may: impl Fn(&K) -> bool) -> Option<K> {
+        let free = |host: &str| self.turns.free_at(host, now).is_some_and(|at| at <= now);
+        let hosts = self.hosts.iter().filter(|(name, _)| free(name));
+        let first = hosts.filter_map(|(name, host)| {
+            let may_ask = |owner: &str| self.turns.owner_at(name, owner, now) <= now;
+            host.first(host.new_next, may_ask, &may).or_else(|| host.first(!host.new_next, may_ask, &may))
+        });
+        first.min_by_key(|(spot, _)| *spot).map(|(_, key)| key.clone())
+    }
+
+    /// When the next one can go that can't now. Who waits for a request that is on its way is heard of
+    /// when that ends.
+    pub(super) fn next_at(&self, now: Instant) -> Option<Instant> {
+        let at = |(name, host): (&String, &Host<K>)| {
+            let free = self.turns.free_at(name, now)?;
+            let owners = host.owners.keys().map(|owner| self.turns.owner_at(name, owner, now));
+            if free > now { Some(free) } else { owners.filter(|at| *at > now).min() }
+        };
+        self.hosts.iter().filter_map(at).min()
+    }
+}

@@ -1,0 +1,178 @@
+//! What a host is sent: no more than its budget, nothing while it wants to be left alone, and what the metrics and
+//! the alert rules make of it. The hosts are doubles, since no real server answers 429 when it is told to.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use serde_json::json;
+
+use super::binary;
+use super::refresh_rule::{Link, good};
+use crate::support::chart::chart;
+use crate::support::plane::ControlPlane;
+use crate::support::stage::{SOON, Stage, condition};
+use crate::support::token_server::{Reply, TokenServer};
+use crate::support::wait::{always, eventually};
+
+async fn metrics(stage: &Stage<'_>) -> String {
+    let port = stage.values()["operator"]["port"].as_u64().expect("a port");
+    let answer = crate::support::stage::http().get(format!("http://127.0.0.1:{port}/metrics")).send().await;
+    answer.expect("metrics").text().await.expect("text")
+}
+
+/// The value of a series, by the beginning of its line.
+fn value(metrics: &str, series: &str) -> Option<f64> {
+    metrics.lines().find(|l| l.starts_with(series))?.rsplit(' ').next()?.parse().ok()
+}
+
+/// The names of our metrics in the expressions of the chart's alert rules.
+async fn names_in_rules(plane: &ControlPlane) -> Vec<String> {
+    let chart = chart();
+    let set = "prometheusRule.enabled=true";
+    let args =
+        ["template", "r", &chart.to_string_lossy(), "--set", set, "-s", "templates/prometheusrule.yaml"];
+    let rule: serde_json::Value = serde_yaml::from_str(&plane.helm(&args).await.ok()).expect("YAML");
+    let rules = rule["spec"]["groups"][0]["rules"].as_array().expect("rules");
+    assert!(
+        rules.iter().all(|r| r["alert"].is_string() && r["annotations"]["summary"].is_string()),
+        "{rule}"
+    );
+    let expressions: Vec<_> = rules.iter().map(|r| r["expr"].as_str().expect("expr")).collect();
+    let words = expressions.iter().flat_map(|e| e.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'));
+    words.filter(|w| w.starts_with("applink_")).map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_is_sent_no_more_than_its_budget() {
+    const LINKS: usize = 20;
+    let plane = ControlPlane::shared().await;
+    let values = json!({"operator": {"tokenRequests": {"perSecond": 4, "inFlight": 2}}});
+    let stage = Stage::set(plane, binary(), 1, values).await;
+    let server = TokenServer::start().await;
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let links: Vec<_> = (0..LINKS).map(|i| Link::of(&stage, &server, &format!("crowd-{i}"))).collect();
+    for link in &links {
+        let times = times.clone();
+        server.on(&link.path(), move |_, _| {
+            times.lock().expect("lock").push(Instant::now());
+            Reply::json(200, &good(3600))
+        });
+    }
+    join_all(links.iter().map(async |l| l.apply(&server.url(&l.path()), false).await)).await;
+    join_all(links.iter().map(|l| stage.ready(stage.team(), &l.name))).await;
+    let mut times = times.lock().expect("lock").clone();
+    times.sort();
+    assert_eq!(times.len(), LINKS, "each asks once");
+    for (i, at) in times.iter().enumerate().skip(4) {
+        // Four at once, then four a second; a second of grace for the way of the first.
+        let least = Duration::from_millis(250 * (i as u64 - 3)).saturating_sub(Duration::from_secs(1));
+        assert!(*at - times[0] >= least, "request {i} came after {:?}", *at - times[0]);
+    }
+
+    // What the metrics say of it, and that the alert rules ask for nothing else.
+    Link::make(&stage, &server, "gone", true, Reply::json(400, &json!({"error": "invalid_grant"}))).await;
+    stage.condition(stage.team(), "gone", "Ready", "False", "ReauthorizationRequired").await;
+    let team = stage.team();
+    let text = eventually(SOON, "the metrics", async || {
+        let text = metrics(&stage).await;
+        let series =
+            format!("applink_links_not_ready{{namespace=\"{team}\",reason=\"ReauthorizationRequired\"}}");
+        if value(&text, &series) == Some(1.0) { Ok(text) } else { Err(text) }
+    })
+    .await;
+    assert_eq!(value(&text, "applink_leading"), Some(1.0));
+    assert_eq!(value(&text, "applink_token_requests_total{result=\"success\"}"), Some(LINKS as f64));
+    assert_eq!(value(&text, "applink_token_requests_total{result=\"ReauthorizationRequired\"}"), Some(1.0));
+    let of = |metric: &str| format!("{metric}{{namespace=\"{team}\",name=\"crowd-7\"}}");
+    let secret = stage.secrets(team).get("crowd-7-token").await.expect("the Secret");
+    let ends = &secret.metadata.annotations.expect("annotations")["applink-operator.io/expires-at"];
+    let ends: jiff::Timestamp = ends.parse().expect("a time");
+    let expiration = value(&text, &of("applink_token_expiration_timestamp_seconds"));
+    assert_eq!(expiration, Some(ends.as_second() as f64), "{text}");
+    let refresh = value(&text, &of("applink_token_refresh_timestamp_seconds")).expect("a time");
+    let left = ends.as_second() as f64 - refresh;
+    assert!((1000.0..1400.0).contains(&left), "two thirds of an hour, give or take: {left}");
+    let names = names_in_rules(plane).await;
+    assert!(names.len() >= 5, "{names:?}");
+    for name in names {
+        assert!(text.contains(&format!("# TYPE {name} gauge")), "no metric is called {name}");
+    }
+    // A link that goes takes its series along.
+    stage.delete(team, "crowd-7").await;
+    let text = metrics(&stage).await;
+    assert_eq!(value(&text, &of("applink_token_expiration_timestamp_seconds")), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_link_s_429_holds_back_its_host_and_no_other() {
+    let stage = Stage::set(ControlPlane::shared().await, binary(), 1, json!({})).await;
+    let (strict, kind) = (TokenServer::start().await, TokenServer::start().await);
+    let limit = Reply::http(429, "Retry-After: 3600\r\n", "");
+    let first = Link::make(&stage, &strict, "first", false, limit).await;
+    stage.condition(stage.team(), "first", "Ready", "False", "RateLimited").await;
+    first.heal();
+    let well = Reply::json(200, &good(3600));
+    let second = Link::make(&stage, &strict, "second", true, well.clone()).await;
+    Link::make(&stage, &kind, "other", true, well).await;
+    stage.ready(stage.team(), "other").await;
+    let link = stage.condition(stage.team(), "second", "Ready", "False", "Queued").await;
+    let status = serde_json::to_value(&link.status).expect("json");
+    assert!(
+        condition(&status, "Reconciling").is_some() && condition(&status, "Stalled").is_none(),
+        "{status}"
+    );
+    // Also when something near it stirs.
+    second.touch().await;
+    always(Duration::from_secs(2), "neither is sent", async || {
+        first.asked().len() == 1 && second.asked().is_empty()
+    })
+    .await;
+    eventually(SOON, "the line in the metrics", async || {
+        let text = metrics(&stage).await;
+        let series = "applink_token_requests_waiting{controller=\"applicationlink\"}";
+        if value(&text, series) == Some(1.0) { Ok(()) } else { Err(text) }
+    })
+    .await;
+    // A deletion doesn't wait in line.
+    stage.delete(stage.team(), "second").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_ended_is_said_whatever_the_reason() {
+    let mut stage = Stage::set(ControlPlane::shared().await, binary(), 1, json!({})).await;
+    let team = stage.team().to_owned();
+    let server = TokenServer::start().await;
+    // Good once, then away.
+    for name in ["server-down", "operator-down"] {
+        let link = Link::of(&stage, &server, name);
+        server.on(&link.path(), |nth, _| match nth {
+            0 => Reply::json(200, &good(8)),
+            _ => Reply::http(503, "", ""),
+        });
+        link.apply(&server.url(&link.path()), true).await;
+        stage.ready(&team, name).await;
+    }
+    stage.condition(&team, "server-down", "TokenFresh", "False", "TokenExpired").await;
+    stage.condition(&team, "server-down", "Ready", "False", "ServerError").await;
+
+    // The operator is away while the token ends.
+    let path = "/operator-down/token";
+    server.always(path, Reply::json(200, &good(8)));
+    let fresh = |secret: &k8s_openapi::api::core::v1::Secret| {
+        let ends = secret.metadata.annotations.clone().unwrap_or_default();
+        ends["applink-operator.io/expires-at"].parse::<jiff::Timestamp>().expect("a time")
+    };
+    let secrets = stage.secrets(&team);
+    let ends = async || fresh(&secrets.get("operator-down-token").await.expect("the Secret"));
+    stage.ready(&team, "operator-down").await;
+    stage.operator.stop().await;
+    server.always(path, Reply::Silence);
+    let last = ends().await;
+    eventually(SOON, "the token's end", async || jiff::Timestamp::now() > last).await;
+    stage.operator.start().await;
+    let said = stage.condition(&team, "operator-down", "TokenFresh", "False", "TokenExpired").await;
+    let status = serde_json::to_value(&said.status).expect("json");
+    assert_eq!(condition(&status, "Ready").expect("Ready")["status"], "False", "{status}");
+    assert_eq!(ends().await, last, "the same token");
+}
