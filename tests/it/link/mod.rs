@@ -2,6 +2,7 @@
 
 mod change;
 mod consent;
+mod client_auth;
 mod crash;
 mod deletion;
 mod drift;
