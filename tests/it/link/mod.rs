@@ -14,6 +14,7 @@ mod input;
 mod leader;
 mod outbound;
 mod outgoing;
+mod presets;
 mod provider_faults;
 mod rbac;
 mod refresh_rule;
