@@ -14,7 +14,12 @@ use url::Url;
 ///
 /// # Errors
 /// [`Problem`] that names Secret, endpoint and host.
-pub fn check(server: &ServerGoal, facts: &OutgoingFacts, endpoints: &ServerEndpoints) -> Result<(), Problem> {
+pub fn check(
+    server: &ServerGoal,
+    inputs: &[(String, Option<String>)],
+    required: bool,
+    endpoints: &ServerEndpoints,
+) -> Result<(), Problem> {
     let targets = [
         ("token endpoint", Some(&endpoints.token_endpoint)),
         ("revocation endpoint", endpoints.revocation_endpoint.as_ref()),

@@ -82,7 +82,7 @@ fn desk(
 ///
 /// # Errors
 /// [`Problem`] while they aren't known.
-pub async fn endpoints(ctx: &Context, goal: &OutgoingGoal) -> Result<ServerEndpoints, Problem> {
+async fn endpoints(ctx: &Context, goal: &OutgoingGoal) -> Result<ServerEndpoints, Problem> {
     match &goal.server.place {
         ServerPlace::Endpoints(endpoints) => Ok(endpoints.as_ref().clone()),
         ServerPlace::Issuer(issuer) => {
