@@ -1,8 +1,8 @@
 //! Links, end to end: a real API server, the chart's operator and provider.
 
 mod change;
-mod consent;
 mod client_auth;
+mod consent;
 mod crash;
 mod deletion;
 mod drift;
