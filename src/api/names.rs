@@ -12,7 +12,7 @@ pub const PROVIDER_FINALIZER: &str = "applink-operator.io/provider";
 pub const REGISTERED_AT: &str = "applink-operator.io/registered-at";
 /// On a link: `"true"` lets a deletion go through though the provider can't be reached.
 pub const FORCE_DELETE: &str = "applink-operator.io/force-delete";
-/// On a link: the token endpoint that the author accepts after discovery moved it.
+/// On a link: the endpoints that the author accepts after discovery moved them, separated by commas.
 pub const ACCEPT_ENDPOINT: &str = "applink-operator.io/accept-token-endpoint";
 /// On a link: asks for a new client secret, once for each value; the time of the request is a good
 /// one. The old secret works on for `rotation.overlap`, where the provider can.

@@ -125,6 +125,8 @@ impl HouseArgs {
             client,
             metrics: Metrics::default(),
             guard,
+            // What the operator demands isn't known here; it says so in the link's conditions.
+            require_allowed_hosts: false,
         })
     }
 }

@@ -63,6 +63,10 @@ pub struct OperatorArgs {
     /// Whether the metrics have two series for each outgoing link: when its token ends, and when its refresh is due
     #[arg(long, env = "APPLINK_METRICS_PER_LINK", default_value_t = true, action = clap::ArgAction::Set)]
     metrics_per_link: bool,
+    /// Whether a Secret with credentials must say where it may be sent, for servers that a link
+    /// names: in the annotation applink-operator.io/allowed-hosts
+    #[arg(long, env = "APPLINK_OUTBOUND_REQUIRE_ALLOWED_HOSTS")]
+    outbound_require_allowed_hosts: bool,
     /// The operator's own namespace
     #[arg(long, env = "POD_NAMESPACE", default_value = "applink-system")]
     namespace: String,
@@ -245,6 +249,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         metrics: metrics.clone(),
         consent_url: consent_url.clone(),
         guard,
+        require_allowed_hosts: args.outbound_require_allowed_hosts,
     });
     let namespaces: Vec<String> = args.watch_namespaces.iter().filter(|n| !n.is_empty()).cloned().collect();
     if let Some(url) = consent_url {

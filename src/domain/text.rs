@@ -110,6 +110,7 @@ const KNOWN_ERROR_CODES: &[&str] = &[
     "token_revoked",
     "token_expired",
     "account_inactive",
+    "invalid_auth",
     "invalid_client_id",
     "bad_client_secret",
     "invalid_code",

@@ -44,6 +44,8 @@ pub struct Context {
     pub guard: Guard,
     /// The address at which people reach the operator's pages, if they do.
     pub consent_url: Option<Url>,
+    /// Whether a Secret must say where it may be sent, for servers that a link names.
+    pub require_allowed_hosts: bool,
     /// The operator's records.
     pub store: Store,
     /// The providers' connections.

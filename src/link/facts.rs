@@ -220,6 +220,11 @@ pub struct OutgoingFacts {
     pub seed: Option<Result<SecretString, Problem>>,
     /// The key of the grant jwt-bearer; `None` for the others.
     pub bearer: Option<Result<BearerKey, Problem>>,
+    /// The Secrets that something is read from, each with the hosts that it may be sent to, where it
+    /// says some.
+    pub inputs: Vec<(String, Option<String>)>,
+    /// Whether it must say some, for servers that a link names.
+    pub require_allowed_hosts: bool,
     /// The Secret.
     pub secret: SecretFact,
     /// The request that was last turned down.

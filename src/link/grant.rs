@@ -13,6 +13,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use url::Url;
 
+/// The version of a grant's record. Before 2, fewer endpoints were kept.
+pub const GRANT_VERSION: u32 = 2;
+
 /// The link that a grant belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

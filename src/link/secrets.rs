@@ -21,6 +21,14 @@ pub struct Secrets {
     api: Api<Secret>,
 }
 
+/// A value that a link refers to.
+pub struct Input {
+    /// The value.
+    pub value: SecretString,
+    /// The hosts that its Secret may be sent to, as its annotation says it.
+    pub allowed_hosts: Option<String>,
+}
+
 impl Secrets {
     /// The Secrets of a namespace.
     pub fn new(client: Client, namespace: &str) -> Self {
@@ -38,6 +46,20 @@ impl Secrets {
         reason: &'static str,
         field: &str,
     ) -> Result<SecretString, Problem> {
+        Ok(self.input(name, key, reason, field).await?.value)
+    }
+
+    /// The same, with where the Secret says that it may be sent.
+    ///
+    /// # Errors
+    /// As of [`Self::value`].
+    pub async fn input(
+        &self,
+        name: &str,
+        key: &str,
+        reason: &'static str,
+        field: &str,
+    ) -> Result<Input, Problem> {
         let secret =
             self.api.get_opt(name).await.map_err(|e| Problem::kube(&format!("Secret {name}"), &e))?;
         let Some(secret) = secret else {
@@ -57,7 +79,8 @@ impl Secrets {
                 format!("{field}: key {key} of Secret {name} is empty or not text; fill it"),
             ));
         }
-        Ok(SecretString::from(text.to_owned()))
+        let allowed_hosts = secret.annotations().get(names::ALLOWED_HOSTS).cloned();
+        Ok(Input { value: SecretString::from(text.to_owned()), allowed_hosts })
     }
 
     /// Looks at the Secret that a link wants to write.

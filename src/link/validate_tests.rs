@@ -57,6 +57,10 @@ fn what_is_left_out() {
 fn each_fault_names_its_field() {
     let at = |f: &str| format!("spec.outgoing.oauth2.{f}");
     let custom = |v: Value| json!({"oauth2": {"server": {"custom": v}}});
+    let preset = |mut server: Value| {
+        server["custom"] = Value::Null;
+        json!({"oauth2": {"server": server}})
+    };
     let endpoint = |url: &str| custom(json!({ "tokenEndpoint": url }));
     let secret = |v: Value| json!({ "secret": v });
     let cases: Vec<(Value, String)> = vec![
@@ -70,6 +74,22 @@ fn each_fault_names_its_field() {
         (custom(json!({"revocationEndpoint": "nowhere"})), at("server.custom.revocationEndpoint")),
         (json!({"oauth2": {"grant": {"clientCredentials": null}}}), at("grant")),
         (json!({"oauth2": {"client": {"authMethod": "none"}}}), at("client.authMethod")),
+        (json!({"oauth2": {"client": {"assertion": {"keyId": "k"}}}}), at("client.assertion")),
+        (json!({"oauth2": {"client": {"clientId": "a\nb"}}}), at("client.clientId")),
+        (json!({"oauth2": {"client": {"secretRef": null}}}), at("client.clientId")),
+        (json!({"oauth2": {"client": {"secretRef": null, "clientId": "us"}}}), at("client.secretRef")),
+        (json!({"oauth2": {"client": null}}), at("client")),
+        (preset(json!({"google": {}})), at("grant.clientCredentials")),
+        (preset(json!({"github": {"url": "https://g.example"}})), at("grant.clientCredentials")),
+        (preset(json!({"gitlab": {"url": "g.example"}})), at("server.gitlab.url")),
+        (preset(json!({"gitlab": {"url": "https://g.example?x"}})), at("server.gitlab.url")),
+        (preset(json!({"microsoft": {"tenant": "../x"}})), at("server.microsoft.tenant")),
+        (preset(json!({"microsoft": {"tenant": ""}})), at("server.microsoft.tenant")),
+        (
+            preset(json!({"gitlab": {"endpoints": {"userEndpoint": "x"}}})),
+            at("server.gitlab.endpoints.userEndpoint"),
+        ),
+        (json!({"oauth2": {"server": {"gitlab": {}}}}), at("server")),
         (json!({"oauth2": {"scopes": ["a", "b c"]}}), at("scopes[1]")),
         (json!({"oauth2": {"scopes": [""]}}), at("scopes[0]")),
         (json!({"refresh": {"before": "soon"}}), "spec.outgoing.refresh.before".into()),
@@ -141,4 +161,30 @@ fn the_two_annotations_of_a_rotation_are_one_request() {
     let long = request(Some(&"x".repeat(500)), None).expect("a request");
     assert_eq!(long.value.len(), 64);
     assert_eq!(request(Some("a\nb"), None).expect("a request").value.len(), 64);
+}
+
+#[test]
+fn a_preset_fills_and_the_spec_overrides() {
+    let goal = |server: Value, scopes: Value| {
+        let seed = json!({"secretRef": {"name": "s", "key": "k"}});
+        let mut server = server;
+        server["custom"] = Value::Null;
+        let grant = json!({"clientCredentials": null, "refreshToken": seed});
+        let change = json!({"oauth2": {"server": server, "grant": grant, "scopes": scopes}});
+        validate(&link(change)).expect("valid").outgoing.expect("outgoing")
+    };
+    let microsoft = goal(json!({"microsoft": {"tenant": "common"}}), json!(["a"]));
+    assert_eq!((microsoft.server.preset.name, microsoft.server.named), ("microsoft", false));
+    assert_eq!(microsoft.scopes.to_string(), "a offline_access", "else the refresh token would end");
+    assert_eq!(goal(json!({"microsoft": {"tenant": "common"}}), Value::Null).scopes.to_string(), "");
+    let client = microsoft.client.expect("a client");
+    assert!(matches!(client.auth, ClientAuthGoal::Secret { method: AuthMethod::ClientSecretPost, .. }));
+    let own = goal(
+        json!({"gitlab": {"url": "https://g.example", "endpoints": {"revocationEndpoint": "https://r.example/r"}}}),
+        Value::Null,
+    );
+    assert!(own.server.named);
+    let ServerPlace::Endpoints(endpoints) = own.server.place else { panic!("endpoints") };
+    assert_eq!(endpoints.token_endpoint.as_str(), "https://g.example/oauth/token");
+    assert_eq!(endpoints.revocation_endpoint.expect("one").as_str(), "https://r.example/r");
 }

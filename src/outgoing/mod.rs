@@ -13,7 +13,7 @@
 //! | [`reply`] | what a token endpoint's success may look like |
 //! | [`error`] | what its failures mean, and what to do |
 //! | [`redeem`] | a code that can't exist, redeemed: the other proof of a credential |
-//! | [`revoke`] | RFC 7009, which is also the proof of a credential |
+//! | [`revoke`] | RFC 7009, which is also the proof of a credential, and other ways to give a grant back |
 //! | [`schedule`] | when to refresh, and when to try again (pure) |
 //!
 //! Everything goes through [`crate::http`]. No text of a server gets into an error: only error
@@ -42,11 +42,11 @@ pub use device::{DeviceAuthorization, request_device_code};
 pub use discovery::{DiscoveryError, ServerMetadata, discover, discover_metadata};
 pub use endpoints::{Issuer, IssuerError, ServerEndpoints};
 pub use error::{ErrorClass, TokenError};
-pub use presets::{Dialect, Meaning, Preset};
+pub use presets::{Dialect, Meaning, Preset, Revocation};
 pub use redeem::{Redeemed, redeem_nothing};
 pub use redirect::{RedirectFault, RedirectRule};
 pub use reply::Malformed;
-pub use revoke::{Revoked, TokenHint, revoke_token};
+pub use revoke::{Revoked, TokenHint, Tokens, give_back, revoke_token};
 pub use schedule::{RefreshPolicy, backoff, next_refresh, unanswered_delay};
 pub use signing_key::{KeyError, SigningAlgorithm, SigningKey};
 pub use token::{Grant, TokenRequest, request_token};
@@ -54,6 +54,10 @@ pub use token::{Grant, TokenRequest, request_token};
 #[cfg(test)]
 mod discovery_tests;
 #[cfg(test)]
+mod presets_tests;
+#[cfg(test)]
 mod schedule_tests;
+#[cfg(test)]
+mod signing_key_tests;
 #[cfg(test)]
 mod token_tests;

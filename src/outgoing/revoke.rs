@@ -1,12 +1,14 @@
-//! Revocation (RFC 7009), and what its answer proves about the client's credentials.
+//! Revocation (RFC 7009), what its answer proves about the client's credentials, and the ways of
+//! servers that have another one.
 //!
 //! A server authenticates the client before it looks at the token, and answers 200 for a token
 //! that it doesn't know. So revoking a token that can't exist proves a credential, whatever
 //! grants the client has. A public client proves nothing so: it has no secret to get wrong.
 
-use super::ClientCredentials;
 use super::error::error_code;
-use crate::http::{HttpClient, NotSent, Request, Response, SendError};
+use super::presets::{Meaning, Revocation, SLACK};
+use super::{ClientAuth, ClientCredentials};
+use crate::http::{HttpClient, Method, NotSent, Request, Response, SendError};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::time::Duration;
 use url::Url;
@@ -82,5 +84,87 @@ fn read(response: &Response) -> Revoked {
             Revoked::WrongCredentials
         }
         (status, code) => Revoked::Unproved(Unproved { status, code, retry_after: response.retry_after }),
+    }
+}
+
+/// Gives a grant back in the way of its server.
+///
+/// # Errors
+/// [`SendError`] where there is no answer.
+pub async fn give_back(
+    http: &HttpClient,
+    way: Revocation,
+    endpoint: &Url,
+    client: &ClientCredentials,
+    tokens: &Tokens<'_>,
+) -> Result<Revoked, SendError> {
+    let unbuildable = |_| SendError::NotSent(NotSent::Unbuildable);
+    match (way, tokens.access) {
+        (Revocation::Standard, access) => {
+            let (token, hint) = match (tokens.refresh, access) {
+                (Some(refresh), _) => (refresh, TokenHint::RefreshToken),
+                (None, Some(access)) => (access, TokenHint::AccessToken),
+                (None, None) => return Ok(Revoked::Authenticated),
+            };
+            revoke_token(http, endpoint, client, token, Some(hint)).await
+        }
+        (Revocation::SlackAuthRevoke, Some(access)) => {
+            // The token itself is the authentication; `ok` says whether it went, at status 200.
+            let request = Request::post(endpoint.clone()).form([]).bearer(access).map_err(unbuildable)?;
+            Ok(read_slack(&http.send(request).await?))
+        }
+        (Revocation::GithubGrant, Some(access)) => {
+            let mut endpoint = endpoint.clone();
+            if let Ok(mut path) = endpoint.path_segments_mut() {
+                path.pop_if_empty().extend([client.id.as_str(), "grant"]);
+            }
+            let (ClientAuth::Basic(secret) | ClientAuth::Post(secret)) = &client.auth else {
+                return Err(SendError::NotSent(NotSent::Unbuildable));
+            };
+            let body = serde_json::json!({ "access_token": access.expose_secret() });
+            let request = Request::new(Method::DELETE, endpoint).accept_json().json(&body);
+            let request = request.basic(client.id.as_str(), secret).map_err(unbuildable)?;
+            let answer = http.send(request).await?;
+            Ok(match answer.status {
+                // 404 and 422: there is no such grant any more.
+                204 | 404 | 422 => Revoked::Authenticated,
+                _ => read(&answer),
+            })
+        }
+        // There is no way, or nothing to give back that way.
+        (Revocation::None | Revocation::SlackAuthRevoke | Revocation::GithubGrant, _) => {
+            Ok(Revoked::Authenticated)
+        }
+    }
+}
+
+/// What a grant has that can be given back.
+#[derive(Debug, Clone, Copy)]
+pub struct Tokens<'a> {
+    /// The refresh token.
+    pub refresh: Option<&'a SecretString>,
+    /// The last access token.
+    pub access: Option<&'a SecretString>,
+}
+
+fn read_slack(answer: &Response) -> Revoked {
+    #[derive(serde::Deserialize)]
+    struct Reply {
+        ok: bool,
+    }
+    let code = error_code(&answer.body).flatten();
+    let ok = serde_json::from_slice::<Reply>(&answer.body).is_ok_and(|r| r.ok);
+    match (answer.status, ok, code) {
+        // One that is revoked, has ended, or is of an account that is gone, is given back.
+        (200, true, _)
+        | (200, _, Some("token_revoked" | "token_expired" | "account_inactive" | "invalid_auth")) => {
+            Revoked::Authenticated
+        }
+        (status, _, code) => {
+            let passes = |c| SLACK.dialect.codes.contains(&(c, Meaning::Transient));
+            // Said with status 200, and yet trouble of its own.
+            let status = if code.is_some_and(passes) { 503 } else { status };
+            Revoked::Unproved(Unproved { status, code, retry_after: answer.retry_after })
+        }
     }
 }

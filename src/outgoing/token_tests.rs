@@ -279,6 +279,10 @@ async fn errors_with_status_200_are_errors() {
     );
     assert_eq!(
         error(r#"{"ok":false,"error":"invalid_refresh_token"}"#, true).await.err(),
+        Some(TokenError::Rejected { code: Some("invalid_refresh_token"), status: 200 })
+    );
+    assert_eq!(
+        error(r#"{"ok":false,"error":"canary"}"#, true).await.err(),
         Some(TokenError::Rejected { code: None, status: 200 })
     );
     // A token is a token, whatever stands beside it.

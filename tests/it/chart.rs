@@ -92,7 +92,7 @@ fn everything() -> Value {
         "imagePullSecrets": [{"name": "registry"}],
         "image": {"digest": format!("sha256:{}", "0".repeat(64))},
         "bindAddress": "::",
-        "outbound": {"allow": ["127.0.0.0/8", "http://*.internal:8080"]},
+        "outbound": {"allow": ["127.0.0.0/8", "http://*.internal:8080"], "requireAllowedHosts": true},
         "operator": with(json!({"replicas": 2, "podDisruptionBudget": {"enabled": true}})),
         "provider": with(json!({
             "url": "https://oauth.example.com/sub",
@@ -152,6 +152,7 @@ async fn values_that_do_nothing_are_refused() {
         (json!({"log": {"format": "text"}}), "format"),
         (json!({"bindAddress": "localhost"}), "bindAddress"),
         (json!({"outbound": {"allow": [""]}}), "allow"),
+        (json!({"outbound": {"requireAllowedHosts": "yes"}}), "requireAllowedHosts"),
         (json!({"commonLabels": {"on": true}}), "commonLabels"),
     ];
     for (values, named) in cases {
@@ -232,6 +233,7 @@ async fn arguments_say_what_the_values_say() {
     for expected in [
         "--listen=[::]:8080",
         "--watch-namespaces=team-a,team-b",
+        "--outbound-require-allowed-hosts",
         "--outbound-allow=127.0.0.0/8",
         "--outbound-allow=http://*.internal:8080",
         "--bundled-provider-url=https://oauth.example.com/sub",

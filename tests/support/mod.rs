@@ -16,6 +16,7 @@
 //! - [`fault_proxy`]: stands before a real provider and does one request wrong.
 //! - [`hydra`]: Ory Hydra.
 //! - [`keycloak`]: Keycloak, one for all tests, and a realm for each.
+//! - [`keys`]: key pairs in every form that people keep them in.
 //! - [`pod`]: one Pod, run as a kubelet would: its arguments, environment and probes.
 //! - [`proxy`]: stands between the operator and what it calls, counts its writes, and can kill it at one.
 //! - [`stage`]: operator and bundled provider, installed and running.
@@ -38,6 +39,7 @@ pub mod consent_app;
 pub mod fault_proxy;
 pub mod hydra;
 pub mod keycloak;
+pub mod keys;
 pub mod person;
 pub mod pki;
 pub mod plane;

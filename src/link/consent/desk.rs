@@ -15,7 +15,7 @@ use crate::link::context::Context;
 use crate::link::decide::consented_grant;
 use crate::link::execute::revoke_grant;
 use crate::link::grant::{Access, Binding, Grant, Kept, LinkRef};
-use crate::link::observe::outgoing::{client, endpoints};
+use crate::link::observe::outgoing::server_and_client;
 use crate::link::problem::Problem;
 use crate::link::secrets::Secrets;
 use crate::link::validate::{GrantGoal, OutgoingGoal, validate};
@@ -389,11 +389,9 @@ impl Consents {
 
     async fn known(&self, ready: &Ready) -> Result<Known, Trouble> {
         let secrets = Secrets::new(self.ctx.client.clone(), &ready.of.namespace);
-        let (endpoints, client) =
-            futures::join!(endpoints(&self.ctx, &ready.goal), client(&ready.goal, &secrets));
-        let endpoints = endpoints.map_err(|p| Trouble::of(&p))?;
-        let client = client.map_err(|p| Trouble::of(&p))?.ok_or(Trouble::OtherGrant)?;
-        Ok(Known { endpoints, client })
+        let known = server_and_client(&self.ctx, &ready.goal, &secrets).await;
+        let (endpoints, client) = known.map_err(|p| Trouble::of(&p))?;
+        Ok(Known { endpoints, client: client.ok_or(Trouble::OtherGrant)? })
     }
 
     fn redirect_uri(&self, ready: &Ready, endpoints: &ServerEndpoints) -> Result<Url, Trouble> {

@@ -5,6 +5,7 @@
 
 mod absent;
 mod consent;
+pub mod hosts;
 mod incoming;
 #[cfg(test)]
 mod incoming_tests;

@@ -1,12 +1,12 @@
 //! The outgoing part: a token got, kept, refreshed before it ends, and published.
 
-use super::{Effect, Part, consent, is_as_wanted, over, own_labels, writable};
+use super::{Effect, Part, consent, hosts, is_as_wanted, over, own_labels, writable};
 use crate::api::names;
 use crate::domain::keyring::digest_hex;
 use crate::domain::{Account, ExposeSecret as _, KeyRing, ScopeSet};
 use crate::link::content::{self, Data, SecretGoal, Slot, Values};
 use crate::link::facts::{Observed, OutgoingFacts, OwnSecret, Refused, SecretFact};
-use crate::link::grant::{Access, Binding, Grant, Intent, Kept, KeptMethod, LinkRef};
+use crate::link::grant::{Access, Binding, GRANT_VERSION, Grant, Intent, Kept, KeptMethod, LinkRef};
 use crate::link::plan::{AskBy, Publication, TokenPlan};
 use crate::link::problem::Problem;
 use crate::link::turns::Turn;
@@ -222,6 +222,9 @@ fn keep(
         Ok(endpoints) => endpoints,
         Err(problem) => return blocked(problem.clone()),
     };
+    if let Err(problem) = hosts::check(&goal.server, &facts.inputs, facts.require_allowed_hosts, endpoints) {
+        return blocked(problem);
+    }
     let mut grant = grant;
     let save = match bind(goal, seen, &mut grant, version.is_none(), endpoints, &asker) {
         Ok(save) => save,
@@ -411,7 +414,7 @@ fn held(
         }
     };
     let grant = Grant {
-        version: 1,
+        version: GRANT_VERSION,
         link: LinkRef { namespace: seen.namespace.clone(), name: seen.name.clone(), uid: seen.uid.clone() },
         // Bound below, once the server is known.
         binding: Binding {
@@ -484,8 +487,18 @@ fn bind(
     let binding = Binding::new(endpoints, &asker.name);
     let spec = spec_digest(goal);
     let new = grant.spec_digest.is_empty();
+    if grant.version < GRANT_VERSION {
+        // It was made when fewer endpoints were kept: those are taken as they are now.
+        grant.binding = Binding {
+            issuer: grant.binding.issuer.clone(),
+            token_endpoint: grant.binding.token_endpoint.clone(),
+            revocation_endpoint: grant.binding.revocation_endpoint.clone(),
+            client_id: grant.binding.client_id.clone(),
+            ..binding.clone()
+        };
+    }
     if !new && grant.binding != binding {
-        let moved = grant.binding.token_endpoint != binding.token_endpoint;
+        let moved = moved(seen, &grant.binding, &binding);
         match goal.grant {
             GrantGoal::AuthorizationCode { .. } | GrantGoal::DeviceCode { .. } => {
                 return Err(Problem::edit(
@@ -508,32 +521,46 @@ fn bind(
             // The author changed the spec, or the client Secret: that is the consent. What only
             // discovery changed isn't.
             GrantGoal::ClientCredentials | GrantGoal::JwtBearer(_)
-                if moved
-                    && grant.spec_digest == spec
-                    && seen.accepted_endpoint.as_deref() != Some(binding.token_endpoint.as_str()) =>
+                if grant.spec_digest == spec
+                    && let Some(problem) = moved =>
             {
-                return Err(Problem::edit(
-                    "EndpointChanged",
-                    format!(
-                        "discovery now names the token endpoint {}, no longer {}; nothing is sent there until the link is \
-                         annotated with {}={}",
-                        binding.token_endpoint,
-                        grant.binding.token_endpoint,
-                        names::ACCEPT_ENDPOINT,
-                        binding.token_endpoint
-                    ),
-                ));
+                return Err(problem);
             }
             GrantGoal::ClientCredentials | GrantGoal::JwtBearer(_) => {}
         }
     }
     let before = grant.clone();
+    grant.version = GRANT_VERSION;
     grant.binding = binding;
     grant.spec_digest = spec;
     goal.server.preset.name.clone_into(&mut grant.server);
     // What revoking needs is kept only where there is something that lives long.
     grant.remember(asker.client, grant.refresh_token.is_some());
     Ok(new || absent || *grant != before)
+}
+
+/// What discovery alone changed of the endpoints that our credentials go to, unless it was accepted.
+fn moved(seen: &Observed, old: &Binding, new: &Binding) -> Option<Problem> {
+    let accepted = seen.accepted_endpoint.as_deref().unwrap_or_default();
+    let pairs = [
+        ("token endpoint", Some(&old.token_endpoint), Some(&new.token_endpoint)),
+        ("revocation endpoint", old.revocation_endpoint.as_ref(), new.revocation_endpoint.as_ref()),
+    ];
+    let changed: Vec<_> = pairs
+        .into_iter()
+        .filter_map(|(what, old, new)| Some((what, old, new?)).filter(|(_, old, new)| *old != Some(new)))
+        .collect();
+    let (what, old, new) =
+        *changed.iter().find(|(_, _, new)| !accepted.split([',', ' ']).any(|a| a == new.as_str()))?;
+    let old = old.map_or_else(|| "where there was none".to_owned(), |old| format!("no longer {old}"));
+    let all = changed.iter().map(|(_, _, new)| new.as_str()).collect::<Vec<_>>().join(",");
+    Some(Problem::edit(
+        "EndpointChanged",
+        format!(
+            "discovery now names the {what} {new}, {old}; nothing is sent there until the link is annotated with {}={all}",
+            names::ACCEPT_ENDPOINT,
+        ),
+    ))
 }
 
 fn dead(goal: &OutgoingGoal, seen: &Observed, code: &str) -> Problem {

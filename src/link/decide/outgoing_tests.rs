@@ -116,6 +116,8 @@ impl World {
                     endpoints: Ok(endpoints("token")),
                     client: Ok(Some(client)),
                     bearer: None,
+                    inputs: vec![("client".into(), None)],
+                    require_allowed_hosts: false,
                     seed: refresh.then(|| Ok("seed-0".to_owned().into())),
                     secret: SecretFact::Absent,
                     refused: None,

@@ -10,7 +10,7 @@ use crate::link::grant::{Access, Grant, Intent, Kept};
 use crate::link::metrics::ByAnswer;
 use crate::link::plan::{AskBy, Publication, SecretWrite, TokenPlan};
 use crate::link::problem::{Mend, Problem};
-use crate::outgoing::{self, Grant as Ask, Revoked, TokenError, TokenHint, TokenRequest, revoke_token};
+use crate::outgoing::{self, Grant as Ask, Revoked, TokenError, TokenRequest, Tokens, give_back};
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
 
@@ -175,15 +175,13 @@ impl Carry<'_> {
 /// [`Problem`] where it may be possible later.
 pub async fn revoke_grant(ctx: &Context, grant: &Grant) -> Result<(), Problem> {
     let Some((endpoint, client)) = grant.revocation() else { return Ok(()) };
-    let (token, hint) = match (&grant.refresh_token, &grant.access) {
-        (Some(token), _) => (token, TokenHint::RefreshToken),
-        (None, Some(access)) => (&access.token, TokenHint::AccessToken),
-        (None, None) => return Ok(()),
+    let tokens = Tokens {
+        refresh: grant.refresh_token.as_ref().map(|Kept(token)| token),
+        access: grant.access.as_ref().map(|access| &access.token.0),
     };
-    let Kept(token) = token;
     let http = ctx.guard.client(Trust::Guarded, None);
     let what = "the authorization server can't be told to revoke the grant";
-    match revoke_token(&http, &endpoint, &client, token, Some(hint)).await {
+    match give_back(&http, grant.preset().revocation, &endpoint, &client, &tokens).await {
         // With wrong credentials, or an endpoint that says no, asking again changes nothing.
         Ok(Revoked::Authenticated | Revoked::WrongCredentials) => Ok(()),
         Ok(Revoked::Unproved(answer)) if answer.status < 500 && answer.status != 429 => Ok(()),

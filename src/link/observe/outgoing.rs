@@ -5,14 +5,17 @@ use crate::domain::{ClientId, ExposeSecret as _, KeyRing, SecretString};
 use crate::http::Trust;
 use crate::link::consent::request;
 use crate::link::context::Context;
+use crate::link::decide::hosts;
 use crate::link::facts::{Desk, Observed, OutgoingFacts, SecretFact};
 use crate::link::problem::Problem;
-use crate::link::secrets::Secrets;
+use crate::link::secrets::{Input, Secrets};
 use crate::link::validate::{
     ClientAuthGoal, ClientIdGoal, GrantGoal, OutgoingGoal, SecretKey, ServerPlace, validate,
 };
 use crate::outgoing::{BearerKey, ClientAuth, ClientCredentials, ServerEndpoints, SigningKey};
 use kube::ResourceExt as _;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 /// Looks.
 pub(super) async fn facts(
@@ -21,24 +24,25 @@ pub(super) async fn facts(
     goal: &OutgoingGoal,
     secrets: &Secrets,
 ) -> OutgoingFacts {
+    let inputs = Inputs { secrets, read: Mutex::default() };
     let seed = async {
         match &goal.grant {
             GrantGoal::RefreshToken(at) => {
                 let field = "spec.outgoing.oauth2.grant.refreshToken.secretRef";
-                Some(secrets.value(&at.secret, &at.key, "SeedMissing", field).await)
+                Some(inputs.value(at, "SeedMissing", field).await)
             }
             _ => None,
         }
     };
     let bearer = async {
         match &goal.grant {
-            GrantGoal::JwtBearer(jwt) => Some(bearer_key(&jwt.at, secrets).await),
+            GrantGoal::JwtBearer(jwt) => Some(bearer_key(&jwt.at, &inputs).await),
             _ => None,
         }
     };
     let (secret, client, seed, bearer, endpoints) = futures::join!(
         secrets.look(&goal.secret.name, link),
-        client(goal, secrets),
+        client(goal, &inputs),
         seed,
         bearer,
         endpoints(ctx, goal),
@@ -49,6 +53,8 @@ pub(super) async fn facts(
         client,
         seed,
         bearer,
+        inputs: inputs.all(),
+        require_allowed_hosts: ctx.require_allowed_hosts,
         secret,
         refused: ctx.refused(link),
         in_line: false,
@@ -77,7 +83,7 @@ fn desk(
 ///
 /// # Errors
 /// [`Problem`] while they aren't known.
-pub async fn endpoints(ctx: &Context, goal: &OutgoingGoal) -> Result<ServerEndpoints, Problem> {
+async fn endpoints(ctx: &Context, goal: &OutgoingGoal) -> Result<ServerEndpoints, Problem> {
     match &goal.server.place {
         ServerPlace::Endpoints(endpoints) => Ok(endpoints.as_ref().clone()),
         ServerPlace::Issuer(issuer) => {
@@ -88,20 +94,58 @@ pub async fn endpoints(ctx: &Context, goal: &OutgoingGoal) -> Result<ServerEndpo
 
 const CLIENT: &str = "spec.outgoing.oauth2.client.secretRef";
 
-async fn value(at: &SecretKey, secrets: &Secrets) -> Result<SecretString, Problem> {
-    secrets.value(&at.secret, &at.key, "ClientSecretMissing", CLIENT).await
+/// The Secrets that something was read from, and where each may be sent.
+struct Inputs<'a> {
+    secrets: &'a Secrets,
+    read: Mutex<BTreeMap<String, Option<String>>>,
+}
+
+impl Inputs<'_> {
+    fn all(self) -> Vec<(String, Option<String>)> {
+        self.read.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect()
+    }
+
+    async fn value(
+        &self,
+        at: &SecretKey,
+        reason: &'static str,
+        field: &str,
+    ) -> Result<SecretString, Problem> {
+        let Input { value, allowed_hosts } = self.secrets.input(&at.secret, &at.key, reason, field).await?;
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.insert(at.secret.clone(), allowed_hosts);
+        Ok(value)
+    }
+}
+
+async fn value(at: &SecretKey, inputs: &Inputs<'_>) -> Result<SecretString, Problem> {
+    inputs.value(at, "ClientSecretMissing", CLIENT).await
+}
+
+/// Server and client for a request outside a plan: what is checked before one of a plan is sent is
+/// checked here.
+///
+/// # Errors
+/// [`Problem`] while one of them isn't there, or the client's Secret may not be sent to the server.
+pub async fn server_and_client(
+    ctx: &Context,
+    goal: &OutgoingGoal,
+    secrets: &Secrets,
+) -> Result<(ServerEndpoints, Option<ClientCredentials>), Problem> {
+    let inputs = Inputs { secrets, read: Mutex::default() };
+    let (endpoints, client) = futures::join!(endpoints(ctx, goal), client(goal, &inputs));
+    let (endpoints, client) = (endpoints?, client?);
+    hosts::check(&goal.server, &inputs.all(), ctx.require_allowed_hosts, &endpoints)?;
+    Ok((endpoints, client))
 }
 
 /// Our client, with what it authenticates with.
-///
-/// # Errors
-/// [`Problem`] while that isn't there.
-pub async fn client(goal: &OutgoingGoal, secrets: &Secrets) -> Result<Option<ClientCredentials>, Problem> {
+async fn client(goal: &OutgoingGoal, inputs: &Inputs<'_>) -> Result<Option<ClientCredentials>, Problem> {
     let Some(client) = &goal.client else { return Ok(None) };
     let id = match &client.id {
         ClientIdGoal::Given(id) => id.clone(),
         ClientIdGoal::Secret(at) => {
-            ClientId::parse(value(at, secrets).await?.expose_secret()).map_err(|e| {
+            ClientId::parse(value(at, inputs).await?.expose_secret()).map_err(|e| {
                 let SecretKey { secret, key } = at;
                 Problem::edit("InvalidClientId", format!("{CLIENT}: key {key} of Secret {secret} {e}"))
             })?
@@ -110,10 +154,10 @@ pub async fn client(goal: &OutgoingGoal, secrets: &Secrets) -> Result<Option<Cli
     let credentials = match &client.auth {
         ClientAuthGoal::None => ClientCredentials { id, auth: ClientAuth::None },
         ClientAuthGoal::Secret { method, at } => {
-            ClientCredentials::by_secret(id, *method, value(at, secrets).await?)
+            ClientCredentials::by_secret(id, *method, value(at, inputs).await?)
         }
         ClientAuthGoal::PrivateKey { at, key_id, algorithm, audience } => {
-            let text = value(at, secrets).await?;
+            let text = value(at, inputs).await?;
             let key = SigningKey::parse(&text, *algorithm, goal.server.preset.rsa).map_err(|e| {
                 let SecretKey { secret, key } = at;
                 Problem::edit("InvalidPrivateKey", format!("{CLIENT}: key {key} of Secret {secret} {e}"))
@@ -131,9 +175,9 @@ pub async fn client(goal: &OutgoingGoal, secrets: &Secrets) -> Result<Option<Cli
     Ok(Some(credentials))
 }
 
-async fn bearer_key(at: &SecretKey, secrets: &Secrets) -> Result<BearerKey, Problem> {
+async fn bearer_key(at: &SecretKey, inputs: &Inputs<'_>) -> Result<BearerKey, Problem> {
     let field = "spec.outgoing.oauth2.grant.jwtBearer.secretRef";
-    let text = secrets.value(&at.secret, &at.key, "AssertionKeyMissing", field).await?;
+    let text = inputs.value(at, "AssertionKeyMissing", field).await?;
     BearerKey::parse(&text).map_err(|e| {
         let SecretKey { secret, key } = at;
         Problem::edit("InvalidPrivateKey", format!("{field}: key {key} of Secret {secret} {e}"))
@@ -152,9 +196,10 @@ pub(super) async fn token_to_revoke(
     if grant.refresh_token.is_some() {
         return;
     }
+    let inputs = Inputs { secrets, read: Mutex::default() };
     let Some(goal) = validate(link).ok().and_then(|v| v.outgoing) else { return };
     if let SecretFact::Own(own) = secrets.look(&goal.secret.name, link).await
-        && let Ok(Some(client)) = client(&goal, secrets).await
+        && let Ok(Some(client)) = client(&goal, &inputs).await
         && client.id.as_str() == grant.binding.client_id
     {
         grant.access = crate::link::decide::published(&own, &goal, keys);

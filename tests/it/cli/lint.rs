@@ -176,6 +176,23 @@ async fn exit_codes_and_lines() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_examples_of_the_page_on_outgoing_links_are_clean() {
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/outgoing.md")).expect("the page");
+    let blocks: Vec<_> = page
+        .split("```yaml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("```"))
+        .map(|(yaml, _)| yaml)
+        .collect();
+    assert!(blocks.len() >= 5, "{}", blocks.len());
+    for yaml in blocks {
+        let said = fed(&["lint", "-"], yaml).await;
+        assert_eq!(said.code, Some(0), "{yaml}{said:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_file_can_t_steer_the_terminal_or_the_process() {
     let name = "\"\\e]0;owned\\a\\u009b31m\\u202e\"";
     let evil = GOOD

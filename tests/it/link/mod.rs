@@ -1,6 +1,7 @@
 //! Links, end to end: a real API server, the chart's operator and provider.
 
 mod change;
+mod client_auth;
 mod consent;
 mod crash;
 mod deletion;
@@ -13,6 +14,7 @@ mod input;
 mod leader;
 mod outbound;
 mod outgoing;
+mod presets;
 mod provider_faults;
 mod rbac;
 mod refresh_rule;
