@@ -302,7 +302,6 @@ fn form(app: &App, object: &Value, base: Option<&Base>, called: &str) -> Result<
                     (select("spec.deletionPolicy", "deletion-policy", "When the link is deleted", at(object, "spec.deletionPolicy").as_str().unwrap_or("Delete"),
                         &[("Delete", "Unregister, revoke, and delete the Secrets"), ("Retain", "Leave everything as it is")]))
                     label.choice { input type="checkbox" name="spec.suspend" checked[at(object, "spec.suspend") == &Value::Bool(true)]; span { strong { "Suspend: " } "no refresh and no repair until this is taken off." } }
-                    p {}
                 }
                 div.buttons {
                     button.primary type="submit" { "Review" }

@@ -192,6 +192,7 @@ async fn show(app: &App, draft: &Draft, news: Option<&str>) -> Result<Response, 
     let mut hindrances = faults(draft)?;
     let nameable = is_name(draft.namespace()) && is_name(draft.name()) && !draft.name().is_empty();
     let live = if nameable { draft.live(app).await? } else { None };
+    let sound = hindrances.is_empty();
     let mut differences = Vec::new();
     if hindrances.is_empty() {
         match draft.send(app, live.as_ref(), true).await {
@@ -218,7 +219,7 @@ async fn show(app: &App, draft: &Draft, news: Option<&str>) -> Result<Response, 
         @if same { div.note role="status" { p { "Nothing would change." } } }
         @if is_edit && !differences.is_empty() { (difference(&differences)) }
         section.card aria-labelledby="yaml-title" {
-            div.withcopy { h2 #yaml-title { "The YAML to commit" } (copy("yaml", "the YAML")) }
+            div.withcopy { h2 #yaml-title { @if sound { "The YAML to commit" } @else { "The YAML so far" } } (copy("yaml", "the YAML")) }
             pre #yaml tabindex="0" aria-label="YAML" { (text) }
         }
         div.card {
@@ -235,7 +236,9 @@ async fn show(app: &App, draft: &Draft, news: Option<&str>) -> Result<Response, 
                 }
                 a.button href="/" { "Cancel" }
             }
-            p.hint { "Applied here it is written with your own rights. In a repository, Argo CD or Flux apply it." }
+            @if hindrances.is_empty() && !same {
+                p.hint { "Applied here it is written with your own rights. In a repository, Argo CD or Flux apply it." }
+            }
         }
         details.card {
             summary { "Change the YAML by hand" }
@@ -282,8 +285,25 @@ fn trouble(found: &[Hindrance]) -> Markup {
     }
 }
 
-fn difference(found: &[Change]) -> Markup {
+/// What goes and what comes: of lists the items, else the whole value.
+fn gone_and_new(change: &Change) -> (Vec<String>, Vec<String>) {
+    let items = |value: &Option<Value>| match value {
+        Some(Value::Array(items)) => items.clone(),
+        Some(value) => vec![value.clone()],
+        None => Vec::new(),
+    };
     let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let (from, to) = (items(&change.from), items(&change.to));
+    let gone: Vec<String> = from.iter().filter(|v| !to.contains(v)).map(shown).collect();
+    let new: Vec<String> = to.iter().filter(|v| !from.contains(v)).map(shown).collect();
+    if gone.is_empty() && new.is_empty() {
+        // The same items in another order.
+        return (from.iter().map(shown).collect(), to.iter().map(shown).collect());
+    }
+    (gone, new)
+}
+
+fn difference(found: &[Change]) -> Markup {
     html! {
         section.card #difference aria-labelledby="difference-title" {
             h2 #difference-title { "What changes" }
@@ -293,11 +313,12 @@ fn difference(found: &[Change]) -> Markup {
                     thead { tr { th scope="col" { "Field" } th scope="col" { "From and to" } } }
                     tbody {
                         @for change in found {
+                            @let (gone, new) = gone_and_new(change);
                             tr {
                                 td.first { strong { (Text(&change.path)) } }
                                 td data-label="Change" { div {
-                                    @if let Some(from) = &change.from { del { span.hidden { "from " } (Text(&shown(from))) } }
-                                    @if let Some(to) = &change.to { ins { span.hidden { "to " } (Text(&shown(to))) } }
+                                    @for value in &gone { del { span.hidden { "from " } (Text(value)) } }
+                                    @for value in &new { ins { span.hidden { "to " } (Text(value)) } }
                                 } }
                             }
                         }
@@ -335,4 +356,22 @@ pub async fn apply(State(app): State<Arc<App>>, fields: Fields) -> Result<Respon
         }
     }
     show(&app, &draft, Some("The link is being written to by others; nothing was changed. Try again.")).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_list_only_what_goes_and_comes_is_shown() {
+        let of =
+            |from: Option<Value>, to: Option<Value>| gone_and_new(&Change { path: "p".into(), from, to });
+        let texts = |items: &[&str]| items.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+        assert_eq!(of(Some(json!(["a", "b"])), Some(json!(["b", "c"]))), (texts(&["a"]), texts(&["c"])));
+        assert_eq!(of(None, Some(json!(true))), (texts(&[]), texts(&["true"])));
+        assert_eq!(
+            of(Some(json!(["a", "b"])), Some(json!(["b", "a"]))),
+            (texts(&["a", "b"]), texts(&["b", "a"]))
+        );
+    }
 }

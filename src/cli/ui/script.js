@@ -81,6 +81,7 @@
     try {
       const answer = await fetch(location.href, { cache: 'no-store' });
       if (answer.status === 404 || answer.status === 401) { location.reload(); return; }
+      if (!answer.ok) { say('off', "The cluster doesn't answer; this may be old"); return; }
       const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html');
       for (const part of document.querySelectorAll('[data-part]')) {
         const other = fresh.getElementById(part.id);
