@@ -165,12 +165,13 @@ pub async fn page(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Res
             }
         }
         div.frame {
-            table.cards {
+            // Shown as cards on a phone, it would be no table any more to a screen reader without its roles.
+            table.cards role="table" {
                 caption.hidden { "Application links" }
-                thead #head data-part="html" { tr {
+                thead #head role="rowgroup" data-part="html" { tr role="row" {
                     @for column in Column::ALL {
                         @let sort = (wish.column == column).then_some(if wish.falling { "descending" } else { "ascending" });
-                        th scope="col" aria-sort=[sort] {
+                        th scope="col" role="columnheader" aria-sort=[sort] {
                             a href=(wish.sorted_by(column)) {
                                 (column.title())
                                 @match sort {
@@ -181,9 +182,9 @@ pub async fn page(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Res
                             }
                         }
                     }
-                    th scope="col" { span.hidden { "Actions" } }
+                    th scope="col" role="columnheader" { span.hidden { "Actions" } }
                 } }
-                tbody #rows data-part="rows" {
+                tbody #rows role="rowgroup" data-part="rows" {
                     @for row in rows.iter().take(SHOWN) { (one(row)) }
                     @if rows.is_empty() { (none(&wish)) }
                 }
@@ -253,26 +254,26 @@ fn filter(wish: &Wish, namespaces: &BTreeSet<&str>) -> Markup {
 fn one(row: &Row) -> Markup {
     let id = format!("{}.{}", row.namespace, row.name);
     html! {
-        tr #{ "row-" (id) } data-revision=(row.revision) {
-            td.first data-label="Application" {
+        tr #{ "row-" (id) } role="row" data-revision=(row.revision) {
+            td.first role="cell" data-label="Application" {
                 a.name #{ "name-" (id) } href=(row.href("")) { (Text(&row.application)) }
                 span.under { (Text(&row.version())) }
                 span.under { (row.full_name()) }
             }
-            td data-label="Direction" { (row.direction) }
-            td data-label="Status" {
+            td role="cell" data-label="Direction" { (row.direction) }
+            td role="cell" data-label="Status" {
                 div {
                     (row.badge())
                     @if !row.message.is_empty() { span.why { (Text(&row.message)) } }
                 }
             }
-            td data-label="Expires" {
+            td role="cell" data-label="Expires" {
                 @match &row.expires {
                     Some(at) => (time(at)),
                     None => span.muted title="Nothing of this link ends by itself" { "—" },
                 }
             }
-            td.actions data-label="Actions" { (menu(row, &id)) }
+            td.actions role="cell" data-label="Actions" { (menu(row, &id)) }
         }
     }
 }
@@ -292,7 +293,7 @@ fn menu(row: &Row, id: &str) -> Markup {
 
 fn none(wish: &Wish) -> Markup {
     html! {
-        tr #row-none { td.first colspan="5" { div.empty {
+        tr #row-none role="row" { td.first role="cell" colspan="5" { div.empty {
             @if wish.is_filter() {
                 h2 { "No link fits the filter" }
                 p { a href="/" { "Show all" } }

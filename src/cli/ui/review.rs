@@ -69,8 +69,9 @@ impl Draft {
     /// Of a form, or of YAML that was changed by hand.
     pub fn read(fields: &Fields) -> Result<Self, Problem> {
         let is_form = fields.is_on("form");
-        let text = fields.get(if is_form { "base" } else { "yaml" });
-        let mut documents = yaml::read(text).into_iter();
+        // Browsers send the lines of a field with carriage returns.
+        let text = fields.get(if is_form { "base" } else { "yaml" }).replace("\r\n", "\n");
+        let mut documents = yaml::read(&text).into_iter();
         let (Some(document), None) = (documents.next(), documents.next()) else {
             return Err(unreadable("It must be one document."));
         };
@@ -361,6 +362,19 @@ pub async fn apply(State(app): State<Arc<App>>, fields: Fields) -> Result<Respon
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_browser_sends_is_what_was_shown() {
+        let object = json!({"apiVersion": format!("{}/v1alpha1", names::GROUP), "kind": "ApplicationLink",
+            "metadata": {"name": "on", "namespace": "t"}, "spec": {"application": {"name": "1e3"}, "incoming": {
+                "secret": {"template": {".env": "A={{ clientId }}\nB=\"x\"\n", "cr": "a\r\nb"}}}}});
+        let sent = to_yaml(&object).expect("YAML").replace('\n', "\r\n");
+        let draft = Draft::read(&Fields::of(&[("yaml", &sent)])).expect("a draft");
+        assert_eq!((draft.object, draft.base), (object, None));
+        for bad in ["", "a: 1\n---\nb: 2\n", "kind: Secret\nmetadata: {}\nspec: {}\n", "a: [", "- a"] {
+            assert!(Draft::read(&Fields::of(&[("yaml", bad)])).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn of_a_list_only_what_goes_and_comes_is_shown() {
