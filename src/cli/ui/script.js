@@ -97,10 +97,22 @@
     }
   };
 
+  // A browser has six connections for one host: a tab that nobody looks at gives its one back. The first word of a new
+  // connection tells what was missed.
+  let source;
+  const listen = () => {
+    if (document.hidden) {
+      source?.close();
+      source = undefined;
+    } else if (!source) {
+      source = new EventSource(live.dataset.live);
+      source.addEventListener('changed', refresh);
+      source.addEventListener('error', () => say('off', 'Not connected: does the command still run?'));
+    }
+  };
   if (live) {
-    const source = new EventSource(live.dataset.live);
-    source.addEventListener('changed', refresh);
-    source.addEventListener('error', () => say('off', 'Not connected: does the command still run?'));
+    document.addEventListener('visibilitychange', listen);
+    listen();
   }
 
   // The filter acts while one types.
