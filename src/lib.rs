@@ -11,7 +11,7 @@
 //! | [`outgoing`] | discovery, token requests and revocation, as other people's client | `domain`, `http` |
 //! | [`http`] | the guarded HTTP client: every call that leaves the process | `domain` |
 //! | [`server`] | the bundled provider service | `domain` |
-//! | [`web`] | the operator's own HTTP: health, metrics | value crates |
+//! | [`web`] | the operator's own HTTP: health, metrics; the frame of all pages | value crates |
 //! | [`runtime`] | logs, shutdown, leader election | value crates, kube |
 //! | [`cli`] | one file a command; flags become a checked configuration | everything |
 

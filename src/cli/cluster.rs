@@ -32,6 +32,8 @@ pub struct Cluster {
     pub client: Client,
     /// The namespace that is meant.
     pub namespace: String,
+    /// Where the API server is.
+    pub address: String,
 }
 
 /// How long the API server may take to answer.
@@ -66,8 +68,9 @@ impl ClusterArgs {
         config.connect_timeout = Some(Duration::from_secs(10));
         config.read_timeout = Some(ANSWER);
         let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let address = config.cluster_url.to_string();
         let client = Client::try_from(config).map_err(|e| no_way(&e))?;
-        Ok(Cluster { client, namespace })
+        Ok(Cluster { client, namespace, address })
     }
 }
 

@@ -60,6 +60,12 @@ impl Found {
         let bytes = self.secret.data.as_ref()?.get(key)?;
         String::from_utf8(bytes.0.clone()).ok()
     }
+
+    /// All values of one of the parts that are text, in the order that people read them.
+    pub fn values(&self, outgoing: bool) -> Vec<(Slot, String)> {
+        let slots = if outgoing { OUTGOING } else { INCOMING };
+        slots.iter().filter_map(|slot| Some((*slot, self.value(*slot)?))).collect()
+    }
 }
 
 /// Why there is no Secret of a link's to read.
@@ -125,8 +131,7 @@ pub async fn run(args: CredentialsArgs) -> Result<Answer, ToolError> {
             return Err(ToolError::Precondition(why));
         }
     };
-    let slots = if args.outgoing { OUTGOING } else { INCOMING };
-    let values: Vec<(Slot, String)> = slots.iter().filter_map(|s| Some((*s, found.value(*s)?))).collect();
+    let values = found.values(args.outgoing);
     match args.output {
         Output::Table => {
             let width = values.iter().map(|(s, _)| s.default_key().len()).max().unwrap_or_default();

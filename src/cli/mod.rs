@@ -5,7 +5,7 @@
 //! |---|---|
 //! | the services | [`operator`], [`provider`] |
 //! | tools without a cluster | [`lint`], [`crds`], [`check`], [`completion`] |
-//! | tools on a cluster, with the user's own rights | [`status`], [`credentials`], [`rotate`], [`mod@authorize`], [`doctor`] |
+//! | tools on a cluster, with the user's own rights | [`status`], [`credentials`], [`rotate`], [`mod@authorize`], [`doctor`], [`ui`] |
 //! | tools that look with the operator's eyes | [`plan`], [`import`], [`orphans`], [`rotate_key`] |
 //! | what tools share | [`cluster`], [`output`], [`links`], [`house`] |
 
@@ -28,6 +28,7 @@ pub mod provider;
 pub mod rotate;
 pub mod rotate_key;
 pub mod status;
+pub mod ui;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use std::ffi::OsString;
@@ -52,6 +53,8 @@ pub struct Cli {
 enum Command {
     /// Show providers, their links and the links' Secrets as a tree
     Status(status::StatusArgs),
+    /// Show the links as a page in your browser, and change them there
+    Ui(ui::UiArgs),
     /// Check each hop from here to a working link, and say what to do
     Doctor(doctor::DoctorArgs),
     /// Print the credentials of a link, for who may read its Secret
@@ -190,6 +193,7 @@ pub async fn run(cli: Cli) -> Result<Answer, CliError> {
         Command::Status(args) => return Ok(status::run(args).await?),
         Command::Credentials(args) => return Ok(credentials::run(args).await?),
         Command::Authorize(args) => return Ok(authorize::run(args).await?),
+        Command::Ui(args) => return Ok(ui::run(args).await?),
         Command::Rotate(args) => return Ok(rotate::run(args).await?),
         Command::RotateKey(args) => return Ok(rotate_key::run(args).await?),
         Command::Plan(args) => return plan::run(args).await.map_err(CliError::Plan),

@@ -10,7 +10,7 @@ use crate::link::validate::validate;
 use clap::{ArgAction, Args};
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, ResourceExt as _};
+use kube::{Api, Client, ResourceExt as _};
 use serde::Serialize;
 use serde_json::json;
 use std::time::Duration;
@@ -66,7 +66,7 @@ struct Outcome {
 }
 
 /// Why a link has no secret to rotate.
-fn refuse(link: &ApplicationLink) -> Option<String> {
+pub fn refuse(link: &ApplicationLink) -> Option<String> {
     let valid = match validate(link) {
         Ok(valid) => valid,
         Err(e) => return Some(format!("the link's spec can't be acted on: {e}")),
@@ -85,6 +85,32 @@ fn refuse(link: &ApplicationLink) -> Option<String> {
     valid.suspend.then(|| "the link is suspended; set spec.suspend to false first".into())
 }
 
+/// Asks for a new client secret, without (`now`) or with an overlap. Gives back the request, which
+/// `status.incoming.lastRequest` repeats when it is done, and the link with it.
+///
+/// # Errors
+/// [`ToolError`] where the link has no secret to rotate, or it can't be asked for.
+pub async fn ask(
+    client: Client,
+    link: &ApplicationLink,
+    now: bool,
+) -> Result<(String, ApplicationLink), ToolError> {
+    let (namespace, name) = (link.namespace().unwrap_or_default(), link.name_any());
+    let what = format!("ApplicationLink {namespace}/{name}");
+    if let Some(why) = refuse(link) {
+        return Err(ToolError::Precondition(format!("{what}: {why}")));
+    }
+    let request = format!("{:.3}", Timestamp::now());
+    // The operator takes the two for one request: the other one must go.
+    let (annotation, other) =
+        if now { (names::ROTATE_NOW, names::ROTATE) } else { (names::ROTATE, names::ROTATE_NOW) };
+    let links: Api<ApplicationLink> = Api::namespaced(client, &namespace);
+    let patch = json!({"metadata": {"uid": link.uid(), "annotations": {annotation: request, other: null}}});
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    let seen = links.patch(&name, &params, &Patch::Merge(&patch)).await.map_err(failed(what))?;
+    Ok((request, seen))
+}
+
 /// Rotates.
 ///
 /// # Errors
@@ -93,18 +119,8 @@ pub async fn run(args: RotateArgs) -> Result<Answer, ToolError> {
     let cluster = args.cluster.connect().await?;
     let link = links::get(&cluster, &args.name).await?;
     let what = format!("ApplicationLink {}/{}", cluster.namespace, args.name);
-    if let Some(why) = refuse(&link) {
-        return Err(ToolError::Precondition(format!("{what}: {why}")));
-    }
-    let request = format!("{:.3}", Timestamp::now());
-    // The operator takes the two for one request: the other one must go.
-    let (annotation, other) =
-        if args.now { (names::ROTATE_NOW, names::ROTATE) } else { (names::ROTATE, names::ROTATE_NOW) };
+    let (request, mut seen) = ask(cluster.client.clone(), &link, args.now).await?;
     let links: Api<ApplicationLink> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let patch = json!({"metadata": {"uid": link.uid(), "annotations": {annotation: request, other: null}}});
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-    let mut seen =
-        links.patch(&args.name, &params, &Patch::Merge(&patch)).await.map_err(failed(what.clone()))?;
     let began = Instant::now();
     let outcome = loop {
         let outcome = outcome(&seen, &request);

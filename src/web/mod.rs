@@ -1,8 +1,10 @@
-//! The operator's own HTTP: health and metrics here, the pages for people in [`consent`].
+//! The operator's own HTTP: health and metrics here, the pages of a consent in [`consent`]. The frame of pages for people
+//! is in [`page`].
 //!
 //! Only `cli` calls this module.
 
 pub mod consent;
+pub mod page;
 
 use axum::Router;
 use axum::extract::State;

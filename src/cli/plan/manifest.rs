@@ -6,12 +6,12 @@ use crate::cli::cluster::{Cluster, failed, is_forbidden, why};
 use crate::cli::lint::files::{self, NotRead};
 use crate::cli::lint::{self, yaml};
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::{Api, ResourceExt as _};
+use kube::{Api, Client, ResourceExt as _};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+pub(in crate::cli) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// A longer value is cut.
 const SHOWN: usize = 80;
 
@@ -121,17 +121,8 @@ impl Manifest {
         let Some(live) = live else {
             let mut object = self.object.clone();
             object["metadata"]["namespace"] = json!(self.namespace);
-            if let Some(map) = object.as_object_mut() {
-                map.remove("status");
-            }
             let post = PostParams { dry_run: true, field_manager: Some(manager.into()) };
-            // As text, so that the API server and not our types say what is wrong with it.
-            let url =
-                format!("/apis/{}/v1alpha1/namespaces/{}/applicationlinks", names::GROUP, self.namespace);
-            let body = serde_json::to_vec(&object).map_err(kube::Error::SerdeError)?;
-            let request =
-                kube::core::Request::new(url).create(&post, body).map_err(kube::Error::BuildRequest)?;
-            return api.clone().into_client().request(request).await;
+            return create(api.clone().into_client(), object, &post).await;
         };
         let applied =
             live.annotations().get(LAST_APPLIED).and_then(|t| serde_json::from_str::<Value>(t).ok());
@@ -179,9 +170,26 @@ impl Manifest {
     }
 }
 
+/// Creates a link that may not be one by our types: the API server says what is wrong with it. The
+/// object names its namespace.
+pub(in crate::cli) async fn create(
+    client: Client,
+    mut object: Value,
+    params: &PostParams,
+) -> Result<ApplicationLink, kube::Error> {
+    if let Some(map) = object.as_object_mut() {
+        map.remove("status");
+    }
+    let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
+    let url = format!("/apis/{}/v1alpha1/namespaces/{namespace}/applicationlinks", names::GROUP);
+    let body = serde_json::to_vec(&object).map_err(kube::Error::SerdeError)?;
+    let request = kube::core::Request::new(url).create(params, body).map_err(kube::Error::BuildRequest)?;
+    client.request(request).await
+}
+
 /// The merge patch that turns what was applied into what is to be applied: what went is taken away,
 /// and what others wrote stays.
-fn three_way(applied: &Value, wanted: &Value) -> Value {
+pub(in crate::cli) fn three_way(applied: &Value, wanted: &Value) -> Value {
     let (Value::Object(before), Value::Object(after)) = (applied, wanted) else { return wanted.clone() };
     let mut patch = Map::new();
     for (key, value) in after {
@@ -195,12 +203,12 @@ fn three_way(applied: &Value, wanted: &Value) -> Value {
 
 /// One field that changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Change {
-    pub(super) path: String,
+pub(in crate::cli) struct Change {
+    pub(in crate::cli) path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) from: Option<Value>,
+    pub(in crate::cli) from: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) to: Option<Value>,
+    pub(in crate::cli) to: Option<Value>,
 }
 
 impl Change {
@@ -218,7 +226,7 @@ impl Change {
 }
 
 /// The fields of the spec that change, and the annotations and labels that the operator reads.
-pub(super) fn changes(live: Option<&ApplicationLink>, wanted: &ApplicationLink) -> Vec<Change> {
+pub(in crate::cli) fn changes(live: Option<&ApplicationLink>, wanted: &ApplicationLink) -> Vec<Change> {
     let whole = |l: &ApplicationLink| {
         let mut map = l.annotations().clone();
         // What the operator writes itself, and what kubectl keeps, is no news.

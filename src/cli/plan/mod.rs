@@ -8,7 +8,7 @@
 //! | [`manifest`] | what the API server would store |
 //! | [`words`] | a plan's effects as a person reads them |
 
-mod manifest;
+pub(in crate::cli) mod manifest;
 mod words;
 
 use super::cluster::{Cluster, ClusterArgs, failed, list};

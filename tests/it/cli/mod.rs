@@ -10,6 +10,7 @@ mod plan;
 mod rotate;
 mod rotate_key;
 mod status;
+mod ui;
 
 use std::ffi::OsStr;
 use std::io::Write as _;
