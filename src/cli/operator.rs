@@ -12,6 +12,7 @@ use crate::link::context::{Context, Discoveries, Namespaces};
 use crate::link::installation::Installation;
 use crate::link::metrics::Metrics;
 use crate::link::run::{self as controllers, Settings};
+use crate::link::service_account::AccountTokens;
 use crate::link::shared_read::SharedReads;
 use crate::link::store::Store;
 use crate::runtime::leader::{self, LeaderError};
@@ -220,6 +221,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         connections: crate::link::connections::Connections::default(),
         discoveries: Discoveries::default(),
         namespaces: Namespaces::default(),
+        accounts: AccountTokens::new(client.clone()),
         standing: SharedReads::default(),
         links: Cache::default(),
         link_providers: Cache::default(),

@@ -10,6 +10,7 @@ use super::metrics::{ByController, ByEffect, ByReason, ByResult};
 use super::observe::observe;
 use super::plan::{Effect, Plan};
 use super::problem::{Mend, Problem};
+use super::service_account::out_of_reach;
 use super::status::{Input, project};
 use super::validate::{ValidatedLink, validate};
 use crate::api::link::{ApplicationLinkStatus, DeletionPolicy, ProviderStatusRef};
@@ -216,7 +217,7 @@ fn hold(
     let (Some(fingerprint), Some(Err(problem)), None) = (asked, &outcome.outgoing, &outcome.refused) else {
         return;
     };
-    if !matches!(problem.mend, Mend::Wait | Mend::Unanswered) {
+    if !matches!(problem.mend, Mend::Wait | Mend::Unanswered) || out_of_reach(problem) {
         return;
     }
     let until = now.checked_add(again).ok();

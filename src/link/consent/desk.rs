@@ -14,6 +14,7 @@ use crate::http::Trust;
 use crate::link::context::Context;
 use crate::link::decide::consented_grant;
 use crate::link::execute::revoke_grant;
+use crate::link::execute::sender::sender;
 use crate::link::grant::{Access, Binding, Grant, Kept, LinkRef};
 use crate::link::observe::outgoing::{client, endpoints};
 use crate::link::problem::Problem;
@@ -389,10 +390,14 @@ impl Consents {
 
     async fn known(&self, ready: &Ready) -> Result<Known, Trouble> {
         let secrets = Secrets::new(self.ctx.client.clone(), &ready.of.namespace);
-        let (endpoints, client) =
-            futures::join!(endpoints(&self.ctx, &ready.goal), client(&ready.goal, &secrets));
+        let (endpoints, client) = futures::join!(
+            endpoints(&self.ctx, &ready.goal),
+            client(&ready.of.namespace, &ready.goal, &secrets)
+        );
         let endpoints = endpoints.map_err(|p| Trouble::of(&p))?;
         let client = client.map_err(|p| Trouble::of(&p))?.ok_or(Trouble::OtherGrant)?;
+        let sender = sender(&self.ctx, Some(client)).await.map_err(|p| Trouble::of(&p))?;
+        let client = sender.client.ok_or(Trouble::OtherGrant)?;
         Ok(Known { endpoints, client })
     }
 

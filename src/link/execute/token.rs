@@ -1,5 +1,6 @@
 //! The effects of the outgoing part: the grant, the request, the reply, the Secret with the token.
 
+use super::sender::{assertion_refused, revoker, sender};
 use super::{Carry, Patience, Work};
 use crate::domain::KeyRing;
 use crate::http::Trust;
@@ -39,9 +40,10 @@ impl Carry<'_> {
             (AskBy::ClientCredentials, _) => Ask::ClientCredentials,
             (AskBy::JwtBearer(assertion), _) => Ask::JwtBearer(assertion.clone()),
         };
+        let sender = sender(self.ctx, plan.client.clone()).await?;
         let request = TokenRequest {
             endpoint: plan.endpoint.clone(),
-            client: plan.client.clone(),
+            client: sender.client.clone(),
             grant: ask,
             scopes: plan.scopes.clone(),
             dialect: plan.dialect,
@@ -68,6 +70,9 @@ impl Carry<'_> {
                 Err(Problem::from(&e))
             }
             Err(e) => {
+                if let Some(problem) = assertion_refused(self.ctx, &sender, &e).await {
+                    return Err(problem);
+                }
                 let problem = Problem::from(&e);
                 let problem = unknown_outcome(&e, sent.is_some(), problem);
                 // Only where the server itself said so: a 404 or a 302 of a proxy on the way passes.
@@ -161,6 +166,7 @@ impl Carry<'_> {
 /// [`Problem`] where it may be possible later.
 pub async fn revoke_grant(ctx: &Context, grant: &Grant) -> Result<(), Problem> {
     let Some((endpoint, client)) = grant.revocation() else { return Ok(()) };
+    let Some(client) = revoker(ctx, client, grant).await? else { return Ok(()) };
     let (token, hint) = match (&grant.refresh_token, &grant.access) {
         (Some(token), _) => (token, TokenHint::RefreshToken),
         (None, Some(access)) => (&access.token, TokenHint::AccessToken),

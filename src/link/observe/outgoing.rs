@@ -11,7 +11,9 @@ use crate::link::secrets::Secrets;
 use crate::link::validate::{
     ClientAuthGoal, ClientIdGoal, GrantGoal, OutgoingGoal, SecretKey, ServerPlace, validate,
 };
-use crate::outgoing::{BearerKey, ClientAuth, ClientCredentials, ServerEndpoints, SigningKey};
+use crate::outgoing::{
+    BearerKey, ClientAuth, ClientCredentials, ServerEndpoints, ServiceAccount, SigningKey,
+};
 use kube::ResourceExt as _;
 
 /// Looks.
@@ -36,9 +38,10 @@ pub(super) async fn facts(
             _ => None,
         }
     };
+    let namespace = link.namespace().unwrap_or_default();
     let (secret, client, seed, bearer, endpoints) = futures::join!(
         secrets.look(&goal.secret.name, link),
-        client(goal, secrets),
+        client(&namespace, goal, secrets),
         seed,
         bearer,
         endpoints(ctx, goal),
@@ -95,10 +98,32 @@ async fn value(at: &SecretKey, secrets: &Secrets) -> Result<SecretString, Proble
 ///
 /// # Errors
 /// [`Problem`] while that isn't there.
-pub async fn client(goal: &OutgoingGoal, secrets: &Secrets) -> Result<Option<ClientCredentials>, Problem> {
+pub async fn client(
+    namespace: &str,
+    goal: &OutgoingGoal,
+    secrets: &Secrets,
+) -> Result<Option<ClientCredentials>, Problem> {
     let Some(client) = &goal.client else { return Ok(None) };
+    // Always one of the link's own namespace. Its token is asked for when there is something to send.
+    let account = match &client.auth {
+        ClientAuthGoal::ServiceAccount { name, audience } => Some(ServiceAccount {
+            namespace: namespace.to_owned(),
+            name: name.clone(),
+            audience: audience.clone(),
+        }),
+        _ => None,
+    };
     let id = match &client.id {
         ClientIdGoal::Given(id) => id.clone(),
+        ClientIdGoal::Subject => {
+            let subject = account.as_ref().map(ServiceAccount::subject).unwrap_or_default();
+            ClientId::parse(&subject).map_err(|e| {
+                Problem::edit(
+                    "InvalidClientId",
+                    format!("spec.outgoing.oauth2.client.serviceAccount: its subject {e}"),
+                )
+            })?
+        }
         ClientIdGoal::Secret(at) => {
             ClientId::parse(value(at, secrets).await?.expose_secret()).map_err(|e| {
                 let SecretKey { secret, key } = at;
@@ -121,10 +146,7 @@ pub async fn client(goal: &OutgoingGoal, secrets: &Secrets) -> Result<Option<Cli
             ClientCredentials { id, auth: ClientAuth::PrivateKey { key, audience: audience.clone() } }
         }
         ClientAuthGoal::ServiceAccount { .. } => {
-            return Err(Problem::edit(
-                "ServiceAccountUnsupported",
-                "spec.outgoing.oauth2.client.serviceAccount: isn't supported by this release; use secretRef",
-            ));
+            ClientCredentials { id, auth: account.map_or(ClientAuth::None, ClientAuth::ServiceAccount) }
         }
     };
     Ok(Some(credentials))
@@ -153,7 +175,7 @@ pub(super) async fn token_to_revoke(
     }
     let Some(goal) = validate(link).ok().and_then(|v| v.outgoing) else { return };
     if let SecretFact::Own(own) = secrets.look(&goal.secret.name, link).await
-        && let Ok(Some(client)) = client(&goal, secrets).await
+        && let Ok(Some(client)) = client(&link.namespace().unwrap_or_default(), &goal, secrets).await
         && client.id.as_str() == grant.binding.client_id
     {
         grant.access = crate::link::decide::published(&own, &goal, keys);
