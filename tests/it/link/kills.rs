@@ -130,7 +130,6 @@ async fn run(issuer: &str, seeds: Vec<String>, dice: u64) -> Figures {
         assert!(seen.len() > ROTATIONS || figures.lost.contains(name), "{name}: {} {figures:?}", seen.len());
     }
     assert!(figures.kills > 0, "{figures:?}");
-    println!("{issuer}: {figures:?}");
     figures
 }
 
