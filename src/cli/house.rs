@@ -17,6 +17,7 @@ use crate::link::observe::connection;
 use crate::link::own::OwnMeta;
 use crate::link::problem::Problem;
 use crate::link::providers::{ProviderView, full_name};
+use crate::link::service_account::AccountTokens;
 use crate::link::store::Store;
 use crate::provider::{ProviderError, RegisteredClient};
 use clap::{Args, ValueEnum};
@@ -119,6 +120,7 @@ impl HouseArgs {
             link_providers: Cache::default(),
             cluster_providers: Cache::default(),
             own: Mutex::default(),
+            accounts: AccountTokens::new(client.clone()),
             standing: Default::default(),
             memos: Mutex::default(),
             identity: ACTOR.into(),

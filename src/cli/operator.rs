@@ -12,6 +12,7 @@ use crate::link::context::{Context, Discoveries, Namespaces};
 use crate::link::installation::Installation;
 use crate::link::metrics::Metrics;
 use crate::link::run::{self as controllers, Settings};
+use crate::link::service_account::AccountTokens;
 use crate::link::shared_read::SharedReads;
 use crate::link::store::Store;
 use crate::link::turns::{Limits, Turns};
@@ -238,6 +239,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
             in_flight: usize::from(args.token_requests_in_flight),
         }),
         namespaces: Namespaces::default(),
+        accounts: AccountTokens::new(client.clone()),
         standing: SharedReads::default(),
         links: Cache::default(),
         link_providers: Cache::default(),

@@ -15,6 +15,7 @@ use super::metrics::{ByLink, ByNamespace, Metrics};
 use super::own::OwnSecrets;
 use super::problem::Problem;
 use super::providers::ProviderView;
+use super::service_account::AccountTokens;
 use super::shared_read::SharedReads;
 use super::store::Store;
 use super::turns::Turns;
@@ -56,6 +57,8 @@ pub struct Context {
     pub discoveries: Discoveries,
     /// The namespaces' UIDs and labels.
     pub namespaces: Namespaces,
+    /// Tokens of ServiceAccounts.
+    pub accounts: AccountTokens,
     /// Whether providers stand, as it is read.
     pub standing: SharedReads<Result<bool, Problem>>,
     /// The master keys.

@@ -2,6 +2,7 @@
 //! outgoing part are in [`token`], the record of clients in [`clients`].
 
 mod clients;
+pub mod sender;
 mod token;
 
 pub use token::revoke_grant;

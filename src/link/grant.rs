@@ -7,7 +7,9 @@
 use crate::domain::token::{ASSUMED_LIFETIME, Lifetime};
 use crate::domain::{Account, ClientId, ExposeSecret as _, ScopeSet, SecretString, TokenReply};
 use crate::outgoing::presets::{self, Preset};
-use crate::outgoing::{ClientAuth, ClientCredentials, ServerEndpoints, SigningAlgorithm, SigningKey};
+use crate::outgoing::{
+    ClientAuth, ClientCredentials, ServerEndpoints, ServiceAccount, SigningAlgorithm, SigningKey,
+};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
@@ -165,6 +167,9 @@ pub struct Grant {
     /// What else its assertions are made with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assertion: Option<KeptAssertion>,
+    /// The ServiceAccount of the link's namespace whose tokens its assertions are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<KeptAccount>,
     /// The kind of server.
     #[serde(default = "custom")]
     pub server: String,
@@ -215,6 +220,15 @@ pub enum KeptMethod {
     None,
 }
 
+/// Whose tokens are the client's assertions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptAccount {
+    /// The ServiceAccount's name.
+    pub name: String,
+    /// `aud` of its tokens.
+    pub audience: String,
+}
+
 /// What assertions are made with, beside the key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -256,8 +270,16 @@ impl Grant {
         self.auth_method = match auth {
             ClientAuth::Basic(_) => KeptMethod::ClientSecretBasic,
             ClientAuth::Post(_) => KeptMethod::ClientSecretPost,
-            ClientAuth::PrivateKey { .. } | ClientAuth::Assertion(_) => KeptMethod::PrivateKeyJwt,
+            ClientAuth::PrivateKey { .. } | ClientAuth::ServiceAccount(_) | ClientAuth::Assertion { .. } => {
+                KeptMethod::PrivateKeyJwt
+            }
             ClientAuth::None => KeptMethod::None,
+        };
+        self.service_account = match auth {
+            ClientAuth::ServiceAccount(a) if all => {
+                Some(KeptAccount { name: a.name.clone(), audience: a.audience.clone() })
+            }
+            _ => None,
         };
         self.client_secret = auth.lasting().cloned().map(Kept).filter(|_| all);
         self.assertion = match auth {
@@ -284,6 +306,11 @@ impl Grant {
             KeptMethod::ClientSecretBasic => ClientAuth::Basic(secret?),
             KeptMethod::ClientSecretPost => ClientAuth::Post(secret?),
             KeptMethod::None => ClientAuth::None,
+            KeptMethod::PrivateKeyJwt if self.service_account.is_some() => {
+                let KeptAccount { name, audience } = self.service_account.clone()?;
+                let namespace = self.link.namespace.clone();
+                ClientAuth::ServiceAccount(ServiceAccount { namespace, name, audience })
+            }
             KeptMethod::PrivateKeyJwt => {
                 let KeptAssertion { key_id, algorithm, audience } = self.assertion.clone()?;
                 let key = SigningKey::parse(&secret?, Some(algorithm), algorithm).ok()?;

@@ -53,6 +53,7 @@ pub mod provider_pass;
 pub mod providers;
 pub mod run;
 pub mod secrets;
+pub mod service_account;
 pub mod shared_read;
 pub mod status;
 pub mod store;

@@ -10,6 +10,7 @@ use super::metrics::{ByController, ByEffect, ByReason, ByResult};
 use super::observe::observe;
 use super::plan::{Effect, Plan};
 use super::problem::{Mend, Problem};
+use super::service_account::out_of_reach;
 use super::status::{Input, project};
 use super::turns::{Permit, Turn};
 use super::validate::{ValidatedLink, validate};
@@ -246,7 +247,7 @@ fn hold(
     let (Some(fingerprint), Some(Err(problem)), None) = (asked, &outcome.outgoing, &outcome.refused) else {
         return;
     };
-    if !matches!(problem.mend, Mend::Wait | Mend::Unanswered) {
+    if !matches!(problem.mend, Mend::Wait | Mend::Unanswered) || out_of_reach(problem) {
         return;
     }
     let until = now.checked_add(again).ok();

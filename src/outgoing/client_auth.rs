@@ -35,8 +35,35 @@ pub enum ClientAuth {
         /// Its `aud`; `None` for the endpoint that is called.
         audience: Option<String>,
     },
+    /// The token of a ServiceAccount, which nobody asked for yet. It can't be sent so: who sends it
+    /// makes an [`Self::Assertion`] of it just before.
+    ServiceAccount(ServiceAccount),
     /// An assertion that somebody else made.
-    Assertion(SecretString),
+    Assertion {
+        /// The assertion.
+        made: SecretString,
+        /// Whether it says by itself who we are, so that no `client_id` is sent (RFC 7521 section
+        /// 4.2). Some servers refuse one that isn't the assertion's subject.
+        names_us: bool,
+    },
+}
+
+/// A Kubernetes ServiceAccount whose token is an assertion for one audience.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ServiceAccount {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// `aud` of the token.
+    pub audience: String,
+}
+
+impl ServiceAccount {
+    /// `sub` of its tokens.
+    pub fn subject(&self) -> String {
+        format!("system:serviceaccount:{}:{}", self.namespace, self.name)
+    }
 }
 
 impl fmt::Debug for ClientCredentials {
@@ -61,7 +88,7 @@ impl ClientAuth {
             Self::Basic(_) => "client_secret_basic",
             Self::Post(_) => "client_secret_post",
             Self::None => "none",
-            Self::PrivateKey { .. } | Self::Assertion(_) => "private_key_jwt",
+            Self::PrivateKey { .. } | Self::ServiceAccount(_) | Self::Assertion { .. } => "private_key_jwt",
         }
     }
 
@@ -70,7 +97,7 @@ impl ClientAuth {
         match self {
             Self::Basic(secret) | Self::Post(secret) => Some(secret),
             Self::PrivateKey { key, .. } => Some(key.text()),
-            Self::None | Self::Assertion(_) => None,
+            Self::None | Self::ServiceAccount(_) | Self::Assertion { .. } => None,
         }
     }
 }
@@ -99,7 +126,9 @@ impl ClientCredentials {
         }
         let assertion = self.assertion(request.url.as_str())?;
         let mut pairs = pairs.to_vec();
-        pairs.push(("client_id", id));
+        if !matches!(self.auth, ClientAuth::Assertion { names_us: true, .. }) {
+            pairs.push(("client_id", id));
+        }
         if let ClientAuth::Post(secret) = &self.auth {
             pairs.push(("client_secret", secret.expose_secret()));
         }
@@ -113,7 +142,8 @@ impl ClientCredentials {
     /// The assertion for a request to `endpoint`, for clients that authenticate so.
     pub(super) fn assertion(&self, endpoint: &str) -> Result<Option<SecretString>, BadHeader> {
         match &self.auth {
-            ClientAuth::Assertion(made) => Ok(Some(made.clone())),
+            ClientAuth::Assertion { made, .. } => Ok(Some(made.clone())),
+            ClientAuth::ServiceAccount(_) => Err(BadHeader),
             ClientAuth::PrivateKey { key, audience } => {
                 let audience = audience.as_deref().unwrap_or(endpoint);
                 let made = client_assertion(key, self.id.as_str(), audience, Timestamp::now());

@@ -37,7 +37,7 @@ pub mod token;
 
 pub use account::{Owner, owner_of};
 pub use assertion::{BearerAssertion, BearerKey, BearerKeyError};
-pub use client_auth::{ClientAuth, ClientCredentials};
+pub use client_auth::{ClientAuth, ClientCredentials, ServiceAccount};
 pub use device::{DeviceAuthorization, request_device_code};
 pub use discovery::{DiscoveryError, ServerMetadata, discover, discover_metadata};
 pub use endpoints::{Issuer, IssuerError, ServerEndpoints};

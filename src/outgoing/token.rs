@@ -103,6 +103,33 @@ pub async fn request_token(http: &HttpClient, request: &TokenRequest) -> Result<
             let pairs = [("grant_type", DEVICE_CODE), ("device_code", code.expose_secret())];
             ask(http, endpoint, Some(client), &pairs, Asked::Otherwise, *dialect).await
         }
+        // The crate can't do without a client_id.
+        (_, Some(client @ ClientCredentials { auth: ClientAuth::Assertion { .. }, .. })) => {
+            let text = scopes.to_string();
+            let mut pairs = match grant {
+                Grant::RefreshToken(token) => {
+                    vec![("grant_type", "refresh_token"), ("refresh_token", token.expose_secret())]
+                }
+                Grant::AuthorizationCode { code, redirect_uri, verifier } => vec![
+                    ("grant_type", "authorization_code"),
+                    ("code", code.expose_secret()),
+                    ("redirect_uri", redirect_uri),
+                    ("code_verifier", verifier.expose_secret()),
+                ],
+                _ => vec![("grant_type", "client_credentials")],
+            };
+            let scoped = match grant {
+                Grant::AuthorizationCode { .. } => false,
+                Grant::RefreshToken(_) => !dialect.comma_scopes,
+                _ => true,
+            };
+            if scoped && !scopes.is_empty() {
+                pairs.push(("scope", &text));
+            }
+            let refresh = matches!(grant, Grant::RefreshToken(_));
+            let asked = if refresh { Asked::WithRefreshToken } else { Asked::Otherwise };
+            ask(http, endpoint, Some(client), &pairs, asked, *dialect).await
+        }
         (_, Some(client)) => by_crate(http, request, client).await,
         (_, None) => Err(unbuildable),
     }

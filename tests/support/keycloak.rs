@@ -7,6 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
+use super::pki::{self, file_flag};
 use super::ports;
 use super::process::{Process, Program, RunDir};
 use super::programs;
@@ -15,6 +16,9 @@ use super::wait::eventually;
 
 /// How long it may take to start on a machine that is busy building.
 const START: Duration = Duration::from_secs(300);
+
+/// What realms call the cluster that they trust.
+const CLUSTER: &str = "cluster";
 
 const ADMINISTRATOR: &str = "rig-administrator";
 const ADMINISTRATOR_SECRET: &str = "only-for-tests-0123456789abcdef";
@@ -49,6 +53,12 @@ impl Keycloak {
         let mut program = Program::new(bin.join("kc.sh"), run.path().join("keycloak.log"))
             .args(["start", "--optimized", "--cache=local", "--http-enabled=true", "--http-host=127.0.0.1"])
             .args([format!("--http-port={port}"), format!("--hostname={url}")])
+            // It fetches the keys of the control planes' ServiceAccount tokens.
+            .args([file_flag("truststore-paths", &run.write("authority.pem", pki::authority_pem()))])
+            // As in a Pod: without these its identity provider for Kubernetes finds no keys at all, also none
+            // where it was told to look (seen in 26.4.5).
+            .env("KUBERNETES_SERVICE_HOST", "kubernetes.default.svc")
+            .env("KUBERNETES_SERVICE_PORT_HTTPS", "443")
             .env("JAVA_OPTS", java)
             .env("KC_BOOTSTRAP_ADMIN_CLIENT_ID", ADMINISTRATOR)
             .env("KC_BOOTSTRAP_ADMIN_CLIENT_SECRET", ADMINISTRATOR_SECRET);
@@ -198,6 +208,42 @@ impl Realm {
     /// Calls the admin API of this realm as the administrator of the whole; `path` comes after the realm's.
     pub async fn admin(&self, method: Method, path: &str, body: Option<Value>) -> (u16, Value) {
         self.keycloak.admin(method, &format!("/admin/realms/{}{path}", self.name), body).await
+    }
+
+    /// Has it take the ServiceAccount tokens of a cluster as clients' assertions; `issuer` is the cluster's.
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub async fn trust_cluster(&self, issuer: &str) {
+        let provider = json!({
+            "alias": CLUSTER, "providerId": "kubernetes", "enabled": true,
+            "config": {
+                "issuer": issuer, "useJwksUrl": "true", "jwksUrl": format!("{issuer}/openid/v1/jwks"),
+                "validateSignature": "true",
+                // A token serves until it is a few minutes from its end, not once.
+                "supportsClientAssertions": "true", "supportsClientAssertionReuse": "true",
+            },
+        });
+        let (status, body) = self.admin(Method::POST, "/identity-provider/instances", Some(provider)).await;
+        assert_eq!(status, 201, "{body}");
+    }
+
+    /// A client without a secret, which is who has a token of this ServiceAccount (`NAMESPACE:NAME`) of the
+    /// trusted cluster.
+    ///
+    /// # Panics
+    /// When it refuses.
+    pub async fn federated_client(&self, id: &str, account: &str) {
+        let client = json!({
+            "clientId": id, "serviceAccountsEnabled": true, "standardFlowEnabled": false,
+            "clientAuthenticatorType": "federated-jwt",
+            "attributes": {
+                "jwt.credential.issuer": CLUSTER,
+                "jwt.credential.sub": format!("system:serviceaccount:{account}"),
+            },
+        });
+        let (status, body) = self.admin(Method::POST, "/clients", Some(client)).await;
+        assert_eq!(status, 201, "{body}");
     }
 
     /// The client with this client ID as Keycloak knows it.

@@ -1,13 +1,35 @@
-//! The keys and certificates of a control plane: made anew for each, valid for nothing else.
+//! The keys and certificates of a control plane: made anew for each, valid for nothing else. The authority is the
+//! same for all of this process, so that who trusts it needn't know which control plane it will talk to.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,
 };
 
 use super::process::RunDir;
+
+/// The authority of this process.
+///
+/// # Panics
+/// When it can't be made.
+fn authority() -> &'static CertifiedIssuer<'static, KeyPair> {
+    static AUTHORITY: OnceLock<CertifiedIssuer<'static, KeyPair>> = OnceLock::new();
+    AUTHORITY.get_or_init(|| {
+        let mut ca = CertificateParams::default();
+        ca.distinguished_name.push(DnType::CommonName, "applink-rig-ca");
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        CertifiedIssuer::self_signed(ca, KeyPair::generate().expect("a key")).expect("an authority")
+    })
+}
+
+/// The certificate (PEM) of the authority of every control plane of this process.
+pub fn authority_pem() -> String {
+    authority().pem()
+}
 
 /// Where they lie.
 pub struct Pki {
@@ -29,24 +51,17 @@ impl Pki {
         let folder = run.folder("pki");
         let write = |name: &str, content: String| run.write(folder.join(name), content);
 
-        let mut ca = CertificateParams::default();
-        ca.distinguished_name.push(DnType::CommonName, "applink-rig-ca");
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        let ca_key = KeyPair::generate()?;
-        let ca_certificate = ca.self_signed(&ca_key)?;
-
         let names = ["127.0.0.1", "localhost", "kubernetes.default.svc"].map(str::to_owned);
         let mut server = CertificateParams::new(names)?;
         server.distinguished_name.push(DnType::CommonName, "kube-apiserver");
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let server_key = KeyPair::generate()?;
-        let server_certificate = server.signed_by(&server_key, &Issuer::new(ca, ca_key))?;
+        let server_certificate = server.signed_by(&server_key, authority())?;
 
         // The API server signs ServiceAccount tokens with it (ES256).
         let tokens_key = KeyPair::generate()?;
         Ok(Self {
-            ca: write("ca.crt", ca_certificate.pem()),
+            ca: write("ca.crt", authority_pem()),
             server_certificate: write("server.crt", server_certificate.pem()),
             server_key: write("server.key", server_key.serialize_pem()),
             service_account_key: write("sa.key", tokens_key.serialize_pem()),

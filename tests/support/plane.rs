@@ -111,7 +111,8 @@ impl ControlPlane {
                     "--endpoint-reconciler-type=none".to_owned(),
                     "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
                     "--authorization-mode=RBAC".to_owned(),
-                    "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+                    // Where it can be found: who trusts its tokens fetches its keys there.
+                    format!("--service-account-issuer={url}"),
                     file_flag("service-account-key-file", &pki.service_account_public_key),
                     file_flag("service-account-signing-key-file", &pki.service_account_key),
                     file_flag("tls-cert-file", &pki.server_certificate),
@@ -199,7 +200,7 @@ impl ControlPlane {
         &self.admin
     }
 
-    /// Where the API server listens.
+    /// Where the API server listens; also the issuer of the tokens of its ServiceAccounts.
     pub fn url(&self) -> &str {
         &self.url
     }

@@ -263,13 +263,14 @@ pub struct JwtBearerGrant {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.clientId) || has(self.secretRef)").message("clientId or secretRef must be set"),
+    validation = Rule::new("has(self.clientId) || has(self.secretRef) || has(self.serviceAccount)").message("clientId or secretRef must be set, but for a serviceAccount"),
     validation = Rule::new("has(self.secretRef) || has(self.serviceAccount) || has(self.authMethod) && self.authMethod == 'none'").message("secretRef must be set, but for a serviceAccount and authMethod none"),
     validation = Rule::new("!has(self.serviceAccount) || !has(self.authMethod) || self.authMethod == 'private_key_jwt'").message("a serviceAccount goes with authMethod private_key_jwt; leave authMethod out"),
     validation = Rule::new("!has(self.assertion) || has(self.authMethod) && self.authMethod == 'private_key_jwt' && !has(self.serviceAccount)").message("assertion goes with authMethod private_key_jwt and a key of your own"),
 )]
 pub struct Client {
-    /// Its identifier. Left out: it stands in the Secret of secretRef.
+    /// Its identifier. Left out: it stands in the Secret of secretRef; without one, the token of the
+    /// serviceAccount says who we are, and no `client_id` is sent (RFC 7521 section 4.2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::client_id")]
     pub client_id: Option<String>,

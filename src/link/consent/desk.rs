@@ -14,6 +14,7 @@ use crate::http::Trust;
 use crate::link::context::Context;
 use crate::link::decide::consented_grant;
 use crate::link::execute::revoke_grant;
+use crate::link::execute::sender::sender;
 use crate::link::grant::{Access, Binding, Grant, Kept, LinkRef};
 use crate::link::observe::outgoing::server_and_client;
 use crate::link::problem::Problem;
@@ -389,9 +390,10 @@ impl Consents {
 
     async fn known(&self, ready: &Ready) -> Result<Known, Trouble> {
         let secrets = Secrets::new(self.ctx.client.clone(), &ready.of.namespace);
-        let known = server_and_client(&self.ctx, &ready.goal, &secrets).await;
+        let known = server_and_client(&self.ctx, &ready.of.namespace, &ready.goal, &secrets).await;
         let (endpoints, client) = known.map_err(|p| Trouble::of(&p))?;
-        Ok(Known { endpoints, client: client.ok_or(Trouble::OtherGrant)? })
+        let sender = sender(&self.ctx, client).await.map_err(|p| Trouble::of(&p))?;
+        Ok(Known { endpoints, client: sender.client.ok_or(Trouble::OtherGrant)? })
     }
 
     fn redirect_uri(&self, ready: &Ready, endpoints: &ServerEndpoints) -> Result<Url, Trouble> {

@@ -1,5 +1,6 @@
 //! The effects of the outgoing part: the grant, the request, the reply, the Secret with the token.
 
+use super::sender::{assertion_refused, revoker, sender};
 use super::{Carry, Patience, Work};
 use crate::domain::KeyRing;
 use crate::http::Trust;
@@ -41,9 +42,10 @@ impl Carry<'_> {
             (AskBy::ClientCredentials, _) => Ask::ClientCredentials,
             (AskBy::JwtBearer(assertion), _) => Ask::JwtBearer(assertion.clone()),
         };
+        let sender = sender(self.ctx, plan.client.clone()).await?;
         let request = TokenRequest {
             endpoint: plan.endpoint.clone(),
-            client: plan.client.clone(),
+            client: sender.client.clone(),
             grant: ask,
             scopes: plan.scopes.clone(),
             dialect: plan.dialect,
@@ -73,6 +75,9 @@ impl Carry<'_> {
             }
             Err(e) => {
                 self.answered(e.reason());
+                if let Some(problem) = assertion_refused(self.ctx, &sender, &e).await {
+                    return Err(problem);
+                }
                 let problem = Problem::from(&e);
                 let problem = unknown_outcome(&e, sent.is_some(), problem);
                 // Only where the server itself said so: a 404 or a 302 of a proxy on the way passes.
@@ -175,6 +180,7 @@ impl Carry<'_> {
 /// [`Problem`] where it may be possible later.
 pub async fn revoke_grant(ctx: &Context, grant: &Grant) -> Result<(), Problem> {
     let Some((endpoint, client)) = grant.revocation() else { return Ok(()) };
+    let Some(client) = revoker(ctx, client, grant).await? else { return Ok(()) };
     let tokens = Tokens {
         refresh: grant.refresh_token.as_ref().map(|Kept(token)| token),
         access: grant.access.as_ref().map(|access| &access.token.0),

@@ -12,7 +12,9 @@ use crate::link::secrets::{Input, Secrets};
 use crate::link::validate::{
     ClientAuthGoal, ClientIdGoal, GrantGoal, OutgoingGoal, SecretKey, ServerPlace, validate,
 };
-use crate::outgoing::{BearerKey, ClientAuth, ClientCredentials, ServerEndpoints, SigningKey};
+use crate::outgoing::{
+    BearerKey, ClientAuth, ClientCredentials, ServerEndpoints, ServiceAccount, SigningKey,
+};
 use kube::ResourceExt as _;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -40,9 +42,14 @@ pub(super) async fn facts(
             _ => None,
         }
     };
+    let namespace = link.namespace().unwrap_or_default();
     let (secret, client, seed, bearer, endpoints) = futures::join!(
         secrets.look(&goal.secret.name, link),
+<<<<<<< HEAD
         client(goal, &inputs),
+=======
+        client(&namespace, goal, secrets),
+>>>>>>> federated
         seed,
         bearer,
         endpoints(ctx, goal),
@@ -140,10 +147,39 @@ pub async fn server_and_client(
 }
 
 /// Our client, with what it authenticates with.
+<<<<<<< HEAD
 async fn client(goal: &OutgoingGoal, inputs: &Inputs<'_>) -> Result<Option<ClientCredentials>, Problem> {
+=======
+///
+/// # Errors
+/// [`Problem`] while that isn't there.
+pub async fn client(
+    namespace: &str,
+    goal: &OutgoingGoal,
+    secrets: &Secrets,
+) -> Result<Option<ClientCredentials>, Problem> {
+>>>>>>> federated
     let Some(client) = &goal.client else { return Ok(None) };
+    // Always one of the link's own namespace. Its token is asked for when there is something to send.
+    let account = match &client.auth {
+        ClientAuthGoal::ServiceAccount { name, audience } => Some(ServiceAccount {
+            namespace: namespace.to_owned(),
+            name: name.clone(),
+            audience: audience.clone(),
+        }),
+        _ => None,
+    };
     let id = match &client.id {
         ClientIdGoal::Given(id) => id.clone(),
+        ClientIdGoal::Subject => {
+            let subject = account.as_ref().map(ServiceAccount::subject).unwrap_or_default();
+            ClientId::parse(&subject).map_err(|e| {
+                Problem::edit(
+                    "InvalidClientId",
+                    format!("spec.outgoing.oauth2.client.serviceAccount: its subject {e}"),
+                )
+            })?
+        }
         ClientIdGoal::Secret(at) => {
             ClientId::parse(value(at, inputs).await?.expose_secret()).map_err(|e| {
                 let SecretKey { secret, key } = at;
@@ -166,10 +202,7 @@ async fn client(goal: &OutgoingGoal, inputs: &Inputs<'_>) -> Result<Option<Clien
             ClientCredentials { id, auth: ClientAuth::PrivateKey { key, audience: audience.clone() } }
         }
         ClientAuthGoal::ServiceAccount { .. } => {
-            return Err(Problem::edit(
-                "ServiceAccountUnsupported",
-                "spec.outgoing.oauth2.client.serviceAccount: isn't supported by this release; use secretRef",
-            ));
+            ClientCredentials { id, auth: account.map_or(ClientAuth::None, ClientAuth::ServiceAccount) }
         }
     };
     Ok(Some(credentials))
@@ -199,7 +232,11 @@ pub(super) async fn token_to_revoke(
     let inputs = Inputs { secrets, read: Mutex::default() };
     let Some(goal) = validate(link).ok().and_then(|v| v.outgoing) else { return };
     if let SecretFact::Own(own) = secrets.look(&goal.secret.name, link).await
+<<<<<<< HEAD
         && let Ok(Some(client)) = client(&goal, &inputs).await
+=======
+        && let Ok(Some(client)) = client(&link.namespace().unwrap_or_default(), &goal, secrets).await
+>>>>>>> federated
         && client.id.as_str() == grant.binding.client_id
     {
         grant.access = crate::link::decide::published(&own, &goal, keys);

@@ -77,6 +77,8 @@ pub enum ClientIdGoal {
     Given(ClientId),
     /// In a Secret.
     Secret(SecretKey),
+    /// The ServiceAccount's token says it.
+    Subject,
 }
 
 /// How a client authenticates, and where that stands which it does it with.
@@ -167,7 +169,7 @@ impl ClientGoal {
     fn inputs(&self) -> impl Iterator<Item = &SecretKey> {
         let id = match &self.id {
             ClientIdGoal::Secret(at) => Some(at),
-            ClientIdGoal::Given(_) => None,
+            ClientIdGoal::Given(_) | ClientIdGoal::Subject => None,
         };
         let auth = match &self.auth {
             ClientAuthGoal::Secret { at, .. } | ClientAuthGoal::PrivateKey { at, .. } => Some(at),
@@ -397,7 +399,13 @@ fn client(spec: &Client, preset: &Preset) -> Result<ClientGoal, Invalid> {
             ClientId::parse(id).map_err(|e| invalid(field("clientId"), format!("{} {e}", Shown(id))))?,
         ),
         (None, Some(r)) => ClientIdGoal::Secret(key(r, &r.id_key)),
-        (None, None) => return Err(invalid(field("clientId"), "clientId or secretRef must be set")),
+        (None, None) if service_account.is_some() => ClientIdGoal::Subject,
+        (None, None) => {
+            return Err(invalid(
+                field("clientId"),
+                "clientId or secretRef must be set, but for a serviceAccount",
+            ));
+        }
     };
     if assertion.is_some()
         && (*auth_method != Some(OutgoingAuthMethod::PrivateKeyJwt) || service_account.is_some())
