@@ -50,7 +50,7 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
         Ok(valid) => Goal::Present(Box::new(valid.clone())),
         Err(problem) => {
             // The claim and the finalizer may have been taken off; no more than that is put back.
-            let Steps { link, outcome, .. } = steps(ctx, key, link, &Goal::Unread, now).await;
+            let Steps { link, outcome, .. } = steps(ctx, key, link, &Goal::Unread, now, None).await;
             let input = Input {
                 link: &link,
                 spec: Err(problem.clone()),

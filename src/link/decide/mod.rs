@@ -159,7 +159,15 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
     if link.suspend {
         let mut plan = Plan { incoming: in_part, outgoing: out_part, ..Plan::default() };
         hold(&mut plan, seen, claims);
-        return Decision { plan, incoming: view, token, connected, wake: None, notes: Vec::new() };
+        return Decision {
+            plan,
+            incoming: view,
+            token,
+            connected,
+            wake: None,
+            asks: None,
+            notes: Vec::new(),
+        };
     }
     // Nothing is left before what is wanted is wholly there.
     let step = in_part.as_ref().is_some_and(|p| p.again);

@@ -45,11 +45,7 @@ pub(super) async fn facts(
     let namespace = link.namespace().unwrap_or_default();
     let (secret, client, seed, bearer, endpoints) = futures::join!(
         secrets.look(&goal.secret.name, link),
-<<<<<<< HEAD
-        client(goal, &inputs),
-=======
-        client(&namespace, goal, secrets),
->>>>>>> federated
+        client(&namespace, goal, &inputs),
         seed,
         bearer,
         endpoints(ctx, goal),
@@ -136,29 +132,23 @@ async fn value(at: &SecretKey, inputs: &Inputs<'_>) -> Result<SecretString, Prob
 /// [`Problem`] while one of them isn't there, or the client's Secret may not be sent to the server.
 pub async fn server_and_client(
     ctx: &Context,
+    namespace: &str,
     goal: &OutgoingGoal,
     secrets: &Secrets,
 ) -> Result<(ServerEndpoints, Option<ClientCredentials>), Problem> {
     let inputs = Inputs { secrets, read: Mutex::default() };
-    let (endpoints, client) = futures::join!(endpoints(ctx, goal), client(goal, &inputs));
+    let (endpoints, client) = futures::join!(endpoints(ctx, goal), client(namespace, goal, &inputs));
     let (endpoints, client) = (endpoints?, client?);
     hosts::check(&goal.server, &inputs.all(), ctx.require_allowed_hosts, &endpoints)?;
     Ok((endpoints, client))
 }
 
 /// Our client, with what it authenticates with.
-<<<<<<< HEAD
-async fn client(goal: &OutgoingGoal, inputs: &Inputs<'_>) -> Result<Option<ClientCredentials>, Problem> {
-=======
-///
-/// # Errors
-/// [`Problem`] while that isn't there.
-pub async fn client(
+async fn client(
     namespace: &str,
     goal: &OutgoingGoal,
-    secrets: &Secrets,
+    inputs: &Inputs<'_>,
 ) -> Result<Option<ClientCredentials>, Problem> {
->>>>>>> federated
     let Some(client) = &goal.client else { return Ok(None) };
     // Always one of the link's own namespace. Its token is asked for when there is something to send.
     let account = match &client.auth {
@@ -232,11 +222,7 @@ pub(super) async fn token_to_revoke(
     let inputs = Inputs { secrets, read: Mutex::default() };
     let Some(goal) = validate(link).ok().and_then(|v| v.outgoing) else { return };
     if let SecretFact::Own(own) = secrets.look(&goal.secret.name, link).await
-<<<<<<< HEAD
-        && let Ok(Some(client)) = client(&goal, &inputs).await
-=======
-        && let Ok(Some(client)) = client(&link.namespace().unwrap_or_default(), &goal, secrets).await
->>>>>>> federated
+        && let Ok(Some(client)) = client(&link.namespace().unwrap_or_default(), &goal, &inputs).await
         && client.id.as_str() == grant.binding.client_id
     {
         grant.access = crate::link::decide::published(&own, &goal, keys);

@@ -195,10 +195,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
         let (key, permit) = match self.called_up(now) {
             Some((key, permit)) => (key, Some(permit)),
-            None => (
-                self.first().map(|(place, lane)| self.lanes[lane][place].clone())?,
-                None,
-            ),
+            None => (self.first().map(|(place, lane)| self.lanes[lane][place].clone())?, None),
         };
         self.unplace(&key);
         let entry = self.entries.get_mut(&key)?;
