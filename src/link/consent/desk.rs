@@ -161,7 +161,7 @@ impl Consents {
         let GrantGoal::AuthorizationCode { parameters, .. } = &ready.goal.grant else {
             return Err(Trouble::OtherGrant);
         };
-        let version = self.unused(&ready).await?;
+        self.unused(&ready).await?;
         let Known { endpoints, client } = self.known(&ready).await?;
         let redirect_uri = self.redirect_uri(&ready, &endpoints)?;
         let endpoint = endpoints.authorization_endpoint.clone().ok_or(Trouble::OtherGrant)?;
@@ -174,7 +174,7 @@ impl Consents {
             verifier: Kept(verifier.secret().clone().into()),
             redirect_uri: redirect_uri.to_string(),
         };
-        self.save(&consent(&ready, &endpoints, &client, stage), version.as_deref()).await?;
+        self.open(&ready, &consent(&ready, &endpoints, &client, stage)).await?;
         let to = AuthorizationRequest {
             endpoint: &endpoint,
             client_id: &client.id,
@@ -257,11 +257,11 @@ impl Consents {
         if !matches!(ready.goal.grant, GrantGoal::DeviceCode { .. }) {
             return Err(Trouble::OtherGrant);
         }
-        let version = self.unused(&ready).await?;
+        self.unused(&ready).await?;
         let known = self.known(&ready).await?;
         let endpoint = known.endpoints.device_authorization_endpoint.clone().ok_or(Trouble::OtherGrant)?;
-        let mut begun = consent(&ready, &known.endpoints, &known.client, Stage::Spent);
-        let version = self.save(&begun, version.as_deref()).await?;
+        let mut begun = consent(&ready, &known.endpoints, &known.client, Stage::Begun);
+        let version = self.open(&ready, &begun).await?;
         let http = self.ctx.guard.client(Trust::Guarded, None);
         let shown = request_device_code(
             &http,
@@ -386,6 +386,19 @@ impl Consents {
             Some((consent, _)) if consent.granted().is_some() => Err(Trouble::Busy),
             Some((_, version)) => Ok(Some(version)),
         }
+    }
+
+    /// Uses the ticket: the record of this consent takes the place of one that is over. The link's own
+    /// pass may be clearing that away in this moment.
+    async fn open(&self, ready: &Ready, consent: &Consent) -> Result<String, Trouble> {
+        for _ in 0..3 {
+            let version = self.unused(ready).await?;
+            match self.save(consent, version.as_deref()).await {
+                Err(Trouble::Busy) => {}
+                done => return done,
+            }
+        }
+        Err(Trouble::Busy)
     }
 
     async fn known(&self, ready: &Ready) -> Result<Known, Trouble> {

@@ -50,6 +50,8 @@ pub enum Stage {
         /// When the server may be asked again.
         next: Timestamp,
     },
+    /// The server is being asked for the codes of the device grant.
+    Begun,
     /// The answer was taken and is being exchanged, or led to nothing. It can't be taken again.
     Spent,
     /// The grant is here, and not active before the code comes back.
@@ -64,6 +66,12 @@ impl Consent {
     /// Whether it may still be acted on.
     pub fn is_open(&self, now: Timestamp) -> bool {
         now < self.expires_at
+    }
+
+    /// Whether nothing comes any more but the code that ends it: once the ticket is taken back, nothing
+    /// at all.
+    pub fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Spent | Stage::Granted { .. })
     }
 
     /// The grant that was given, if one was.

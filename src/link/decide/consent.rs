@@ -26,6 +26,9 @@ pub(super) fn step(seen: &Observed, wanted: impl FnOnce(&Grant) -> bool, now: Ti
     // Whoever may edit the link began it and ends it: another ticket there means another consent.
     let begun = seen.ticket.as_ref().is_some_and(|t| t.ticket == consent.ticket);
     let completed = seen.completion.as_deref().is_some_and(|code| consent.is_completed_by(code));
+    if !begun && consent.is_over() {
+        return Step::Drop;
+    }
     match consent.granted() {
         Some(grant) if begun && completed => {
             let connected_at = Some(Timestamp::from_second(now.as_second()).unwrap_or(now));

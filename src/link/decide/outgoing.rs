@@ -100,7 +100,7 @@ pub(super) fn decide(
     }
     // A consent that is begun after this pass is over at the same time as its ticket.
     let open = seen.ticket.as_ref().filter(|t| goal.grant.asks_a_person() && t.is_open(now));
-    let wake = wake.or(open.map(|t| t.expires_at));
+    let wake = wake.into_iter().chain(open.map(|t| t.expires_at)).min();
     let grant = active.as_ref().map(|(grant, _)| grant.clone());
     let Upkeep { mut part, token, asks } = keep(goal, suspended, seen, facts, active, keys, now);
     part.effects.splice(0..0, effects);

@@ -87,9 +87,9 @@ async fn a_person_connects_a_link_with_less_than_it_asks_for() {
     assert_eq!(is_active(&hydra, &first["access-token"]).await, true);
     assert!(!first["scope"].contains("builds:write"), "{}", first["scope"]);
 
-    // The refresh token that was got is kept, and spent once it is due: here, since another Secret is wanted.
+    // The refresh token that was got is kept, and spent once it is due.
     let links = stage.links(&team);
-    let sooner = json!({"spec": {"outgoing": {"refresh": {"every": "1s"}}}});
+    let sooner = json!({"spec": {"outgoing": {"refresh": {"every": "10s"}}}});
     links
         .patch("builds", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(sooner))
         .await
