@@ -206,7 +206,10 @@ impl Context {
     pub fn refused(&self, link: &ApplicationLink) -> Option<Refused> {
         let memos = self.memos.lock().unwrap_or_else(PoisonError::into_inner);
         let turned = memos.get(&link.uid().unwrap_or_default())?.refused.as_ref()?;
-        (turned.until.is_some() || turned.state == state_of(link)).then(|| turned.as_of_now())
+        match turned.until {
+            Some(until) => (until > Instant::now()).then(|| turned.as_of_now()),
+            None => (turned.state == state_of(link)).then(|| turned.refused.clone()),
+        }
     }
 
     /// Changes what is remembered of a link.

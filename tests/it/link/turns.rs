@@ -144,21 +144,21 @@ async fn a_token_that_ended_is_said_whatever_the_reason() {
     let team = stage.team().to_owned();
     let server = TokenServer::start().await;
     // Good once, then away.
-    for name in ["server-down", "operator-down"] {
-        let link = Link::of(&stage, &server, name);
-        server.on(&link.path(), |nth, _| match nth {
-            0 => Reply::json(200, &good(8)),
-            _ => Reply::http(503, "", ""),
-        });
-        link.apply(&server.url(&link.path()), true).await;
-        stage.ready(&team, name).await;
-    }
+    let link = Link::of(&stage, &server, "server-down");
+    server.on(&link.path(), |nth, _| match nth {
+        0 => Reply::json(200, &good(8)),
+        _ => Reply::http(503, "", ""),
+    });
+    link.apply(&server.url(&link.path()), true).await;
+    stage.ready(&team, "server-down").await;
     stage.condition(&team, "server-down", "TokenFresh", "False", "TokenExpired").await;
     stage.condition(&team, "server-down", "Ready", "False", "ServerError").await;
 
     // The operator is away while the token ends.
-    let path = "/operator-down/token";
-    server.always(path, Reply::json(200, &good(8)));
+    let link = Link::of(&stage, &server, "operator-down");
+    let path = link.path();
+    server.always(&path, Reply::json(200, &good(8)));
+    link.apply(&server.url(&path), true).await;
     let fresh = |secret: &k8s_openapi::api::core::v1::Secret| {
         let ends = secret.metadata.annotations.clone().unwrap_or_default();
         ends["applink-operator.io/expires-at"].parse::<jiff::Timestamp>().expect("a time")
@@ -167,7 +167,7 @@ async fn a_token_that_ended_is_said_whatever_the_reason() {
     let ends = async || fresh(&secrets.get("operator-down-token").await.expect("the Secret"));
     stage.ready(&team, "operator-down").await;
     stage.operator.stop().await;
-    server.always(path, Reply::Silence);
+    server.always(&path, Reply::http(503, "", ""));
     let last = ends().await;
     eventually(SOON, "the token's end", async || jiff::Timestamp::now() > last).await;
     stage.operator.start().await;
