@@ -200,7 +200,8 @@ async fn connect(plane: &ControlPlane, binary: &Path) -> Hydra {
     app.serves(hydra.admin_url());
     let text = std::fs::read_to_string(root().join("deploy/examples/outgoing-authorization-code.yaml"));
     let text = text.expect("the example").replace("https://id.example.com", &hydra.issuer());
-    let text = text.replace("client-id: REPLACE-ME", "client-id: release-notes").replace("REPLACE-ME", SECRET);
+    let text =
+        text.replace("client-id: REPLACE-ME", "client-id: release-notes").replace("REPLACE-ME", SECRET);
     let file = plane.run_dir().write("release-notes.yaml", text);
     println!("$ kubectl apply -n {TEAM} -f deploy/examples/outgoing-authorization-code.yaml");
     print!("{}", plane.kubectl(&["apply", "-n", TEAM, "-f", &file.to_string_lossy()]).await.ok());

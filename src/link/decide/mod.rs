@@ -19,7 +19,7 @@ mod rotation;
 
 use super::claim::Claim;
 use super::content::{Data, SecretGoal};
-use super::facts::{Observed, OwnSecret, SecretFact};
+use super::facts::{Observed, OwnSecret, PlaceFacts, SecretFact};
 use super::plan::{Effect, Over, Part, Plan};
 use super::problem::Problem;
 use super::turns::Turn;
@@ -99,11 +99,12 @@ pub fn decide(goal: &Goal, seen: &Observed, now: Timestamp) -> Decision {
     }
 }
 
-/// The claims, and before them those that somebody took off while there is a client: as
+/// The claims, and before them those that somebody took off while there is a client, or may be: as
 /// `kubectl replace` does with a manifest from the user's own hand.
 fn found(seen: &Observed) -> Vec<Claim> {
-    let lost = seen.elsewhere.iter().map(|e| &e.claim).filter(|c| !seen.claims.contains(c));
-    lost.chain(&seen.claims).cloned().collect()
+    let may_be = |e: &&PlaceFacts| e.client.as_ref().map_or(true, |there| there.client.is_some());
+    let there = seen.elsewhere.iter().filter(may_be).map(|e| &e.claim);
+    there.filter(|c| !seen.claims.contains(c)).chain(&seen.claims).cloned().collect()
 }
 
 /// Claims and finalizer stand as long as there is something to let go, whatever else is wrong with
