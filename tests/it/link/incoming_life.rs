@@ -164,7 +164,7 @@ async fn templates_labels_and_types_are_the_users() {
         ("{{ clientId", "doesn't parse (line 1)"),
         ("{{ nope }}", "names a value or filter that there isn't (line 1); there are clientId, clientSecret"),
         ("{% include 'x' %}", "spec.incoming.secret.template[\".env\"]"),
-        ("{{ \"' $x\" }}", "write it with a filter"),
+        ("{{ \"' $x\" }}", "write it with the filter for its file"),
         ("{{ clientSecret ~ \"x\" }}", "use values, filters and if alone"),
     ] {
         patch_link(
