@@ -6,7 +6,7 @@
 use crate::api::names;
 use crate::domain::text::Shown;
 use crate::link::problem::Problem;
-use crate::link::validate::ServerGoal;
+use crate::link::validate::{GrantGoal, OutgoingGoal};
 use crate::outgoing::ServerEndpoints;
 use url::Url;
 
@@ -15,19 +15,24 @@ use url::Url;
 /// # Errors
 /// [`Problem`] that names Secret, endpoint and host.
 pub fn check(
-    server: &ServerGoal,
+    goal: &OutgoingGoal,
     inputs: &[(String, Option<String>)],
     required: bool,
     endpoints: &ServerEndpoints,
 ) -> Result<(), Problem> {
+    // Nothing is sent there for another grant.
+    let by_device = matches!(goal.grant, GrantGoal::DeviceCode { .. });
     let targets = [
         ("token endpoint", Some(&endpoints.token_endpoint)),
         ("revocation endpoint", endpoints.revocation_endpoint.as_ref()),
-        ("device authorization endpoint", endpoints.device_authorization_endpoint.as_ref()),
+        (
+            "device authorization endpoint",
+            endpoints.device_authorization_endpoint.as_ref().filter(|_| by_device),
+        ),
     ];
     for (secret, allowed) in inputs {
         let Some(allowed) = allowed else {
-            if required && server.named {
+            if required && goal.server.named {
                 return Err(Problem::edit(
                     "AllowedHostsMissing",
                     format!(

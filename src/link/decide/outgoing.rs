@@ -222,7 +222,7 @@ fn keep(
         Ok(endpoints) => endpoints,
         Err(problem) => return blocked(problem.clone()),
     };
-    if let Err(problem) = hosts::check(&goal.server, &facts.inputs, facts.require_allowed_hosts, endpoints) {
+    if let Err(problem) = hosts::check(goal, &facts.inputs, facts.require_allowed_hosts, endpoints) {
         return blocked(problem);
     }
     let mut grant = grant;

@@ -139,7 +139,7 @@ pub async fn server_and_client(
     let inputs = Inputs { secrets, read: Mutex::default() };
     let (endpoints, client) = futures::join!(endpoints(ctx, goal), client(namespace, goal, &inputs));
     let (endpoints, client) = (endpoints?, client?);
-    hosts::check(&goal.server, &inputs.all(), ctx.require_allowed_hosts, &endpoints)?;
+    hosts::check(goal, &inputs.all(), ctx.require_allowed_hosts, &endpoints)?;
     Ok((endpoints, client))
 }
 
