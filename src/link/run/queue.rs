@@ -10,7 +10,7 @@
 use super::line::{Lines, Stand};
 use crate::link::ended::{Ended, Version};
 use crate::link::turns::{Permit, Turns};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::time::Instant;
 
@@ -59,9 +59,11 @@ pub struct Queue<K> {
     entries: HashMap<K, Entry>,
     /// Not due yet, when it was last looked.
     later: BTreeMap<Place, K>,
-    /// Due, by lane; and the first of each lane.
+    /// Due, by lane; and the first of each lane, by owner.
     lanes: HashMap<Lane, BTreeMap<Place, K>>,
-    heads: BTreeMap<Place, Lane>,
+    heads: HashMap<String, BTreeMap<Place, Lane>>,
+    /// Owners that have something due: who has the fewest at work first, then whose has been due longest.
+    order: BTreeSet<(usize, Place, String)>,
     due: usize,
     lines: Lines<K>,
     /// How many are worked on, by what they wait for and by whose they are.
@@ -82,7 +84,8 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             entries: HashMap::new(),
             later: BTreeMap::new(),
             lanes: HashMap::new(),
-            heads: BTreeMap::new(),
+            heads: HashMap::new(),
+            order: BTreeSet::new(),
             due: 0,
             lines: Lines::new(turns),
             busy: (HashMap::new(), HashMap::new()),
@@ -149,16 +152,51 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             return;
         }
         self.due -= 1;
-        let Some(keys) = self.lanes.get_mut(&entry.lane) else { return };
+        let lane = entry.lane.clone();
+        let Some(keys) = self.lanes.get_mut(&lane) else { return };
+        let was_first = keys.first_key_value().is_some_and(|(first, _)| *first == place);
         keys.remove(&place);
-        if let Some(lane) = self.heads.remove(&place)
-            && let Some((next, _)) = keys.first_key_value()
-        {
-            self.heads.insert(*next, lane);
+        let next = keys.first_key_value().map(|(next, _)| *next);
+        if next.is_none() {
+            self.lanes.remove(&lane);
         }
-        if keys.is_empty() {
-            self.lanes.remove(&entry.lane);
+        if was_first {
+            self.head(&lane, Some(place), next);
         }
+    }
+
+    /// Puts another place first in a lane.
+    fn head(&mut self, lane: &Lane, before: Option<Place>, now: Option<Place>) {
+        self.unorder(&lane.owner);
+        let heads = self.heads.entry(lane.owner.clone()).or_default();
+        if let Some(before) = before {
+            heads.remove(&before);
+        }
+        if let Some(now) = now {
+            heads.insert(now, lane.clone());
+        }
+        if heads.is_empty() {
+            self.heads.remove(&lane.owner);
+        }
+        self.reorder(&lane.owner);
+    }
+
+    /// Where an owner stands in the order, if it has something due.
+    fn rank(&self, owner: &str) -> Option<(usize, Place, String)> {
+        let (first, _) = self.heads.get(owner)?.first_key_value()?;
+        Some((self.busy.1.get(owner).copied().unwrap_or(0), *first, owner.to_owned()))
+    }
+
+    /// Takes an owner out of the order, before what it is ordered by changes.
+    fn unorder(&mut self, owner: &str) {
+        if let Some(rank) = self.rank(owner) {
+            self.order.remove(&rank);
+        }
+    }
+
+    /// Puts it back.
+    fn reorder(&mut self, owner: &str) {
+        self.order.extend(self.rank(owner));
     }
 
     /// Moves what has become due into its lane.
@@ -168,14 +206,12 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             let Some(entry) = self.entries.get_mut(&key) else { continue };
             entry.reached = true;
             self.due += 1;
-            let keys = self.lanes.entry(entry.lane.clone()).or_default();
+            let lane = entry.lane.clone();
+            let keys = self.lanes.entry(lane.clone()).or_default();
             let before = keys.first_key_value().map(|(p, _)| *p);
             keys.insert(place, key);
             if before.is_none_or(|b| place < b) {
-                if let Some(b) = before {
-                    self.heads.remove(&b);
-                }
-                self.heads.insert(place, entry.lane.clone());
+                self.head(&lane, before, Some(place));
             }
         }
     }
@@ -203,9 +239,12 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             self.lines.leave(&stand);
         }
         entry.running = true;
+        let lane = entry.lane.clone();
         self.running += 1;
-        *self.busy.0.entry(entry.lane.waits_for.clone()).or_default() += 1;
-        *self.busy.1.entry(entry.lane.owner.clone()).or_default() += 1;
+        self.unorder(&lane.owner);
+        *self.busy.0.entry(lane.waits_for).or_default() += 1;
+        *self.busy.1.entry(lane.owner.clone()).or_default() += 1;
+        self.reorder(&lane.owner);
         Some(Taken { key, permit })
     }
 
@@ -213,9 +252,10 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     /// due longest. So owners with slow servers, however many there are, hold up another one for one
     /// free place and not for all that they have waiting.
     fn first(&self) -> Option<(&Place, &Lane)> {
-        let at_work = |lane: &Lane| self.busy.1.get(&lane.owner).copied().unwrap_or(0);
-        let free = self.heads.iter().filter(|(_, lane)| self.has_room(lane));
-        free.min_by_key(|(place, lane)| (at_work(lane), **place))
+        let free = |(_, _, owner): &(usize, Place, String)| {
+            self.heads.get(owner)?.iter().find(|(_, lane)| self.has_room(lane))
+        };
+        self.order.iter().find_map(free)
     }
 
     /// Who is next in a line whose host has room.
@@ -236,7 +276,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         if self.running >= self.most {
             return None;
         }
-        let due = self.heads.iter().find(|(_, lane)| self.has_room(lane)).map(|(place, _)| place.0);
+        let due = self.first().map(|(place, _)| place.0);
         let later = self.later.first_key_value().map(|(place, _)| place.0);
         due.into_iter().chain(later).chain(self.lines.next_at(now)).min()
     }
@@ -265,13 +305,16 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             let owner = entry.lane.owner.clone();
             entry.stand = Some(self.lines.join(turn, &owner, self.counter, key.clone()));
         }
+        let forget = entry.place.is_none() && entry.stand.is_none();
+        self.unorder(&ran_in.owner);
         for (busy, name) in [(&mut self.busy.0, &ran_in.waits_for), (&mut self.busy.1, &ran_in.owner)] {
             match busy.get_mut(name) {
                 Some(n) if *n > 1 => *n -= 1,
                 _ => drop(busy.remove(name)),
             }
         }
-        if entry.place.is_none() && entry.stand.is_none() {
+        self.reorder(&ran_in.owner);
+        if forget {
             self.entries.remove(key);
         }
     }

@@ -24,6 +24,7 @@ fn is_empty<K: Clone + Eq + Hash>(q: &Queue<K>) -> bool {
         && q.later.is_empty()
         && q.lanes.is_empty()
         && q.heads.is_empty()
+        && q.order.is_empty()
         && (q.due, q.lines.len()) == (0, 0)
         && q.busy.0.is_empty()
         && q.busy.1.is_empty()
