@@ -35,6 +35,8 @@ struct Entry {
     /// Where it stands in a line.
     stand: Option<Stand>,
     running: bool,
+    /// Whether it was called up from a line.
+    called: bool,
     /// The versions that were seen while it was being worked on.
     heard: Vec<Version>,
     /// The versions that the work itself made.
@@ -72,6 +74,10 @@ pub struct Queue<K> {
     most: usize,
     most_waiting: usize,
     most_owned: usize,
+    /// How many are worked on that were called up; a quarter of the places stays for those that weren't, or
+    /// new links would wait behind refreshes.
+    called: usize,
+    most_called: usize,
     counter: u64,
 }
 
@@ -93,6 +99,8 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             most: most.max(1),
             most_waiting: most.div_ceil(4),
             most_owned: most.div_ceil(2),
+            called: 0,
+            most_called: most.max(1) - most / 4,
             counter: 0,
         }
     }
@@ -109,6 +117,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
                 reached: false,
                 stand: None,
                 running: false,
+                called: false,
                 heard: vec![],
                 wrote: vec![],
             };
@@ -239,6 +248,8 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             self.lines.leave(&stand);
         }
         entry.running = true;
+        entry.called = permit.is_some();
+        self.called += usize::from(entry.called);
         let lane = entry.lane.clone();
         self.running += 1;
         self.unorder(&lane.owner);
@@ -260,7 +271,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
 
     /// Who is next in a line whose host has room.
     fn called_up(&self, now: Instant) -> Option<(K, Permit)> {
-        if self.lines.len() == 0 {
+        if self.lines.len() == 0 || self.called >= self.most_called {
             return None;
         }
         let may = |key: &K| self.entries.get(key).is_some_and(|e| self.has_room(&e.lane));
@@ -278,7 +289,8 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
         let due = self.first().map(|(place, _)| place.0);
         let later = self.later.first_key_value().map(|(place, _)| place.0);
-        due.into_iter().chain(later).chain(self.lines.next_at(now)).min()
+        let called = if self.called < self.most_called { self.lines.next_at(now) } else { None };
+        due.into_iter().chain(later).chain(called).min()
     }
 
     /// A key is done at `now`; it is due again when `ended` says so, or when it was added meanwhile, or
@@ -288,6 +300,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         let Some(entry) = self.entries.get_mut(key).filter(|e| e.running) else { return };
         entry.running = false;
         self.running = self.running.saturating_sub(1);
+        self.called -= usize::from(std::mem::take(&mut entry.called));
         let ran_in = std::mem::replace(&mut entry.lane, lane);
         let meanwhile = entry.place.take();
         entry.wrote.extend(ended.wrote);

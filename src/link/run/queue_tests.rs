@@ -334,3 +334,26 @@ proptest! {
         prop_assert!(is_empty(&q));
     }
 }
+
+#[test]
+fn a_new_link_is_looked_at_while_all_that_may_be_are_called_up() {
+    let now = Instant::now();
+    let mut q = Queue::new(8, Turns::default());
+    let lane = |key: i64| Lane { waits_for: format!("host-{key}"), owner: format!("team-{key}") };
+    for key in 0..20 {
+        q.add(key, lane(key), now);
+        q.take(now).expect("room");
+        q.done(&key, lane(key), now, wants(&format!("host-{key}"), false, key));
+        // Called up again and again, as long as there is room.
+        q.lines.turns().hold(&format!("host-{key}"), "nobody", now, Duration::from_secs(1));
+    }
+    let later = now + Duration::from_secs(1);
+    let called: Vec<_> = std::iter::from_fn(|| q.take(later)).collect();
+    assert!(called.len() == 6 && called.iter().all(|t| t.permit.is_some()), "{called:?}");
+    assert_eq!(q.next_due(later), None, "nobody is called up before one of them is done");
+    q.add(100, lane(100), later);
+    assert_eq!(take(&mut q, later), Some(100));
+    q.done(&100, lane(100), later, ended(None, []));
+    q.done(&called[0].key, lane(called[0].key), later, ended(None, []));
+    assert!(q.take(later).expect("the next").permit.is_some());
+}
