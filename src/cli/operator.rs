@@ -259,7 +259,12 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
             OperatorError::Listen { address: args.consent_listen, flag: "consent-listen", why }
         })?;
         let consents = Arc::new(Consents::new(ctx.clone(), namespaces.clone()));
-        tokio::spawn(web::consent::serve(listener, url, consents, shutdown.triggered()));
+        let serving = web::consent::serve(listener, url, consents, shutdown.triggered());
+        tokio::spawn(async move {
+            if let Err(e) = serving.await {
+                tracing::error!(error = %e, "the pages for people aren't served any more");
+            }
+        });
     }
     let listener = tokio::net::TcpListener::bind(args.listen).await.map_err(|why| OperatorError::Listen {
         address: args.listen,

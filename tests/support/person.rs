@@ -25,7 +25,7 @@ pub async fn consents(address: &str, name: &str) -> String {
     let page = person.goes(Method::GET, address.clone(), None).await;
     let ticket = between(&page, "name=\"ticket\" value=\"", "\"");
     let page = person.goes(Method::POST, address, Some(vec![("ticket".into(), ticket)])).await;
-    let to = between(&page, "class=\"button\" href=\"", "\"").replace("&amp;", "&");
+    let to = between(&page, "class=\"button primary whole\" href=\"", "\"").replace("&amp;", "&");
     let (login, at) = person.goes_to(Method::GET, Url::parse(&to).expect("an address"), None).await;
     let challenge = between(&login, "value=\"", "\"");
     let form = vec![("challenge".into(), challenge), ("name".into(), name.to_owned())];

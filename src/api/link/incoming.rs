@@ -112,7 +112,7 @@ pub struct IncomingSecret {
     #[schemars(schema_with = "schema::annotations")]
     pub annotations: BTreeMap<String, String>,
     /// Its type; fixed once the Secret is there.
-    #[serde(rename = "type", default = "opaque")]
+    #[serde(rename = "type", default = "super::opaque")]
     #[schemars(schema_with = "schema::secret_type")]
     pub type_: String,
     /// More keys, each a template over clientId, clientSecret, issuerUri, authorizationEndpoint,
@@ -120,10 +120,6 @@ pub struct IncomingSecret {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::templates")]
     pub template: BTreeMap<String, String>,
-}
-
-fn opaque() -> String {
-    "Opaque".to_owned()
 }
 
 /// The keys of the incoming Secret.

@@ -122,3 +122,8 @@ pub enum DeletionPolicy {
     /// All of it stays, and works on; nobody keeps it any more.
     Retain,
 }
+
+/// The type of a Secret whose link names none.
+fn opaque() -> String {
+    "Opaque".to_owned()
+}

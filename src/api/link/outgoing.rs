@@ -416,7 +416,7 @@ pub struct OutgoingSecret {
     #[schemars(schema_with = "schema::annotations")]
     pub annotations: BTreeMap<String, String>,
     /// Its type; fixed once the Secret is there.
-    #[serde(rename = "type", default = "opaque")]
+    #[serde(rename = "type", default = "super::opaque")]
     #[schemars(schema_with = "schema::secret_type")]
     pub type_: String,
     /// More keys, each a template over accessToken, tokenType, expiresAt, scope, type and
@@ -446,8 +446,4 @@ pub struct OutgoingKeys {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::secret_key")]
     pub scope: Option<String>,
-}
-
-fn opaque() -> String {
-    "Opaque".to_owned()
 }

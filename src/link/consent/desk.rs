@@ -455,23 +455,18 @@ impl Consents {
         let http = self.ctx.guard.client(Trust::Guarded, None);
         let Known { endpoints, client } = known;
         let owner = owner_of(&http, ready.goal.server.preset, endpoints, &client.id, reply).await;
-        let account = owner.as_ref().map(|o| o.account.clone());
         let granted: BTreeSet<String> =
             access.scope.split(' ').filter(|s| !s.is_empty()).map(str::to_owned).collect();
         consent.grant.refresh_token = reply.refresh_token.clone().map(Kept);
         consent.grant.access = Some(access);
-        consent.grant.account = account.clone();
-        if let Err(stranger) = Stranger::check(ready.goal.grant.expected(), account.as_ref()) {
-            self.give_back(&consent.grant).await;
-            return Err(Trouble::Stranger(stranger));
-        }
-        let code = code_of(&random()?);
-        consent.stage =
-            Stage::Granted { completion: digest(Purpose::Completion, &super::record::normal(&code)) };
-        if let Err(trouble) = self.save(consent, Some(version)).await {
-            self.give_back(&consent.grant).await;
-            return Err(trouble);
-        }
+        consent.grant.account = owner.as_ref().map(|o| o.account.clone());
+        let code = match self.keep(ready, consent, version).await {
+            Ok(code) => code,
+            Err(trouble) => {
+                self.give_back(&consent.grant).await;
+                return Err(trouble);
+            }
+        };
         let asked = ready.goal.scopes.iter().map(|s| s.as_str().to_owned());
         Ok(Done {
             namespace: ready.of.namespace.clone(),
@@ -483,6 +478,16 @@ impl Consents {
             code: code.into(),
             port: ready.ticket.port,
         })
+    }
+
+    /// Stores a grant of the right account, and gives the code that makes it active.
+    async fn keep(&self, ready: &Ready, consent: &mut Consent, version: &str) -> Result<String, Trouble> {
+        Stranger::check(ready.goal.grant.expected(), consent.grant.account.as_ref())?;
+        let code = code_of(&random()?);
+        let completion = digest(Purpose::Completion, &super::record::normal(&code));
+        consent.stage = Stage::Granted { completion };
+        self.save(consent, Some(version)).await?;
+        Ok(code)
     }
 
     /// Revokes what isn't kept, where that is possible.

@@ -5,6 +5,8 @@
 
 mod absent;
 mod consent;
+#[cfg(test)]
+mod held_tests;
 pub mod hosts;
 mod incoming;
 #[cfg(test)]

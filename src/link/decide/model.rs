@@ -481,3 +481,11 @@ impl World {
         );
     }
 }
+
+/// A link that is settled, and a moment later.
+pub(super) fn settled(want: &Want) -> World {
+    let mut world = World::new();
+    assert_eq!(world.settle(want), None);
+    world.now += 10;
+    world
+}

@@ -14,13 +14,14 @@ mod pages;
 
 use crate::domain::{ExposeSecret as _, SecretString};
 use crate::link::consent::{Answer, Consents, Done, Polled, Trouble};
+use crate::web::page;
+use crate::web::page::policy::Policy;
 use axum::Router;
 use axum::extract::rejection::{FormRejection, QueryRejection};
 use axum::extract::{Form, Json, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use maud::Markup;
 use serde::Deserialize;
 use serde_json::json;
 use std::future::Future;
@@ -62,8 +63,8 @@ fn router(base: Url, consents: Arc<Consents>) -> Router {
         .route("/authorize/{namespace}/{name}/device", post(device))
         .route("/authorize/{namespace}/{name}/poll", post(poll))
         .route("/callback/{server}", get(callback))
-        .route("/style.css", get(style))
-        .fallback(|| async { page(StatusCode::NOT_FOUND, pages::trouble(&Trouble::NoTicket, "style.css")) })
+        .route("/style.css", get(page::style))
+        .fallback(nothing)
         .layer(tower_http::limit::RequestBodyLimitLayer::new(MOST))
         .layer(tower::limit::GlobalConcurrencyLimitLayer::new(AT_ONCE))
         .layer(tower_http::timeout::TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, PATIENCE))
@@ -77,8 +78,9 @@ struct TicketOf {
 }
 
 impl Pages {
-    fn style(&self) -> String {
-        format!("{}/style.css", self.base.path().trim_end_matches('/'))
+    /// What the paths of our own files begin with.
+    fn prefix(&self) -> &str {
+        self.base.path().trim_end_matches('/')
     }
 
     /// A cookie that this host alone sends, over TLS alone; loopback has no TLS.
@@ -88,14 +90,12 @@ impl Pages {
 
     fn trouble(&self, trouble: &Trouble) -> Response {
         tracing::info!(reason = trouble.reason(), "a consent didn't go on");
-        let status = StatusCode::from_u16(trouble.status()).unwrap_or(StatusCode::BAD_REQUEST);
-        page(status, pages::trouble(trouble, &self.style()))
+        page(pages::trouble(trouble, self.prefix()), &Policy::own())
     }
 }
 
-async fn style() -> Response {
-    let kind = HeaderValue::from_static("text/css; charset=utf-8");
-    ([(header::CONTENT_TYPE, kind)], pages::STYLE).into_response()
+async fn nothing(State(pages): State<Arc<Pages>>) -> Response {
+    pages.trouble(&Trouble::NoTicket)
 }
 
 async fn invitation(
@@ -105,7 +105,7 @@ async fn invitation(
 ) -> Response {
     let Ok(Query(TicketOf { ticket })) = ticket else { return pages.trouble(&Trouble::NoTicket) };
     match pages.consents.invitation(&namespace, &name, &ticket).await {
-        Ok(found) => page(StatusCode::OK, pages::invitation(&found, ticket.expose_secret(), &pages.style())),
+        Ok(found) => page(pages::invitation(&found, ticket.expose_secret(), pages.prefix()), &Policy::own()),
         Err(trouble) => pages.trouble(&trouble),
     }
 }
@@ -132,7 +132,11 @@ async fn begin(
             );
             // Not a redirect: Chromium holds the redirects of a form to the page's form-action, and
             // nobody knows where a server sends people on to.
-            let mut response = page(StatusCode::OK, pages::departure(&departure.to, &pages.style()));
+            let mut response = page(pages::departure(&departure.to, pages.prefix()), &Policy::own());
+            if let Ok(mut value) = HeaderValue::from_str(&format!("0; url={}", departure.to)) {
+                value.set_sensitive(true);
+                response.headers_mut().insert(header::REFRESH, value);
+            }
             if let Ok(mut value) = HeaderValue::from_str(&cookie) {
                 value.set_sensitive(true);
                 response.headers_mut().insert(header::SET_COOKIE, value);
@@ -153,11 +157,8 @@ async fn callback(
     let browser = cookie(&headers, pages.cookie());
     match pages.consents.answer(&server, &answer, browser.as_deref()).await {
         Ok(done) => {
-            let mut response = page(StatusCode::OK, pages::done(&done, &pages.style()));
-            let csp = pages::policy(done.port);
-            if let Ok(value) = HeaderValue::from_str(&csp) {
-                response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, value);
-            }
+            let policy = done.port.map_or_else(Policy::own, Policy::own_and_loopback);
+            let mut response = page(pages::done(&done, pages.prefix()), &policy);
             let gone = format!("{}=; Path=/; Max-Age=0", pages.cookie());
             if let Ok(value) = HeaderValue::from_str(&gone) {
                 response.headers_mut().insert(header::SET_COOKIE, value);
@@ -218,25 +219,10 @@ fn said(status: StatusCode, what: &serde_json::Value) -> Response {
     response
 }
 
-/// A page, with what every page of ours is sent with.
-fn page(status: StatusCode, markup: Markup) -> Response {
-    let mut response = (status, markup.into_string()).into_response();
-    let headers = response.headers_mut();
-    for (name, value) in [
-        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-        (header::CACHE_CONTROL, "no-store"),
-        // The ticket stands in the address, which is nobody else's to see. With `no-referrer` a form of our
-        // own would come from nowhere (`Origin: null`).
-        (header::REFERRER_POLICY, "same-origin"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-    ] {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    if let Ok(policy) = HeaderValue::from_str(&pages::policy(None)) {
-        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
-    }
-    response
+/// A page with the headers that every page of ours is sent with.
+fn page(mut page: Response, policy: &Policy) -> Response {
+    page::protect(&mut page, policy);
+    page
 }
 
 fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {

@@ -2,52 +2,32 @@
 
 use crate::domain::ExposeSecret as _;
 use crate::link::consent::{Done, Invitation, Trouble};
-use maud::{DOCTYPE, Markup, html};
+use crate::web::page::Page;
+use axum::http::StatusCode;
+use axum::response::Response;
+use maud::{Markup, html};
 use url::Url;
 
-/// The pages' one style sheet.
-pub const STYLE: &str = include_str!("style.css");
-
-/// What a page may do: nothing but show itself and send its own form. The last page may hand its
-/// code to the tool on the same machine.
-pub fn policy(port: Option<u16>) -> String {
-    let hand_over = port.map(|p| format!(" http://127.0.0.1:{p}")).unwrap_or_default();
-    format!(
-        "default-src 'none'; style-src 'self'; form-action 'self'{hand_over}; frame-ancestors 'none'; base-uri 'none'"
-    )
-}
-
-fn page(title: &str, style: &str, head: Markup, body: Markup) -> Markup {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="robots" content="noindex";
-                title { (title) }
-                link rel="stylesheet" href=(style);
-                (head)
-            }
-            body { main { (body) } }
-        }
-    }
+/// A page in the frame that all of ours have.
+fn page(status: StatusCode, title: &str, base: &str, main: Markup) -> Response {
+    let main = html! { div.narrow { div.card { (main) } } };
+    Page { title, base, head: html! {}, main, script: None }.answer(status)
 }
 
 fn facts(rows: &[(&str, Markup)]) -> Markup {
-    html! { dl { @for (name, value) in rows { dt { (name) } dd { (value) } } } }
+    html! { dl.facts { @for (name, value) in rows { dt { (name) } dd { (value) } } } }
 }
 
 fn scopes(all: &[String], none: &str) -> Markup {
     html! {
         @if all.is_empty() { (none) } @else {
-            ul { @for scope in all { li { code { (scope) } } } }
+            ul.bare { @for scope in all { li { code { (scope) } } } }
         }
     }
 }
 
 /// The first page: what will be asked for, and of whom.
-pub fn invitation(of: &Invitation, ticket: &str, style: &str) -> Markup {
+pub fn invitation(of: &Invitation, ticket: &str, base: &str) -> Response {
     let title = format!("Connect {}", of.application);
     let rows = [
         ("Application", html! { (of.application) }),
@@ -61,30 +41,29 @@ pub fn invitation(of: &Invitation, ticket: &str, style: &str) -> Markup {
         (facts(&rows))
         form method="post" {
             input type="hidden" name="ticket" value=(ticket);
-            button type="submit" { "Continue to " (of.server) }
+            button.primary.whole type="submit" { "Continue to " (of.server) }
         }
-        p class="note" {
+        p.hint {
             "Go on only if you, yourself, ran " code { "kubectl applink authorize" } " a moment ago. "
             "If somebody sent you this address, close the page: nothing has happened."
         }
     };
-    page(&title, style, html! {}, body)
+    page(StatusCode::OK, &title, base, body)
 }
 
 /// On the way to the server.
-pub fn departure(to: &Url, style: &str) -> Markup {
+pub fn departure(to: &Url, base: &str) -> Response {
     let host = to.host_str().unwrap_or_default();
-    let head = html! { meta http-equiv="refresh" content=(format!("0; url={to}")); };
     let body = html! {
         h1 { "On to " (host) }
-        p { a class="button" href=(to) { "Continue to " (host) } }
-        p class="note" { "You are taken there by yourself; the button is for browsers that don't." }
+        p { a.button.primary.whole href=(to) { "Continue to " (host) } }
+        p.hint { "You are taken there by yourself; the button is for browsers that don't." }
     };
-    page("One moment", style, head, body)
+    page(StatusCode::OK, "One moment", base, body)
 }
 
 /// The last page: what was granted, and the code that makes it active.
-pub fn done(of: &Done, style: &str) -> Markup {
+pub fn done(of: &Done, base: &str) -> Response {
     let title = format!("{} said yes", of.application);
     let account = of.owner.as_ref().map_or_else(
         || html! { "the server doesn't say" },
@@ -103,36 +82,37 @@ pub fn done(of: &Done, style: &str) -> Markup {
         p { (title) ". The link isn't connected before the command that you ran gets this code back." }
         (facts(&rows))
         @if !of.missing.is_empty() {
-            p class="warning" { "Less than asked for: without " (of.missing.join(", ")) ", the application may not be able to do all that the link is for." }
+            div.note.wait { "Less than asked for: without " (of.missing.join(", ")) ", the application may not be able to do all that the link is for." }
         }
         @if let Some(port) = of.port {
             form method="post" action=(format!("http://127.0.0.1:{port}/")) {
                 input type="hidden" name="code" value=(code);
-                button type="submit" autofocus { "Connect as this account" }
+                button.primary.whole type="submit" autofocus { "Connect as this account" }
             }
-            p class="note" { "Did you run the command on another machine? Type this code there:" }
+            p.hint { "Did you run the command on another machine? Type this code there:" }
         } @else {
             p { "Type this code where you ran the command:" }
         }
         p class="code" { code { (code) } }
-        p class="note" {
+        p.hint {
             "If you ran no command, close this page: what you granted is given back within ten minutes. "
             "Give the code to nobody."
         }
     };
-    page(&title, style, html! {}, body)
+    page(StatusCode::OK, &title, base, body)
 }
 
 /// What went wrong, and what to do.
-pub fn trouble(of: &Trouble, style: &str) -> Markup {
+pub fn trouble(of: &Trouble, base: &str) -> Response {
     let text = of.to_string();
     let mut first = text.chars();
     let text =
         first.next().map(|c| c.to_uppercase().collect::<String>() + first.as_str()).unwrap_or_default();
     let body = html! {
         h1 { "Not connected" }
-        p class="warning" role="alert" { (text) }
-        p class="note" { "Reason: " code { (of.reason()) } }
+        div.note.bad role="alert" { (text) }
+        p.hint { "Reason: " code { (of.reason()) } }
     };
-    page("Not connected", style, html! {}, body)
+    let status = StatusCode::from_u16(of.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    page(status, "Not connected", base, body)
 }

@@ -1,6 +1,6 @@
 //! What the pages of this project share: their frame, their style, and the headers that keep them safe.
 //!
-//! The links page (`cli::ui`) and whoever else shows a page to a person use this module; it knows nothing of links.
+//! The links page (`cli::ui`) and the pages of a consent use this module; it knows nothing of links.
 //! Everything is rendered on the server with `maud`, which escapes what it is given. No page needs a script, loads
 //! anything from another host, or has a style or a script in its HTML.
 

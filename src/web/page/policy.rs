@@ -19,6 +19,16 @@ impl Policy {
         }
     }
 
+    /// The same, with a form that may also go to a program of the person's own, on this port of the
+    /// same machine.
+    pub fn own_and_loopback(port: u16) -> Self {
+        let own = Self::own();
+        let text = own.header.to_str().unwrap_or_default();
+        let forms = format!("form-action 'self' http://127.0.0.1:{port};");
+        HeaderValue::from_str(&text.replace("form-action 'self';", &forms))
+            .map_or(own, |header| Self { header })
+    }
+
     /// The header's value.
     pub fn header(&self) -> HeaderValue {
         self.header.clone()
@@ -40,5 +50,9 @@ mod tests {
         for word in ["unsafe", "http", "*", "\n"] {
             assert!(!text.contains(word), "{word}: {text}");
         }
+        let loopback = Policy::own_and_loopback(4711).header();
+        let wider = loopback.to_str().expect("text");
+        assert_eq!(wider.replace(" http://127.0.0.1:4711", ""), text);
+        assert!(wider.contains("form-action 'self' http://127.0.0.1:4711;"), "{wider}");
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Ui, apply, desk, named};
+use super::{Ui, apply, desk, named, stored_name};
 use crate::cli::{binary, user};
 use crate::support::browser::{Browser, PHONE};
 use crate::support::plane::ControlPlane;
@@ -176,18 +176,7 @@ async fn who_may_only_read_is_told_what_fails() {
     assert!(said.contains("commit it"), "{said}");
     browser.shows("#yaml", "Another name").await;
     assert!(!browser.has("#apply").await);
-    let name = plane
-        .kubectl(&[
-            "get",
-            "applicationlink",
-            "ci",
-            "-n",
-            &namespace,
-            "-o",
-            "jsonpath={.spec.application.name}",
-        ])
-        .await
-        .ok();
+    let name = stored_name(plane, &namespace).await;
     assert_eq!(name, "CI dashboard");
 }
 

@@ -55,6 +55,12 @@ impl Ui {
     }
 }
 
+/// The application's name as link `ci` has it.
+async fn stored_name(plane: &ControlPlane, namespace: &str) -> String {
+    let path = "jsonpath={.spec.application.name}";
+    plane.kubectl(&["get", "applicationlink", "ci", "-n", namespace, "-o", path]).await.ok()
+}
+
 /// A namespace that no operator watches.
 async fn desk() -> (&'static ControlPlane, String) {
     let plane = ControlPlane::shared().await;

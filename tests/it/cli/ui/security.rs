@@ -4,7 +4,7 @@ use reqwest::header::{COOKIE, HOST, LOCATION, ORIGIN, SET_COOKIE};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use super::{Ui, apply, desk, named};
+use super::{Ui, apply, desk, named, stored_name};
 use crate::support::browser::Browser;
 use crate::support::stage::browser as http;
 
@@ -178,17 +178,6 @@ async fn text_that_would_be_html_stays_text() {
     assert!(!browser.has("main img, main script, main b").await);
     browser.click("#apply").await;
     browser.shows("[role=status]", "The link was changed").await;
-    let stored = plane
-        .kubectl(&[
-            "get",
-            "applicationlink",
-            "ci",
-            "-n",
-            &namespace,
-            "-o",
-            "jsonpath={.spec.application.name}",
-        ])
-        .await
-        .ok();
+    let stored = stored_name(plane, &namespace).await;
     assert_eq!(stored, name);
 }
