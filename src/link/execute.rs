@@ -264,7 +264,7 @@ impl Carry<'_> {
                 .map_err(|e| self.provider_problem(&at.uid, &e)),
             Effect::Revoke(grant) => revoke_grant(self.ctx, grant).await,
             Effect::DropGrant => self.ctx.store.drop_grant(&self.seen.uid).await,
-            Effect::DropConsent => self.ctx.store.drop_consent(&self.seen.uid).await,
+            Effect::DropConsent(version) => self.ctx.store.drop_consent(&self.seen.uid, version).await,
             Effect::DeleteSecret(id) => self.secrets.delete(id).await,
             Effect::ReleaseSecret(id) => self.secrets.release(id, &self.seen.uid).await,
             Effect::Unclaim(claims) => {

@@ -6,7 +6,7 @@ pub mod outgoing;
 use super::claim::{self, Claim};
 use super::connect::connect;
 use super::connections::{Connected, Connections};
-use super::consent::Ticket;
+use super::consent::{Consent, Ticket};
 use super::context::Context;
 use super::credentials::{self, Credentials};
 use super::decide::Goal;
@@ -23,7 +23,7 @@ use crate::api::{ApplicationLink, names};
 use crate::domain::{ClientId, KeyRing};
 use crate::provider::{ClientRef, RegisteredClient};
 use jiff::Timestamp;
-use kube::ResourceExt as _;
+use kube::{Api, ResourceExt as _};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -75,7 +75,7 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
             return (seen, handles);
         }
     }
-    match ctx.consent_of(link).await {
+    match consent(ctx, link, goal).await {
         Ok(consent) => seen.consent = consent,
         Err(problem) => {
             seen.keys = Err(problem);
@@ -136,6 +136,26 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
     }
     seen.strays.retain(|s| !wanted_secrets.contains(&s.name));
     (seen, handles)
+}
+
+/// The consent under way. It may have been begun with a link that is newer than the one that the watch
+/// brought; what is decided of it, and of the grant in it, is decided by the link as it is.
+async fn consent(
+    ctx: &Context,
+    link: &ApplicationLink,
+    goal: &Goal,
+) -> Result<Option<(Consent, String)>, Problem> {
+    let consent = ctx.consent_of(link).await?;
+    let known = link.resource_version();
+    if consent.is_some() && known.is_some() && matches!(goal, Goal::Present(_)) {
+        let api: Api<ApplicationLink> =
+            Api::namespaced(ctx.client.clone(), &link.namespace().unwrap_or_default());
+        let live = api.get_metadata_opt(&link.name_any()).await.map_err(|e| Problem::kube("the link", &e))?;
+        if live.is_none_or(|live| live.resource_version() != known) {
+            return Err(Problem::conflict("the link"));
+        }
+    }
+    Ok(consent)
 }
 
 /// Whether the status knows of a client: then there is something to find again.

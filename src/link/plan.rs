@@ -47,8 +47,8 @@ pub enum Effect {
     Revoke(Box<Grant>),
     /// The grant's record goes.
     DropGrant,
-    /// The record of a consent goes.
-    DropConsent,
+    /// The record of a consent goes, of this version.
+    DropConsent(String),
     /// One of our Secrets goes.
     DeleteSecret(SecretId),
     /// One of our Secrets stays, without our mark.
@@ -78,7 +78,7 @@ impl Effect {
             Self::Unregister(..) => "Unregister",
             Self::Revoke(_) => "Revoke",
             Self::DropGrant => "DropGrant",
-            Self::DropConsent => "DropConsent",
+            Self::DropConsent(_) => "DropConsent",
             Self::DeleteSecret(_) => "DeleteSecret",
             Self::ReleaseSecret(_) => "ReleaseSecret",
             Self::Unclaim(_) => "Unclaim",

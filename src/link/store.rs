@@ -10,7 +10,7 @@ use crate::api::names;
 use crate::api::provider::Service;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::ObjectMeta;
 use kube::{Api, Client, ResourceExt as _};
 use serde::de::DeserializeOwned;
@@ -101,12 +101,14 @@ impl Store {
         self.save(CONSENT, &consent.link.uid, consent, version).await
     }
 
-    /// Removes a consent; one that is gone is no error.
+    /// Removes a consent of the version that was read; one that is gone is no error.
     ///
     /// # Errors
-    /// [`Problem`] when the API server refuses.
-    pub async fn drop_consent(&self, link_uid: &str) -> Result<(), Problem> {
-        self.remove(CONSENT, link_uid).await
+    /// [`Problem`] when the API server refuses. Another consent that took its place stays: a conflict.
+    pub async fn drop_consent(&self, link_uid: &str, version: &str) -> Result<(), Problem> {
+        let preconditions = Preconditions { resource_version: Some(version.to_owned()), uid: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        self.remove_with(CONSENT, link_uid, &params).await
     }
 
     /// All consents under way.
@@ -249,8 +251,12 @@ impl Store {
     }
 
     async fn remove(&self, kind: &str, uid: &str) -> Result<(), Problem> {
+        self.remove_with(kind, uid, &DeleteParams::default()).await
+    }
+
+    async fn remove_with(&self, kind: &str, uid: &str, params: &DeleteParams) -> Result<(), Problem> {
         let name = Self::name(kind, uid);
-        match self.api.delete(&name, &DeleteParams::default()).await {
+        match self.api.delete(&name, params).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(s)) if s.code == 404 => Ok(()),
             Err(e) => Err(Problem::kube(&name, &e)),

@@ -59,7 +59,7 @@ fn text(effect: &Effect, seen: &Observed) -> Option<String> {
         }
         Effect::Unregister(claim, client, _) => format!("remove client {} {}", client.id, at(claim)),
         Effect::Revoke(_) => "revoke the grant at the authorization server".into(),
-        Effect::DropConsent => "remove the record of a consent that is over".into(),
+        Effect::DropConsent(_) => "remove the record of a consent that is over".into(),
         Effect::DropGrant => "remove the grant from the operator's namespace".into(),
         Effect::DeleteSecret(secret) => format!("delete Secret {}", secret.name),
         Effect::ReleaseSecret(secret) => format!("let go of Secret {}, which stays", secret.name),

@@ -11,15 +11,15 @@ use jiff::Timestamp;
 pub(super) enum Step {
     /// Nothing: there is none, or it is waited for until then.
     Wait(Option<Timestamp>),
-    /// Its grant takes the place of the one there is, and its record goes.
-    Activate(Box<Grant>),
+    /// Its grant takes the place of the one there is, and its record, of this version, goes.
+    Activate(Box<Grant>, String),
     /// It goes, and what was granted is revoked.
     Drop,
 }
 
 /// `wanted`: whether the link still asks a person, with a grant that is bound as this one.
 pub(super) fn step(seen: &Observed, wanted: impl FnOnce(&Grant) -> bool, now: Timestamp) -> Step {
-    let Some((consent, _)) = &seen.consent else { return Step::Wait(None) };
+    let Some((consent, version)) = &seen.consent else { return Step::Wait(None) };
     if is_active(seen, consent) || !consent.is_open(now) || !wanted(&consent.grant) {
         return Step::Drop;
     }
@@ -33,7 +33,8 @@ pub(super) fn step(seen: &Observed, wanted: impl FnOnce(&Grant) -> bool, now: Ti
         Some(grant) if begun && completed => {
             let connected_at = Some(Timestamp::from_second(now.as_second()).unwrap_or(now));
             let seed_digest = Some(consent.ticket.clone());
-            Step::Activate(Box::new(Grant { connected_at, seed_digest, ..grant.clone() }))
+            let grant = Grant { connected_at, seed_digest, ..grant.clone() };
+            Step::Activate(Box::new(grant), version.clone())
         }
         _ => Step::Wait(Some(consent.expires_at)),
     }
@@ -46,12 +47,12 @@ fn is_active(seen: &Observed, consent: &Consent) -> bool {
 
 /// Drops the consent; what was granted and never became active is revoked first.
 pub(super) fn drop(seen: &Observed, revoke: bool, effects: &mut Vec<Effect>) {
-    let Some((consent, _)) = &seen.consent else { return };
+    let Some((consent, version)) = &seen.consent else { return };
     if revoke
         && !is_active(seen, consent)
         && let Some(grant) = consent.granted().filter(|g| g.revocation().is_some())
     {
         effects.push(Effect::Revoke(Box::new(grant.clone())));
     }
-    effects.push(Effect::DropConsent);
+    effects.push(Effect::DropConsent(version.clone()));
 }

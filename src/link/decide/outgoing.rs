@@ -90,14 +90,14 @@ pub(super) fn decide(
         match consent::step(seen, |grant| goal.grant.asks_a_person() && bound(grant), now) {
             consent::Step::Wait(until) => wake = until,
             consent::Step::Drop => consent::drop(seen, true, &mut effects),
-            consent::Step::Activate(mut grant) => {
+            consent::Step::Activate(mut grant, record) => {
                 let fingerprint = fingerprint(keys, goal, &grant, &asker);
                 if let Some(access) = &mut grant.access {
                     access.fingerprint = fingerprint;
                 }
                 let version = active.and_then(|(_, version)| version);
                 effects.push(Effect::SaveGrant(grant.clone(), version.clone()));
-                effects.push(Effect::DropConsent);
+                effects.push(Effect::DropConsent(record));
                 active = Some((*grant, version));
             }
         }
