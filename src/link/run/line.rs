@@ -1,6 +1,8 @@
 //! The lines in front of hosts: links that need a token request and had no permit for it. Each host
 //! has two, one for links that never had a token and one for refreshes; they go by turns, so neither
-//! waits for the other's end. Within one, who loses its token first goes first.
+//! waits for the other's end. Within one, who loses its token first goes first. Hosts where new links
+//! wait get every other turn, so refreshes at other hosts don't hold them up either, however many there
+//! are.
 //!
 //! Pure: the clock comes in.
 
@@ -28,9 +30,15 @@ struct Host<K> {
     owners: HashMap<String, Waiting<K>>,
     /// Whether a new link is next.
     new_next: bool,
+    /// When it was last served, counted in turns.
+    served: u64,
 }
 
 impl<K> Host<K> {
+    fn has_new(&self) -> bool {
+        self.owners.values().any(|w| !w.new.is_empty())
+    }
+
     /// The first in one of the two lines, of the owners that `may_ask`.
     fn first(
         &self,
@@ -57,11 +65,14 @@ pub(super) struct Lines<K> {
     hosts: HashMap<String, Host<K>>,
     turns: Turns,
     len: usize,
+    /// Whether a host where new links wait is next.
+    new_next: bool,
+    served: u64,
 }
 
 impl<K: Clone> Lines<K> {
     pub(super) fn new(turns: Turns) -> Self {
-        Self { hosts: HashMap::new(), turns, len: 0 }
+        Self { hosts: HashMap::new(), turns, len: 0, new_next: true, served: 0 }
     }
 
     pub(super) fn turns(&self) -> &Turns {
@@ -74,10 +85,11 @@ impl<K: Clone> Lines<K> {
 
     /// Puts a key into the line of its host.
     pub(super) fn join(&mut self, turn: Turn, owner: &str, number: u64, key: K) -> Stand {
-        let host = self
-            .hosts
-            .entry(turn.host.clone())
-            .or_insert_with(|| Host { owners: HashMap::new(), new_next: true });
+        let host = self.hosts.entry(turn.host.clone()).or_insert_with(|| Host {
+            owners: HashMap::new(),
+            new_next: true,
+            served: 0,
+        });
         let waiting = host
             .owners
             .entry(owner.to_owned())
@@ -91,6 +103,7 @@ impl<K: Clone> Lines<K> {
     /// Takes a key out of its line.
     pub(super) fn leave(&mut self, stand: &Stand) {
         let Some(host) = self.hosts.get_mut(&stand.turn.host) else { return };
+        let new_waited = host.has_new();
         let Some(waiting) = host.owners.get_mut(&stand.owner) else { return };
         if waiting.line(stand.turn.new).remove(&(stand.turn.deadline, stand.number)).is_none() {
             return;
@@ -100,6 +113,9 @@ impl<K: Clone> Lines<K> {
         }
         // A permit that went to a link of one line makes the next one the other's.
         host.new_next = !stand.turn.new;
+        self.new_next = !new_waited;
+        self.served += 1;
+        host.served = self.served;
         if host.owners.is_empty() {
             self.hosts.remove(&stand.turn.host);
         }
@@ -113,9 +129,13 @@ impl<K: Clone> Lines<K> {
         let hosts = self.hosts.iter().filter(|(name, _)| free(name));
         let first = hosts.filter_map(|(name, host)| {
             let may_ask = |owner: &str| self.turns.owner_at(name, owner, now) <= now;
-            host.first(host.new_next, may_ask, &may).or_else(|| host.first(!host.new_next, may_ask, &may))
+            let own = host.first(host.new_next, may_ask, &may);
+            let (spot, key) = own.or_else(|| host.first(!host.new_next, may_ask, &may))?;
+            // When it is the turn of hosts with new links, who waited longest goes first among them.
+            let turn = if self.new_next && host.has_new() { Some(host.served) } else { None };
+            Some(((turn.is_none(), turn, spot), key))
         });
-        first.min_by_key(|(spot, _)| *spot).map(|(_, key)| key.clone())
+        first.min_by_key(|(rank, _)| *rank).map(|(_, key)| key.clone())
     }
 
     /// When the next one can go that can't now. Who waits for a request that is on its way is heard of

@@ -235,6 +235,27 @@ fn new_links_and_refreshes_go_by_turns() {
     assert_eq!(called.len() - new.len(), 29, "refreshes go on");
 }
 
+/// Where places are what is short, who is called up first is who gets one.
+#[test]
+fn hosts_with_new_links_get_every_other_turn() {
+    let now = Instant::now();
+    let mut q = Queue::new(8000, Turns::new(LIMITS));
+    let hosts: Vec<String> = (0..20).map(|n| format!("old-{n}")).collect();
+    let mut groups: Vec<Group<'_>> = hosts
+        .iter()
+        .zip(0i64..)
+        .map(|(host, n)| (1000 + n * 20..1020 + n * 20, host.as_str(), false))
+        .collect();
+    groups.extend([(0..50, "a", false), (50..60, "a", true), (60..70, "b", true)]);
+    line_up(&mut q, now, &groups);
+    let called = called(&mut q, now, now + Duration::from_secs(1));
+    let place = |key: i64| called.iter().position(|(k, _)| *k == key).expect("called up");
+    // Two hosts by turns, and at one of them refreshes go by turns with the new ones.
+    let new: Vec<_> = (50..60).rev().take(5).chain((60..70).rev()).map(place).collect();
+    assert!(new.iter().all(|place| *place < 44), "{new:?}");
+    assert!(called.iter().take(44).filter(|(key, _)| *key >= 1000).count() >= 20, "refreshes go on");
+}
+
 #[test]
 fn a_host_that_asks_for_time_delays_its_own_links_alone() {
     let now = Instant::now();
