@@ -236,7 +236,8 @@ impl World {
     }
 
     fn lane(&self, i: usize) -> Lane {
-        Lane { waits_for: format!("|host-{}", self.links[i].host), owner: self.owner(i) }
+        let link = &self.links[i];
+        Lane { waits_for: format!("|host-{}", link.host), owner: self.owner(i), new: link.issued.is_none() }
     }
 
     fn owner(&self, i: usize) -> String {

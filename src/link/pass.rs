@@ -11,7 +11,7 @@ use super::observe::observe;
 use super::plan::{Effect, Plan};
 use super::problem::{Mend, Problem};
 use super::service_account::out_of_reach;
-use super::status::{Input, project};
+use super::status::{Input, REFRESH_FAILING, project};
 use super::turns::{Permit, Turn};
 use super::validate::{ValidatedLink, validate};
 use crate::api::link::{ApplicationLinkStatus, DeletionPolicy, ProviderStatusRef};
@@ -57,6 +57,7 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
                 incoming: None,
                 provider: None,
                 token: None,
+                in_place: false,
                 connected: None,
                 desk: None,
                 outcome: None,
@@ -289,6 +290,7 @@ fn status(
         incoming: decision.incoming.as_ref(),
         provider,
         token,
+        in_place: decision.in_place,
         connected: decision.connected.as_ref(),
         desk: seen.outgoing.as_ref().and_then(|o| o.desk.as_ref()?.as_ref().ok()),
         outcome: Some(outcome),
@@ -475,16 +477,17 @@ async fn tell(
     new: &ApplicationLinkStatus,
     done: &[&'static str],
 ) {
-    let ready = |s: &ApplicationLinkStatus| s.conditions.iter().find(|c| c.type_ == "Ready").cloned();
-    let Some(now) = ready(new) else { return };
-    let before = ready(old);
-    let is = |c: &crate::api::common::Condition| c.status == ConditionStatus::True;
-    let changed = before.as_ref().is_none_or(|b| b.status != now.status || b.reason != now.reason);
-    if !changed {
-        return;
-    }
+    // What changed of this condition, if anything did.
+    let news = |type_: &str| {
+        let of = |s: &ApplicationLinkStatus| s.conditions.iter().find(|c| c.type_ == type_).cloned();
+        let before = of(old);
+        of(new).filter(|now| before.is_none_or(|b| b.status != now.status || b.reason != now.reason))
+    };
+    let failing = || news("TokenFresh").filter(|c| c.reason == REFRESH_FAILING);
+    let Some(now) = news("Ready").or_else(failing) else { return };
+    let well = now.status == ConditionStatus::True && now.reason != REFRESH_FAILING;
     let event = Event {
-        type_: if is(&now) { EventType::Normal } else { EventType::Warning },
+        type_: if well { EventType::Normal } else { EventType::Warning },
         reason: now.reason.clone(),
         note: Some(now.message.chars().take(1000).collect()),
         action: action(if done.is_empty() { "Observe".into() } else { done.join(",") }, &now.message),

@@ -8,7 +8,7 @@ use super::grant::{Access, Grant, Kept};
 use super::kept_client::KeptClient;
 use super::problem::Problem;
 use crate::domain::{AuthMethod, ClientId, ScopeSet, SecretString};
-use crate::outgoing::{BearerAssertion, ClientCredentials, Dialect};
+use crate::outgoing::{BearerAssertion, ClientCredentials, Dialect, Grace};
 use crate::provider::{ClientRef, PutClient, Registered};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -167,6 +167,8 @@ pub struct TokenPlan {
     pub by: AskBy,
     /// How the server speaks.
     pub dialect: Dialect,
+    /// What a refresh token gives that was spent by a request whose answer was lost.
+    pub grace: Grace,
     /// What the token is asked for with.
     pub fingerprint: String,
 }

@@ -14,6 +14,9 @@ use jiff::Timestamp;
 use kube::Resource as _;
 use url::Url;
 
+/// The reason of `TokenFresh` while the token is good and its successor can't be got.
+pub const REFRESH_FAILING: &str = "RefreshFailing";
+
 /// What the status is made of.
 pub struct Input<'a> {
     /// The link as it was read.
@@ -26,6 +29,8 @@ pub struct Input<'a> {
     pub provider: Option<ProviderStatusRef>,
     /// The token that is published after the pass.
     pub token: Option<Token>,
+    /// Whether the Secret held the newest token before the pass, and it is good.
+    pub in_place: bool,
     /// Who connected the link.
     pub connected: Option<&'a Connected>,
     /// Where people consent to it, if that is known.
@@ -187,11 +192,14 @@ fn conditions(input: &Input<'_>, status: &ApplicationLinkStatus, deleting: bool)
             None => {}
         }
         if let Some(result) = &outcome.outgoing {
+            let passing = result.as_ref().err().filter(|p| !expired && takes_nothing(input, outcome, p));
             match result {
-                Ok(()) => {
+                Err(p) if passing.is_none() => {
+                    all.push(condition("Authorized", false, p.reason, &p.message, generation))
+                }
+                _ => {
                     all.push(condition("Authorized", true, "Authorized", "the grant is in hand", generation))
                 }
-                Err(p) => all.push(condition("Authorized", false, p.reason, &p.message, generation)),
             }
             if expired {
                 let (reason, message) = match (input.token, result) {
@@ -202,15 +210,15 @@ fn conditions(input: &Input<'_>, status: &ApplicationLinkStatus, deleting: bool)
                 all.push(condition("TokenFresh", false, reason, &message, generation));
             } else {
                 let until = input.token.map(|t| t.expires_at.to_string()).unwrap_or_default();
-                all.push(condition(
-                    "TokenFresh",
-                    true,
-                    "TokenFresh",
-                    &format!("the access token is good until {until}"),
-                    generation,
-                ));
+                let good = format!("the access token is good until {until}");
+                let (reason, message) = match passing {
+                    Some(p) => (REFRESH_FAILING, format!("{good}; a refresh came to nothing: {}", p.message)),
+                    None => ("TokenFresh", good),
+                };
+                all.push(condition("TokenFresh", true, reason, &message, generation));
             }
             match result {
+                Err(_) if passing.is_some() => {}
                 Err(p) => problems.push(p.clone()),
                 Ok(()) if expired => problems.push(match input.token {
                     Some(t) if input.spec.as_ref().is_ok_and(|s| s.suspend) => Problem::edit(
@@ -257,6 +265,19 @@ fn conditions(input: &Input<'_>, status: &ApplicationLinkStatus, deleting: bool)
     }
     all.insert(0, ready);
     all
+}
+
+/// Whether a refresh that came to nothing leaves the token that is in place as good as it was. Where
+/// the outcome isn't known, it does so if a refresh ends no token.
+fn takes_nothing(input: &Input<'_>, outcome: &Outcome, problem: &Problem) -> bool {
+    let goal = input.spec.as_ref().ok().and_then(|s| s.outgoing.as_ref());
+    let ends_token = goal.is_none_or(|g| g.grant.refreshes() && g.server.preset.ends_token);
+    let untouched = match problem.mend {
+        Mend::Wait => true,
+        Mend::Unanswered => !ends_token,
+        Mend::Edit | Mend::Conflict => false,
+    };
+    input.in_place && untouched && !outcome.done.contains(&"RequestToken")
 }
 
 /// A condition that says the same keeps the time at which it began to.

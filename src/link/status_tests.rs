@@ -2,7 +2,7 @@
 
 use super::decide::{IncomingView, Token};
 use super::execute::Outcome;
-use super::problem::Problem;
+use super::problem::{Mend, Problem};
 use super::status::{Input, project};
 use super::validate::validate;
 use crate::api::link::ApplicationLinkStatus;
@@ -58,6 +58,16 @@ fn status(
     token: Option<Token>,
     at: Timestamp,
 ) -> ApplicationLinkStatus {
+    status_with(link, outcome, token, false, at)
+}
+
+fn status_with(
+    link: &ApplicationLink,
+    outcome: &Outcome,
+    token: Option<Token>,
+    in_place: bool,
+    at: Timestamp,
+) -> ApplicationLinkStatus {
     let valid = validate(link).map_err(|e| Problem::edit("InvalidSpec", e.to_string()));
     let view = IncomingView {
         key: None,
@@ -70,6 +80,7 @@ fn status(
         secret_name: "l-oauth".into(),
     };
     project(&Input {
+        in_place,
         connected: None,
         desk: None,
         link,
@@ -157,6 +168,64 @@ fn ready_is_all_that_it_rests_on() {
 }
 
 #[test]
+fn a_refresh_that_comes_to_nothing_takes_nothing_away() {
+    let of = |grant: serde_json::Value, server: serde_json::Value| -> ApplicationLink {
+        let mut link = link();
+        link.spec.incoming = None;
+        let oauth2 = json!({"server": server, "grant": grant, "client": {"secretRef": {"name": "c"}}});
+        link.spec.outgoing = serde_json::from_value(json!({"oauth2": oauth2})).expect("outgoing");
+        link
+    };
+    let refresh = || json!({"refreshToken": {"secretRef": {"name": "seed", "key": "token"}}});
+    let custom = || json!({"custom": {"tokenEndpoint": "https://as.example/token"}});
+    let unanswered = || Problem { mend: Mend::Unanswered, ..Problem::wait("NoAnswer", "no answer") };
+    let stays = ["Ready=True Connected", "Authorized=True Authorized", "TokenFresh=True RefreshFailing"];
+    let goes = |reason: &str, extra: &str| {
+        let parts = [("Ready", false), ("Authorized", false), ("TokenFresh", true)];
+        let reason = |type_: &str, is: bool| match is {
+            true => format!("{type_}=True TokenFresh"),
+            false => format!("{type_}=False {reason}"),
+        };
+        let mut all: Vec<_> = parts.iter().map(|(t, is)| reason(t, *is)).collect();
+        all.push(extra.to_owned());
+        all
+    };
+    let doubt = goes("NoAnswer", "Reconciling=True NoAnswer");
+    let table = [
+        // The server said no for now, or wasn't reached: the token is what it was.
+        (of(refresh(), custom()), wait(), true, stays.map(str::to_owned).to_vec()),
+        (
+            of(json!({"clientCredentials": {}}), custom()),
+            unanswered(),
+            true,
+            stays.map(str::to_owned).to_vec(),
+        ),
+        // It may have acted, and a refresh may have ended the token that is published.
+        (of(refresh(), custom()), unanswered(), true, doubt.clone()),
+        (of(refresh(), json!({"github": {}})), unanswered(), true, doubt),
+        (of(refresh(), json!({"google": {}})), unanswered(), true, stays.map(str::to_owned).to_vec()),
+        // A person must do something, or the Secret isn't as it should be.
+        (of(refresh(), custom()), edit(), true, goes("InvalidClient", "Stalled=True InvalidClient")),
+        (of(refresh(), custom()), wait(), false, goes("ServerError", "Reconciling=True ServerError")),
+    ];
+    for (link, problem, in_place, wanted) in table {
+        let outcome = outcome(None, Some(Err(problem)), None);
+        assert_eq!(said(&status_with(&link, &outcome, token(600), in_place, now())), wanted);
+        // Never once it has ended.
+        let ended = said(&status_with(&link, &outcome, token(0), in_place, now()));
+        assert!(ended[0].starts_with("Ready=False"), "{ended:?}");
+    }
+    // The server did answer, and its token couldn't be published.
+    let mut unpublished = outcome(None, Some(Err(wait())), None);
+    unpublished.done = vec!["RequestToken"];
+    let link = of(refresh(), custom());
+    assert_eq!(
+        said(&status_with(&link, &unpublished, token(600), true, now()))[0],
+        "Ready=False ServerError"
+    );
+}
+
+#[test]
 fn a_suspended_link() {
     let mut link = link();
     link.spec.suspend = true;
@@ -205,6 +274,7 @@ fn what_a_pass_could_not_find_out_stays() {
     link.spec.application.name = String::new();
     let problem = Problem::edit("InvalidSpec", "no name");
     let input = Input {
+        in_place: false,
         connected: None,
         desk: None,
         link: &link,

@@ -42,7 +42,7 @@ pub use device::{DeviceAuthorization, request_device_code};
 pub use discovery::{DiscoveryError, ServerMetadata, discover, discover_metadata};
 pub use endpoints::{Issuer, IssuerError, ServerEndpoints};
 pub use error::{ErrorClass, TokenError};
-pub use presets::{Dialect, Meaning, Preset, Revocation};
+pub use presets::{Dialect, Grace, Meaning, Preset, Revocation};
 pub use redeem::{Redeemed, redeem_nothing};
 pub use redirect::{RedirectFault, RedirectRule};
 pub use reply::Malformed;

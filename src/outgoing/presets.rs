@@ -124,6 +124,8 @@ pub struct Preset {
     pub dialect: Dialect,
     /// What a repeated refresh token gives.
     pub grace: Grace,
+    /// Whether a refresh may end the access token that was got before it.
+    pub ends_token: bool,
     /// What it demands of redirect URIs.
     pub redirect: RedirectRule,
     /// How a grant is given back.
@@ -155,6 +157,7 @@ pub static CUSTOM: Preset = Preset {
     jwt_bearer: true,
     dialect: Dialect::STANDARD,
     grace: Grace::Unknown,
+    ends_token: true,
     redirect: RedirectRule::Https,
     revocation: Revocation::Standard,
     account: AccountSource::OpenId,
@@ -190,6 +193,7 @@ pub static GOOGLE: Preset = Preset {
         ..Dialect::STANDARD
     },
     grace: Grace::Lasting,
+    ends_token: false,
     redirect: RedirectRule::Google,
     ..CUSTOM
 };
@@ -216,6 +220,7 @@ pub static MICROSOFT: Preset = Preset {
     account_scopes: &["openid", "profile"],
     jwt_bearer: false,
     grace: Grace::Lasting,
+    ends_token: false,
     redirect: RedirectRule::Microsoft,
     revocation: Revocation::None,
     account: AccountSource::Microsoft,

@@ -59,6 +59,8 @@ pub struct Decision {
     pub incoming: Option<IncomingView>,
     /// The token that is published now.
     pub token: Option<Token>,
+    /// Whether that token is the newest and good, so that a refresh that fails takes nothing away.
+    pub in_place: bool,
     /// Who connected the link, once the plan is done.
     pub connected: Option<Connected>,
     /// When something is over that nothing else tells of.
@@ -79,6 +81,7 @@ pub fn decide(goal: &Goal, seen: &Observed, now: Timestamp) -> Decision {
                 plan,
                 incoming: None,
                 token: None,
+                in_place: false,
                 connected: None,
                 wake: None,
                 asks: None,
@@ -92,6 +95,7 @@ pub fn decide(goal: &Goal, seen: &Observed, now: Timestamp) -> Decision {
                 plan,
                 incoming: None,
                 token: None,
+                in_place: false,
                 connected: None,
                 wake: None,
                 asks: None,
@@ -123,6 +127,7 @@ fn hold(plan: &mut Plan, seen: &Observed, claims: Vec<Claim>) {
 fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
     let mut view = None;
     let (mut token, mut connected, mut wake, mut asks) = (None, None, None, None);
+    let mut in_place = false;
     let mut notes = Vec::new();
     let (mut in_part, mut out_part) = (None, None);
     match &seen.keys {
@@ -139,7 +144,7 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
             if let (Some(goal), Some(facts)) = (&link.outgoing, &seen.outgoing) {
                 let decided = outgoing::decide(goal, link.suspend, seen, facts, keys, now);
                 out_part = Some(decided.part);
-                (token, connected) = (decided.token, decided.connected);
+                (token, connected, in_place) = (decided.token, decided.connected, decided.in_place);
                 (wake, asks) = (decided.wake, decided.asks);
             }
         }
@@ -166,6 +171,7 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
             plan,
             incoming: view,
             token,
+            in_place,
             connected,
             wake: None,
             asks: None,
@@ -179,7 +185,7 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
     let mut plan =
         Plan { opening: vec![], incoming: in_part, outgoing: out_part, closing, pending, best_effort: false };
     hold(&mut plan, seen, claims);
-    Decision { plan, incoming: view, token, connected, wake, asks, notes }
+    Decision { plan, incoming: view, token, in_place, connected, wake, asks, notes }
 }
 
 /// Leaves the places, the grant and the Secrets that aren't wanted any more: once what is wanted

@@ -52,6 +52,9 @@ pub(super) struct Decided {
     pub token: Option<Token>,
     /// Who connected the link, for the status.
     pub connected: Option<Connected>,
+    /// Whether the Secret holds the newest token of the grant, and it is good: a refresh that fails takes
+    /// nothing away.
+    pub in_place: bool,
     /// When a consent under way is over.
     pub wake: Option<Timestamp>,
     /// The token request that is due.
@@ -62,12 +65,13 @@ pub(super) struct Decided {
 struct Upkeep {
     part: Part,
     token: Option<Token>,
+    in_place: bool,
     asks: Option<Turn>,
 }
 
 impl Upkeep {
     fn new(part: Part, token: Option<Token>) -> Self {
-        Self { part, token, asks: None }
+        Self { part, token, in_place: false, asks: None }
     }
 }
 
@@ -106,7 +110,7 @@ pub(super) fn decide(
     let open = seen.ticket.as_ref().filter(|t| goal.grant.asks_a_person() && t.is_open(now));
     let wake = wake.into_iter().chain(open.map(|t| t.expires_at)).min();
     let grant = active.as_ref().map(|(grant, _)| grant.clone());
-    let Upkeep { mut part, token, asks } = keep(goal, suspended, seen, facts, active, keys, now);
+    let Upkeep { mut part, token, in_place, asks } = keep(goal, suspended, seen, facts, active, keys, now);
     part.effects.splice(0..0, effects);
     if let (Ok(()), Some(grant)) = (&part.verdict, &grant) {
         part.verdict = consented(goal, seen, grant);
@@ -114,7 +118,7 @@ pub(super) fn decide(
     let connected = grant
         .filter(|_| goal.grant.asks_a_person())
         .and_then(|grant| Some(Connected { account: grant.account.clone(), at: grant.connected_at? }));
-    Decided { part, token, connected, wake, asks }
+    Decided { part, token, connected, in_place, wake, asks }
 }
 
 /// Whether a person consented to all that is asked for. What they did consent to is kept fresh.
@@ -194,6 +198,10 @@ fn keep(
         return stay(access);
     }
 
+    let in_place = current
+        .as_ref()
+        .is_some_and(|access| published.as_ref() == Some(access) && stay(access).part.effects.is_empty());
+    let blocked = |problem: Problem| Upkeep { in_place, ..blocked(problem) };
     // Nothing is asked for while the link is suspended; that the token has ended is said as such.
     if suspended && published.as_ref().is_some_and(|a| a.expires_at <= now) {
         return Upkeep::new(part, shown);
@@ -257,13 +265,14 @@ fn keep(
         scopes: if goal.grant.asks_a_person() { ScopeSet::default() } else { goal.scopes.clone() },
         by: asker.by,
         dialect: goal.server.preset.dialect,
+        grace: goal.server.preset.grace,
         fingerprint,
     })));
     if grant.refresh_token.is_some() {
         part.effects.push(Effect::KeepReply);
     }
     part.effects.push(Effect::PublishToken(Box::new(publication(goal, seen, own, None))));
-    Upkeep { part, token: shown, asks }
+    Upkeep { part, token: shown, in_place, asks }
 }
 
 /// A token as status and schedule see it.

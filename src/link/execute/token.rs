@@ -11,7 +11,7 @@ use crate::link::grant::{Access, Grant, Intent, Kept};
 use crate::link::metrics::ByAnswer;
 use crate::link::plan::{AskBy, Publication, SecretWrite, TokenPlan};
 use crate::link::problem::{Mend, Problem};
-use crate::outgoing::{self, Grant as Ask, Revoked, TokenError, TokenRequest, Tokens, give_back};
+use crate::outgoing::{self, Grace, Grant as Ask, Revoked, TokenError, TokenRequest, Tokens, give_back};
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,7 @@ impl Carry<'_> {
                     return Err(problem);
                 }
                 let problem = Problem::from(&e);
-                let problem = unknown_outcome(&e, sent.is_some(), problem);
+                let problem = unknown_outcome(&e, sent.as_ref().map(|_| plan.grace), problem);
                 // Only where the server itself said so: a 404 or a 302 of a proxy on the way passes.
                 let for_good = matches!(
                     e,
@@ -215,17 +215,22 @@ fn no_grant() -> Problem {
 }
 
 /// A refresh whose outcome isn't known is tried again soon, with the same token: within its grace
-/// the server gives the same successor.
-fn unknown_outcome(e: &TokenError, refreshing: bool, problem: Problem) -> Problem {
-    if refreshing && e.outcome_unknown() && problem.mend != Mend::Edit {
-        return Problem {
-            mend: Mend::Unanswered,
-            message: format!(
-                "{}; whether the refresh token was spent isn't known, so the same one is sent again",
-                problem.message
-            ),
-            ..problem
-        };
+/// the server gives the same successor. Where there is none, the token may still be unspent.
+fn unknown_outcome(e: &TokenError, refreshing: Option<Grace>, problem: Problem) -> Problem {
+    let Some(grace) = refreshing.filter(|_| e.outcome_unknown() && problem.mend != Mend::Edit) else {
+        return problem;
+    };
+    let hope = match grace {
+        Grace::Lasting => "the same one is sent again, which servers of this kind take",
+        Grace::For(_) => "the same one is sent again, which servers of this kind take for a while",
+        Grace::None => {
+            "the same one is sent again; servers of this kind take it once, so if it was, a person must connect the link anew"
+        }
+        Grace::Unknown => "the same one is sent again",
+    };
+    Problem {
+        mend: Mend::Unanswered,
+        message: format!("{}; whether the refresh token was spent isn't known, so {hope}", problem.message),
+        ..problem
     }
-    problem
 }

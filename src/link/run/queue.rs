@@ -24,6 +24,18 @@ pub struct Lane {
     pub waits_for: String,
     /// Whose links these are.
     pub owner: String,
+    /// Whether these have nothing yet. They get every other place that comes free, so what is only looked at
+    /// again or renewed doesn't hold them up, however much there is of it.
+    pub new: bool,
+}
+
+/// Whose, and of those whether the new ones.
+type Group = (bool, String);
+
+impl Lane {
+    fn group(&self) -> Group {
+        (self.new, self.owner.clone())
+    }
 }
 
 struct Entry {
@@ -61,11 +73,15 @@ pub struct Queue<K> {
     entries: HashMap<K, Entry>,
     /// Not due yet, when it was last looked.
     later: BTreeMap<Place, K>,
-    /// Due, by lane; and the first of each lane, by owner.
+    /// Due, by lane; and the first of each lane, by owner, the new ones apart.
     lanes: HashMap<Lane, BTreeMap<Place, K>>,
-    heads: HashMap<String, BTreeMap<Place, Lane>>,
+    heads: HashMap<Group, BTreeMap<Place, Lane>>,
     /// Owners that have something due: who has the fewest at work first, then whose has been due longest.
     order: BTreeSet<(usize, Place, String)>,
+    /// The same of those that have something new.
+    order_of_new: BTreeSet<(usize, Place, String)>,
+    /// Whether something new is next.
+    new_next: bool,
     due: usize,
     lines: Lines<K>,
     /// How many are worked on, by what they wait for and by whose they are.
@@ -92,6 +108,8 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             lanes: HashMap::new(),
             heads: HashMap::new(),
             order: BTreeSet::new(),
+            order_of_new: BTreeSet::new(),
+            new_next: true,
             due: 0,
             lines: Lines::new(turns),
             busy: (HashMap::new(), HashMap::new()),
@@ -176,8 +194,9 @@ impl<K: Clone + Eq + Hash> Queue<K> {
 
     /// Puts another place first in a lane.
     fn head(&mut self, lane: &Lane, before: Option<Place>, now: Option<Place>) {
+        let group = lane.group();
         self.unorder(&lane.owner);
-        let heads = self.heads.entry(lane.owner.clone()).or_default();
+        let heads = self.heads.entry(group.clone()).or_default();
         if let Some(before) = before {
             heads.remove(&before);
         }
@@ -185,27 +204,30 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             heads.insert(now, lane.clone());
         }
         if heads.is_empty() {
-            self.heads.remove(&lane.owner);
+            self.heads.remove(&group);
         }
         self.reorder(&lane.owner);
     }
 
-    /// Where an owner stands in the order, if it has something due.
-    fn rank(&self, owner: &str) -> Option<(usize, Place, String)> {
-        let (first, _) = self.heads.get(owner)?.first_key_value()?;
+    /// Where an owner stands in one of the two orders, if it has something due there.
+    fn rank(&self, new: bool, owner: &str) -> Option<(usize, Place, String)> {
+        let (first, _) = self.heads.get(&(new, owner.to_owned()))?.first_key_value()?;
         Some((self.busy.1.get(owner).copied().unwrap_or(0), *first, owner.to_owned()))
     }
 
-    /// Takes an owner out of the order, before what it is ordered by changes.
+    /// Takes an owner out of the orders, before what it is ordered by changes.
     fn unorder(&mut self, owner: &str) {
-        if let Some(rank) = self.rank(owner) {
-            self.order.remove(&rank);
+        for new in [false, true] {
+            if let Some(rank) = self.rank(new, owner) {
+                if new { &mut self.order_of_new } else { &mut self.order }.remove(&rank);
+            }
         }
     }
 
     /// Puts it back.
     fn reorder(&mut self, owner: &str) {
-        self.order.extend(self.rank(owner));
+        self.order.extend(self.rank(false, owner));
+        self.order_of_new.extend(self.rank(true, owner));
     }
 
     /// Moves what has become due into its lane.
@@ -251,6 +273,9 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         entry.called = permit.is_some();
         self.called += usize::from(entry.called);
         let lane = entry.lane.clone();
+        if permit.is_none() {
+            self.new_next = !lane.new;
+        }
         self.running += 1;
         self.unorder(&lane.owner);
         *self.busy.0.entry(lane.waits_for).or_default() += 1;
@@ -261,12 +286,15 @@ impl<K: Clone + Eq + Hash> Queue<K> {
 
     /// Of the lanes that aren't held up, and whose owner has the fewest at work, the one that has been
     /// due longest. So owners with slow servers, however many there are, hold up another one for one
-    /// free place and not for all that they have waiting.
+    /// free place and not for all that they have waiting. New ones and others go by turns.
     fn first(&self) -> Option<(&Place, &Lane)> {
-        let free = |(_, _, owner): &(usize, Place, String)| {
-            self.heads.get(owner)?.iter().find(|(_, lane)| self.has_room(lane))
+        let of = |new: bool| {
+            let order = if new { &self.order_of_new } else { &self.order };
+            order.iter().find_map(|(_, _, owner)| {
+                self.heads.get(&(new, owner.clone()))?.iter().find(|(_, lane)| self.has_room(lane))
+            })
         };
-        self.order.iter().find_map(free)
+        of(self.new_next).or_else(|| of(!self.new_next))
     }
 
     /// Who is next in a line whose host has room.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use std::time::Duration;
 
 fn lane(waits_for: &str) -> Lane {
-    Lane { waits_for: waits_for.into(), owner: waits_for.into() }
+    Lane { waits_for: waits_for.into(), owner: waits_for.into(), new: false }
 }
 
 fn take<K: Clone + Eq + Hash>(q: &mut Queue<K>, now: Instant) -> Option<K> {
@@ -35,9 +35,9 @@ fn one_owner_doesn_t_take_all_places() {
     let now = Instant::now();
     let mut q = Queue::new(8, Turns::default());
     for i in 0..10 {
-        q.add(i, Lane { waits_for: format!("host-{i}"), owner: "greedy".into() }, now);
+        q.add(i, Lane { waits_for: format!("host-{i}"), owner: "greedy".into(), new: false }, now);
     }
-    q.add(10, Lane { waits_for: "host-1".into(), owner: "other".into() }, now);
+    q.add(10, Lane { waits_for: "host-1".into(), owner: "other".into(), new: false }, now);
     let taken: Vec<_> = std::iter::from_fn(|| take(&mut q, now)).collect();
     assert_eq!(taken, [0, 10, 1, 2, 3]);
 }
@@ -46,7 +46,8 @@ fn one_owner_doesn_t_take_all_places() {
 fn many_slow_owners_hold_up_another_for_one_place_and_not_for_all_they_have() {
     let now = Instant::now();
     let mut q = Queue::new(4, Turns::default());
-    let of = |owner: &str, i: i32| Lane { waits_for: format!("{owner}-{i}"), owner: owner.into() };
+    let of =
+        |owner: &str, i: i32| Lane { waits_for: format!("{owner}-{i}"), owner: owner.into(), new: false };
     for i in 0..100 {
         q.add(i, of("slow", i), now);
         q.add(100 + i, of("slower", i), now);
@@ -72,6 +73,30 @@ fn a_slow_lane_holds_up_nobody_else() {
     q.add(1000, lane("fast"), now);
     let taken: Vec<_> = std::iter::from_fn(|| take(&mut q, now)).collect();
     assert_eq!(taken, [0, 1000, 1]);
+}
+
+#[test]
+fn what_is_new_gets_every_other_place() {
+    let now = Instant::now();
+    let mut q = Queue::new(64, Turns::default());
+    let lane =
+        |i: u32, new| Lane { waits_for: format!("host-{}", i % 20), owner: format!("team-{}", i % 50), new };
+    for i in 0..1000 {
+        q.add(i, lane(i, false), now);
+    }
+    for i in 1000..1010 {
+        q.add(i, lane(i, true), now);
+    }
+    let order: Vec<u32> = std::iter::from_fn(|| {
+        let key = take(&mut q, now)?;
+        q.done(&key, lane(key, false), now, Ended::default());
+        Some(key)
+    })
+    .collect();
+    let new: Vec<_> = (0..order.len()).filter(|i| order[*i] >= 1000).collect();
+    assert_eq!(new, (0..10).map(|i| 2 * i).collect::<Vec<_>>());
+    assert_eq!(order.len(), 1010);
+    assert!(is_empty(&q));
 }
 
 #[test]
@@ -172,7 +197,11 @@ type Group<'a> = (std::ops::Range<i64>, &'a str, bool);
 
 /// Puts keys into lines, each by a pass of its own.
 fn line_up(q: &mut Queue<i64>, now: Instant, groups: &[Group<'_>]) {
-    let lane = |key: i64, host: &str| Lane { waits_for: host.into(), owner: format!("owner-{}", key % 2) };
+    let lane = |key: i64, host: &str| Lane {
+        waits_for: host.into(),
+        owner: format!("owner-{}", key % 2),
+        new: false,
+    };
     for (keys, host, _) in groups {
         keys.clone().for_each(|key| q.add(key, lane(key, host), now));
     }
@@ -192,7 +221,7 @@ fn called(q: &mut Queue<i64>, from: Instant, until: Instant) -> Vec<(i64, Durati
         while let Some(Taken { key, permit }) = q.take(now) {
             assert!(permit.is_some(), "{key} is called up");
             all.push((key, now - from));
-            let lane = Lane { waits_for: "x".into(), owner: "o".into() };
+            let lane = Lane { waits_for: "x".into(), owner: "o".into(), new: false };
             drop(permit);
             q.done(&key, lane, now, Ended::default());
         }
@@ -285,7 +314,7 @@ fn a_look_takes_a_key_out_of_its_line_and_back() {
     let mut q = Queue::new(8000, turns.clone());
     turns.hold("a", "o", now, Duration::from_secs(10));
     line_up(&mut q, now, &[(1..2, "a", false)]);
-    let lane = || Lane { waits_for: "a".into(), owner: "owner-1".into() };
+    let lane = || Lane { waits_for: "a".into(), owner: "owner-1".into(), new: false };
     q.add(1, lane(), now);
     let taken = q.take(now).expect("due");
     assert!(taken.permit.is_none());
@@ -360,7 +389,7 @@ proptest! {
 fn a_new_link_is_looked_at_while_all_that_may_be_are_called_up() {
     let now = Instant::now();
     let mut q = Queue::new(8, Turns::default());
-    let lane = |key: i64| Lane { waits_for: format!("host-{key}"), owner: format!("team-{key}") };
+    let lane = |key: i64| Lane { waits_for: format!("host-{key}"), owner: format!("team-{key}"), new: false };
     for key in 0..20 {
         q.add(key, lane(key), now);
         q.take(now).expect("room");

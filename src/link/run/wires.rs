@@ -75,7 +75,7 @@ fn version_of<K: kube::ResourceExt>(object: &K) -> Option<u64> {
 /// Who is waited for: the lane of a link.
 pub(super) fn lane_of(ctx: &Context, key: &Key) -> Lane {
     let owner = key.namespace.clone();
-    let Some(link) = ctx.links.get(key) else { return Lane { waits_for: String::new(), owner } };
+    let Some(link) = ctx.links.get(key) else { return Lane { waits_for: String::new(), owner, new: false } };
     let provider = match (&link.spec.incoming, &link.spec.provider_ref) {
         (None, _) => String::new(),
         (Some(_), Some(r)) if r.kind == crate::api::link::ProviderKind::LinkProvider => {
@@ -87,7 +87,15 @@ pub(super) fn lane_of(ctx: &Context, key: &Key) -> Lane {
         }
     };
     let server = link.spec.outgoing.as_ref().map(|o| server_of(&o.oauth2.server)).unwrap_or_default();
-    Lane { waits_for: format!("{provider}|{server}"), owner }
+    Lane { waits_for: format!("{provider}|{server}"), owner, new: has_nothing(&link) }
+}
+
+/// Whether a link's Secrets never held anything, as far as its status tells.
+fn has_nothing(link: &ApplicationLink) -> bool {
+    let status = link.status.as_ref();
+    let client = status.and_then(|s| s.incoming.as_ref());
+    let token = status.and_then(|s| s.outgoing.as_ref()?.expires_at.as_ref());
+    (link.spec.incoming.is_some() && client.is_none()) || (link.spec.outgoing.is_some() && token.is_none())
 }
 
 /// Which authorization server is waited for: its host, or what the preset calls it.
@@ -111,7 +119,7 @@ fn server_of(server: &Server) -> String {
 pub(super) fn provider_lane(key: &Key) -> Lane {
     let name = format!("{}/{}", key.namespace, key.name);
     let owner = if key.namespace.is_empty() { name.clone() } else { key.namespace.clone() };
-    Lane { waits_for: name, owner }
+    Lane { waits_for: name, owner, new: false }
 }
 
 /// When a link's token is due, as far as its status tells: only for the order in which links are looked

@@ -155,6 +155,11 @@ impl GrantGoal {
         matches!(self, Self::AuthorizationCode { .. } | Self::DeviceCode { .. })
     }
 
+    /// Whether a refresh token may be spent for a new access token.
+    pub const fn refreshes(&self) -> bool {
+        !matches!(self, Self::ClientCredentials | Self::JwtBearer(_))
+    }
+
     /// The only account that may be connected.
     pub const fn expected(&self) -> Option<&ExpectedAccount> {
         match self {
