@@ -16,6 +16,10 @@ pub struct Lifetime(i64);
 /// enough that a token which does expire is replaced soon.
 pub const ASSUMED_LIFETIME: Lifetime = Lifetime(3600);
 
+/// Stands for a token without end: what a person's consent gave, with neither `expires_in` nor a refresh
+/// token. Asking again before it is refused would need the person again.
+pub const WITHOUT_END: Lifetime = Lifetime(Lifetime::MAX);
+
 impl Lifetime {
     const MAX: i64 = 10 * 365 * 24 * 3600;
 

@@ -4,7 +4,7 @@
 //! go need: what the grant is bound to, the token, an intent while it is being spent, and the
 //! last reply until it is published.
 
-use crate::domain::token::{ASSUMED_LIFETIME, Lifetime};
+use crate::domain::token::{ASSUMED_LIFETIME, Lifetime, WITHOUT_END};
 use crate::domain::{Account, ClientId, ExposeSecret as _, ScopeSet, SecretString, TokenReply};
 use crate::outgoing::presets::{self, Preset};
 use crate::outgoing::{
@@ -129,7 +129,22 @@ impl Access {
     /// What a reply to a request of `issued_at` says. `asked`: the scopes that it has when the server
     /// doesn't say them.
     pub fn of(reply: &TokenReply, issued_at: Timestamp, asked: &ScopeSet, fingerprint: String) -> Self {
-        let lifetime: Lifetime = reply.lifetime.unwrap_or(ASSUMED_LIFETIME);
+        Self::lasting(reply, reply.lifetime.unwrap_or(ASSUMED_LIFETIME), issued_at, asked, fingerprint)
+    }
+
+    /// The same of a reply to a person's consent.
+    pub fn consented(reply: &TokenReply, issued_at: Timestamp, asked: &ScopeSet) -> Self {
+        let unsaid = if reply.refresh_token.is_some() { ASSUMED_LIFETIME } else { WITHOUT_END };
+        Self::lasting(reply, reply.lifetime.unwrap_or(unsaid), issued_at, asked, String::new())
+    }
+
+    fn lasting(
+        reply: &TokenReply,
+        lifetime: Lifetime,
+        issued_at: Timestamp,
+        asked: &ScopeSet,
+        fingerprint: String,
+    ) -> Self {
         let expires_at =
             issued_at.saturating_add(SignedDuration::from_secs(lifetime.as_secs())).unwrap_or(Timestamp::MAX);
         // Whole seconds: these go into annotations and the status, and servers count in seconds too.

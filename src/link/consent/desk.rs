@@ -451,7 +451,7 @@ impl Consents {
         reply: &TokenReply,
         issued_at: Timestamp,
     ) -> Result<Done, Trouble> {
-        let access = Access::of(reply, issued_at, &ready.goal.scopes, String::new());
+        let access = Access::consented(reply, issued_at, &ready.goal.scopes);
         let http = self.ctx.guard.client(Trust::Guarded, None);
         let Known { endpoints, client } = known;
         let owner = owner_of(&http, ready.goal.server.preset, endpoints, &client.id, reply).await;

@@ -28,7 +28,7 @@ pub struct Link<'a> {
     pub server: &'a TokenServer,
     pub name: String,
     /// From now on the double answers well.
-    healed: Arc<AtomicBool>,
+    pub healed: Arc<AtomicBool>,
 }
 
 impl<'a> Link<'a> {

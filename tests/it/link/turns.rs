@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::binary;
@@ -136,6 +137,59 @@ async fn one_link_s_429_holds_back_its_host_and_no_other() {
     .await;
     // A deletion doesn't wait in line.
     stage.delete(stage.team(), "second").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_that_fails_takes_nothing_from_a_token_that_is_good() {
+    let stage = Stage::set(ControlPlane::shared().await, binary(), 1, json!({})).await;
+    let team = stage.team().to_owned();
+    let server = TokenServer::start().await;
+    let busy = Reply::http(503, "", "");
+    let lost = Reply::cut("{");
+    // Whether there is a refresh token, the answer to the second request, and what Ready says then.
+    let table = [
+        ("busy", true, &busy, "True", "Connected"),
+        ("lost", true, &lost, "False", "NoAnswer"),
+        ("lost-by-its-own", false, &lost, "True", "Connected"),
+    ];
+    join_all(table.map(async |(name, refresh, reply, ready, reason)| {
+        let link = Link::of(&stage, &server, name);
+        let (reply, healed) = (reply.clone(), link.healed.clone());
+        server.on(&link.path(), move |nth, _| {
+            let well = nth == 0 || healed.load(std::sync::atomic::Ordering::SeqCst);
+            if well { Reply::json(200, &good(45)) } else { reply.clone() }
+        });
+        link.apply(&server.url(&link.path()), refresh).await;
+        stage.ready(&team, name).await;
+        // As early as may be: after a third of its lifetime.
+        let due = json!({"spec": {"outgoing": {"refresh": {"before": "44s"}}}});
+        let links = stage.links(&team);
+        links.patch(name, &PatchParams::default(), &Patch::Merge(due)).await.expect("a change");
+        let failing = eventually(SOON, "the refresh that fails", async || {
+            let status = serde_json::to_value(links.get(name).await.expect("the link").status).expect("json");
+            let of =
+                |type_: &str| condition(&status, type_).map(|c| (c["status"].clone(), c["reason"].clone()));
+            let wanted = Some((json!(ready), json!(reason)));
+            let fresh = if ready == "True" { "RefreshFailing" } else { "TokenFresh" };
+            let is = of("Ready") == wanted && of("TokenFresh") == Some((json!("True"), json!(fresh)));
+            if is { Ok(status) } else { Err(status.to_string()) }
+        })
+        .await;
+        assert_eq!(condition(&failing, "Stalled"), None);
+        assert_eq!(stage.data(&team, &format!("{name}-token")).await["access-token"], "good-token");
+        let selector = format!("involvedObject.name={name},type=Warning");
+        let args = ["get", "events", "-n", &team, "--field-selector", &selector, "-o", "json"];
+        let said = if ready == "True" { "RefreshFailing" } else { "NoAnswer" };
+        eventually(SOON, "the event", async || {
+            let events = stage.plane.kubectl(&args).await.ok();
+            if events.contains(&format!("\"reason\": \"{said}\"")) { Ok(()) } else { Err(events) }
+        })
+        .await;
+        link.heal();
+        stage.condition(&team, name, "TokenFresh", "True", "TokenFresh").await;
+        stage.ready(&team, name).await;
+    }))
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
