@@ -292,6 +292,32 @@ fn only_a_listed_client_with_the_right_secret_is_adopted() {
 }
 
 #[test]
+fn a_secret_that_ends_at_once_is_not_replaced_without_end() {
+    let want = Want { provider: "p3".into(), ..Want::new() };
+    let mut world = World { secret_life: Some(2), ..World::new() };
+    let reason = |world: &mut World| world.settle(&want).map(|p| (p.reason, p.mend));
+    let wanted = Some(("SecretLifetimeTooShort", Mend::Edit));
+    assert_eq!(reason(&mut world), wanted);
+    let rotations =
+        |world: &World| world.kept.as_ref().and_then(|k| k.at.values().next()).map(|client| client.serial);
+    let first = rotations(&world);
+    for _ in 0..9 {
+        world.now += 6;
+        assert_eq!((reason(&mut world), rotations(&world)), (wanted, first));
+    }
+    world.now += 6;
+    assert_eq!((reason(&mut world), rotations(&world)), (wanted, first.map(|n| n + 1)));
+    // With a life that can be kept up with, it is replaced at two thirds of it.
+    world.secret_life = Some(3000);
+    world.now += 60;
+    assert_eq!((reason(&mut world), rotations(&world)), (None, first.map(|n| n + 2)));
+    world.now += 1999;
+    assert_eq!((reason(&mut world), rotations(&world)), (None, first.map(|n| n + 2)));
+    world.now += 1;
+    assert_eq!((reason(&mut world), rotations(&world)), (None, first.map(|n| n + 3)));
+}
+
+#[test]
 fn a_lost_answer_of_a_service_that_picks_secrets_leaves_one_client() {
     let want = Want { provider: "p3".into(), ..Want::new() };
     for most in 0..6 {

@@ -106,6 +106,8 @@ pub(super) struct World {
     pub(super) key_rotated: bool,
     /// What the provider answered last, until the pass ends.
     pub(super) reply: Option<Registered>,
+    /// After how many seconds service three ends a secret that it picked.
+    pub(super) secret_life: Option<i64>,
 }
 
 pub(super) fn claim(uid: &str) -> Claim {
@@ -141,6 +143,7 @@ impl World {
             keys: true,
             key_rotated: false,
             reply: None,
+            secret_life: None,
         }
     }
 

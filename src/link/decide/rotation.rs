@@ -2,6 +2,7 @@
 
 use crate::link::derive::{Present, Source};
 use crate::link::facts::Place;
+use crate::link::problem::Problem;
 use crate::link::validate::IncomingGoal;
 use crate::provider::RegisteredClient;
 use jiff::Timestamp;
@@ -67,7 +68,27 @@ pub(super) fn expiry(since: i64, expires_at: Option<i64>) -> Option<i64> {
     let end = expires_at.filter(|e| *e > 0)?;
     // Of one whose beginning nobody knows: an hour before.
     let life = if since > 0 { end.saturating_sub(since).max(0) } else { 3 * 3_600 };
-    Some(end.saturating_sub(life / 3))
+    let at = end.saturating_sub(life / 3);
+    // A provider that ends them at once isn't asked for another one at once, and again, and again.
+    Some(if since > 0 { at.max(since.saturating_add(LEAST)) } else { at })
+}
+
+/// A secret stays at least so long, in seconds.
+const LEAST: i64 = 60;
+
+/// What is wrong with a provider whose secrets end before they can be replaced.
+pub(super) fn too_short(since: i64, expires_at: Option<i64>) -> Option<Problem> {
+    let end = expires_at.filter(|e| *e > 0 && since > 0)?;
+    (end <= since.saturating_add(LEAST)).then(|| {
+        Problem::edit(
+            "SecretLifetimeTooShort",
+            format!(
+                "the provider ends client secrets {} s after it made them, and one is replaced once in {LEAST} s at most; \
+                 have it give them a longer life",
+                end.saturating_sub(since).max(0)
+            ),
+        )
+    })
 }
 
 /// How long the old secret works on, in seconds from now; 0 for not at all.

@@ -145,6 +145,11 @@ fn settled(case: &Case<'_>, client: &RegisteredClient, kept: &KeptClient) -> Res
     let refused = !public && (secret.is_none() || case.facts.proof == Some(Proof::Refused));
     let expires = rotation::expires_at(Some(client), kept.secret_expires_at);
     let due = rotation::due(case.goal, &present, case.keys.active_id(), expires, case.now);
+    let too_short = rotation::too_short(present.term.since, expires).filter(|_| !public);
+    // Refused, since it has ended; its successor comes in its time.
+    if let (true, None, Some(problem)) = (refused, due, &too_short) {
+        return Err(problem.clone());
+    }
     if refused || due.is_some() {
         let why = due.map_or("the provider refuses the one that we have", Due::why);
         let renewed =
@@ -191,7 +196,11 @@ fn settled(case: &Case<'_>, client: &RegisteredClient, kept: &KeptClient) -> Res
         let notes = vec![Note::rotated(format!("client {id} was replaced by a new one: {why}"))];
         return decided(part, notes);
     }
-    at_rest(case, client, kept, &id)
+    let mut decided = at_rest(case, client, kept, &id)?;
+    if let (Some(problem), true) = (too_short, decided.part.verdict.is_ok()) {
+        decided.part.verdict = Err(problem);
+    }
+    Ok(decided)
 }
 
 /// No new secret is needed: the fields, and the Secret.

@@ -62,7 +62,7 @@ impl World {
                 self.reply = Some(Registered {
                     id: ClientId::parse(&id).expect("an ID"),
                     secret: told.map(Into::into),
-                    secret_expires_at: None,
+                    secret_expires_at: self.secret_life.map(|life| self.now + life),
                     handle: (service == "three").then(|| id.into()),
                 });
             }
