@@ -259,12 +259,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
             OperatorError::Listen { address: args.consent_listen, flag: "consent-listen", why }
         })?;
         let consents = Arc::new(Consents::new(ctx.clone(), namespaces.clone()));
-        let serving = web::consent::serve(listener, url, consents, shutdown.triggered());
-        tokio::spawn(async move {
-            if let Err(e) = serving.await {
-                tracing::error!(error = %e, "the pages for people aren't served any more");
-            }
-        });
+        tokio::spawn(web::consent::serve(listener, url, consents, shutdown.triggered()));
     }
     let listener = tokio::net::TcpListener::bind(args.listen).await.map_err(|why| OperatorError::Listen {
         address: args.listen,
@@ -305,7 +300,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
     }
     leadership.release().await;
     shutdown.trigger();
-    // A health listener that fails at the very end is nobody's trouble.
+    // A health listener that panicked is nobody's trouble at the very end.
     let _ = serving.await;
     tracing::info!("stopped");
     Ok(())

@@ -1,6 +1,7 @@
 //! `applink provider`: the bundled provider service.
 
 use crate::domain::{Lifetime, ScopeSet, duration};
+use crate::runtime::listen::Bounds;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::telemetry::{self, LogFormat, TelemetryError};
 use crate::server::config::{DEFAULT_SCOPES, MAX_REFRESH_GRACE};
@@ -143,9 +144,12 @@ impl ProviderArgs {
             },
             registration: self.registration,
             limits: Limits {
-                header_timeout: time("--header-timeout", &self.header_timeout, SECOND, HOUR)?,
+                connections: Bounds {
+                    header_timeout: time("--header-timeout", &self.header_timeout, SECOND, HOUR)?,
+                    connections: connections(&self.max_connections)?,
+                    ..Bounds::default()
+                },
                 request_timeout: time("--request-timeout", &self.request_timeout, SECOND, HOUR)?,
-                connections: connections(&self.max_connections)?,
                 ..Limits::default()
             },
             drain_timeout: time("--drain-timeout", &self.drain_timeout, Duration::ZERO, HOUR)?,

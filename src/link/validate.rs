@@ -7,7 +7,7 @@ mod outgoing;
 
 pub use outgoing::{
     ClientAuthGoal, ClientGoal, ClientIdGoal, GrantGoal, JwtBearerGoal, OutgoingGoal, SecretKey, ServerGoal,
-    ServerPlace,
+    ServerPlace, is_protocol,
 };
 
 use super::content::{self, SecretGoal, Slot};

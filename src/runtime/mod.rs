@@ -1,7 +1,10 @@
-//! What every long-running command stands on: logs, shutdown, leader election.
+//! What every long-running command stands on: logs, shutdown, leader election, and what the connections
+//! of a listener may cost.
 //!
-//! Only `cli` calls this module; services take a future for shutdown and know nothing of signals.
+//! `cli` calls this module, and `server` and `web` its [`listen`]; services take a future for shutdown and know
+//! nothing of signals.
 
 pub mod leader;
+pub mod listen;
 pub mod shutdown;
 pub mod telemetry;

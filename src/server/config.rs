@@ -1,6 +1,7 @@
 //! What the service is told at its start. Everything here has been checked.
 
 use crate::domain::{Lifetime, ScopeSet};
+use crate::runtime::listen::Bounds;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -55,28 +56,15 @@ pub struct TokenPolicy {
 pub struct Limits {
     /// Bytes of a request body.
     pub body: usize,
-    /// Bytes of a request's head.
-    pub head: usize,
-    /// Number of a request's header fields.
-    pub headers: usize,
-    /// Time for a request's head to arrive; also how long an idle connection is kept.
-    pub header_timeout: Duration,
+    /// What connections may cost.
+    pub connections: Bounds,
     /// Time for the rest: the body to arrive and the answer to be made.
     pub request_timeout: Duration,
-    /// Connections at a time. More wait in the system's queue.
-    pub connections: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            body: 64 * 1024,
-            head: 16 * 1024,
-            headers: 64,
-            header_timeout: Duration::from_secs(10),
-            request_timeout: Duration::from_secs(30),
-            connections: 1024,
-        }
+        Self { body: 64 * 1024, connections: Bounds::default(), request_timeout: Duration::from_secs(30) }
     }
 }
 

@@ -25,7 +25,6 @@ mod changes;
 mod client_rules;
 pub mod config;
 mod health;
-mod listen;
 mod metrics;
 mod oauth2;
 mod random;
@@ -96,11 +95,11 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
 
     let sweeper = tokio::spawn(sweep(app.clone()));
     let serve = |name, listener, router| {
-        let server = listen::Server {
+        let server = crate::runtime::listen::Server {
             name,
             listener,
             router,
-            limits: config.limits,
+            bounds: config.limits.connections,
             drain: config.drain_timeout,
             open: app.metrics.connections(name),
         };

@@ -6,13 +6,13 @@
 pub mod consent;
 pub mod page;
 
+use crate::runtime::listen;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::TcpListener;
@@ -37,14 +37,7 @@ impl Probe {
 }
 
 /// Serves until `stop` resolves.
-///
-/// # Errors
-/// When the listener fails.
-pub async fn serve(
-    listener: TcpListener,
-    probe: Probe,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, probe: Probe, stop: impl Future<Output = ()> + Send + 'static) {
     let app = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
@@ -55,7 +48,7 @@ pub async fn serve(
             std::time::Duration::from_secs(10),
         ))
         .with_state(probe);
-    axum::serve(listener, app).with_graceful_shutdown(stop).await
+    listen::serve("health", listener, app, stop).await;
 }
 
 async fn readyz(State(probe): State<Probe>) -> Response {

@@ -17,8 +17,8 @@ const LAWS: &[Law] = &[
     Law { part: "http", modules: &["domain"], kube: false },
     Law { part: "outgoing", modules: &["domain", "http"], kube: false },
     Law { part: "provider", modules: &["domain", "http", "outgoing"], kube: false },
-    Law { part: "server", modules: &["domain"], kube: false },
-    Law { part: "web", modules: &["domain", "link"], kube: false },
+    Law { part: "server", modules: &["domain", "runtime"], kube: false },
+    Law { part: "web", modules: &["domain", "link", "runtime"], kube: false },
     Law { part: "runtime", modules: &[], kube: true },
     Law { part: "link", modules: &["api", "domain", "http", "outgoing", "provider"], kube: true },
 ];

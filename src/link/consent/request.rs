@@ -4,7 +4,7 @@ use crate::domain::keyring::digest_hex;
 use crate::domain::{ClientId, ScopeSet};
 use crate::link::facts::Desk;
 use crate::link::problem::Problem;
-use crate::link::validate::{GrantGoal, OutgoingGoal};
+use crate::link::validate::{GrantGoal, OutgoingGoal, is_protocol};
 use crate::outgoing::ServerEndpoints;
 use oauth2::{AuthUrl, CsrfToken, PkceCodeChallenge, RedirectUrl, Scope};
 use std::collections::BTreeMap;
@@ -47,11 +47,14 @@ pub fn desk(
     Ok(Desk { consent_uri, redirect_uri: Some(redirect_uri) })
 }
 
-/// The last part of a redirect URI. Each authorization endpoint has one of its own, so that the
-/// answer of one server can't be taken for another's (RFC 9700 section 4.4).
+/// The last part of a redirect URI. Each authorization endpoint has one of its own for each place that its
+/// codes are sent to, so that neither the answer of one server can be taken for another's nor a server's
+/// code be sent to another one (RFC 9700 section 4.4): the URI that a client is registered with says where
+/// its codes go.
 fn suffix(at: &Url, endpoints: &ServerEndpoints) -> String {
     let issuer = endpoints.issuer.as_deref().unwrap_or_default();
-    digest_hex(&format!("{at}\n{issuer}")).chars().take(16).collect()
+    let to = &endpoints.token_endpoint;
+    digest_hex(&format!("{at}\n{issuer}\n{to}")).chars().take(16).collect()
 }
 
 fn below(base: &Url, parts: &[&str]) -> Url {
@@ -86,9 +89,18 @@ pub struct AuthorizationRequest<'a> {
 
 impl AuthorizationRequest<'_> {
     /// Where the person is sent.
+    ///
+    /// What the endpoint's own query says of the protocol's parameters goes: no parameter may be there
+    /// twice (RFC 6749 section 3.1), and a server may take the first.
     pub fn url(self) -> Url {
+        let mut endpoint = self.endpoint.clone();
+        let kept: Vec<_> = endpoint.query_pairs().into_owned().filter(|(n, _)| !is_protocol(n)).collect();
+        endpoint.set_query(None);
+        if !kept.is_empty() {
+            endpoint.query_pairs_mut().extend_pairs(kept);
+        }
         let client = oauth2::basic::BasicClient::new(oauth2::ClientId::new(self.client_id.to_string()))
-            .set_auth_uri(AuthUrl::from_url(self.endpoint.clone()))
+            .set_auth_uri(AuthUrl::from_url(endpoint))
             .set_redirect_uri(RedirectUrl::from_url(self.redirect_uri.clone()));
         let state = self.state;
         let mut request = client

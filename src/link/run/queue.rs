@@ -36,6 +36,10 @@ impl Lane {
     fn group(&self) -> Group {
         (self.new, self.owner.clone())
     }
+
+    fn at(&self) -> (String, String) {
+        (self.waits_for.clone(), self.owner.clone())
+    }
 }
 
 struct Entry {
@@ -84,11 +88,13 @@ pub struct Queue<K> {
     new_next: bool,
     due: usize,
     lines: Lines<K>,
-    /// How many are worked on, by what they wait for and by whose they are.
+    /// How many are worked on, by what they wait for, by whose they are, and by both.
     busy: (HashMap<String, usize>, HashMap<String, usize>),
+    busy_of: HashMap<(String, String), usize>,
     running: usize,
     most: usize,
     most_waiting: usize,
+    most_waiting_owned: usize,
     most_owned: usize,
     /// How many are worked on that were called up; a quarter of the places stays for those that weren't, or
     /// new links would wait behind refreshes.
@@ -99,8 +105,8 @@ pub struct Queue<K> {
 
 impl<K: Clone + Eq + Hash> Queue<K> {
     /// A queue that hands out at most `most` keys at once, a quarter of that of those that wait for
-    /// the same, and half of it of one owner: whoever has one slow server isn't held up by it
-    /// elsewhere. `turns` says when a host may be asked for a token.
+    /// the same (three quarters of these of one owner), and half of it of one owner: whoever has one slow
+    /// server isn't held up by it elsewhere, nor others at the same one. `turns` says when a host may be asked for a token.
     pub fn new(most: usize, turns: Turns) -> Self {
         Self {
             entries: HashMap::new(),
@@ -113,9 +119,11 @@ impl<K: Clone + Eq + Hash> Queue<K> {
             due: 0,
             lines: Lines::new(turns),
             busy: (HashMap::new(), HashMap::new()),
+            busy_of: HashMap::new(),
             running: 0,
             most: most.max(1),
             most_waiting: most.div_ceil(4),
+            most_waiting_owned: (most.div_ceil(4) * 3).div_ceil(4),
             most_owned: most.div_ceil(2),
             called: 0,
             most_called: most.max(1) - most / 4,
@@ -251,6 +259,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         let room = |busy: &HashMap<String, usize>, name, most| busy.get(name).is_none_or(|n| *n < most);
         room(&self.busy.0, &lane.waits_for, self.most_waiting)
             && room(&self.busy.1, &lane.owner, self.most_owned)
+            && self.busy_of.get(&lane.at()).is_none_or(|n| *n < self.most_waiting_owned)
     }
 
     /// Hands out the key whose turn has come at a host, or the one that has been due longest and may
@@ -278,6 +287,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
         self.running += 1;
         self.unorder(&lane.owner);
+        *self.busy_of.entry(lane.at()).or_default() += 1;
         *self.busy.0.entry(lane.waits_for).or_default() += 1;
         *self.busy.1.entry(lane.owner.clone()).or_default() += 1;
         self.reorder(&lane.owner);
@@ -348,12 +358,9 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
         let forget = entry.place.is_none() && entry.stand.is_none();
         self.unorder(&ran_in.owner);
-        for (busy, name) in [(&mut self.busy.0, &ran_in.waits_for), (&mut self.busy.1, &ran_in.owner)] {
-            match busy.get_mut(name) {
-                Some(n) if *n > 1 => *n -= 1,
-                _ => drop(busy.remove(name)),
-            }
-        }
+        one_less(&mut self.busy_of, &ran_in.at());
+        one_less(&mut self.busy.0, &ran_in.waits_for);
+        one_less(&mut self.busy.1, &ran_in.owner);
         self.reorder(&ran_in.owner);
         if forget {
             self.entries.remove(key);
@@ -373,6 +380,13 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     /// How many keys are being worked on.
     pub fn running(&self) -> usize {
         self.running
+    }
+}
+
+fn one_less<N: Eq + Hash>(busy: &mut HashMap<N, usize>, name: &N) {
+    match busy.get_mut(name) {
+        Some(n) if *n > 1 => *n -= 1,
+        _ => drop(busy.remove(name)),
     }
 }
 

@@ -2,13 +2,14 @@
 
 use super::queue::Lane;
 use super::scheduler::Scheduler;
-use crate::api::link::Server;
+use crate::api::link::{HostedServer, PresetServer, Server};
 use crate::api::{ApplicationLink, names};
 use crate::domain::ClientId;
 use crate::link::cache::{Change, Key};
 use crate::link::claim;
 use crate::link::context::Context;
 use crate::link::credentials;
+use crate::link::decide::host_and_port;
 use crate::link::ended::Version;
 use crate::link::own::OwnMeta;
 use crate::link::provider_pass;
@@ -98,21 +99,24 @@ fn has_nothing(link: &ApplicationLink) -> bool {
     (link.spec.incoming.is_some() && client.is_none()) || (link.spec.outgoing.is_some() && token.is_none())
 }
 
-/// Which authorization server is waited for: its host, or what the preset calls it.
+/// Which authorization server is waited for: host and port, or what the preset calls it.
 fn server_of(server: &Server) -> String {
-    let custom = server.custom.as_ref().and_then(|c| c.issuer.as_deref().or(c.token_endpoint.as_deref()));
-    let hosted = [&server.github, &server.gitlab].into_iter().flatten().find_map(|h| h.url.as_deref());
-    let host = custom.or(hosted).and_then(|s| url::Url::parse(s).ok());
-    let preset = [
-        (server.google.is_some(), "google"),
-        (server.microsoft.is_some(), "microsoft"),
-        (server.github.is_some(), "github"),
-        (server.gitlab.is_some(), "gitlab"),
-        (server.slack.is_some(), "slack"),
-        (server.atlassian.is_some(), "atlassian"),
-    ];
-    let preset = preset.iter().find(|(is, _)| *is).map_or("", |(_, name)| *name);
-    host.and_then(|u| u.host_str().map(str::to_owned)).unwrap_or_else(|| preset.to_owned())
+    let Server { google, microsoft, github, gitlab, slack, atlassian, custom } = server;
+    let plain = |name, s: &Option<PresetServer>| s.as_ref().map(|s| (name, s.endpoints.clone(), None));
+    let hosted =
+        |name, s: &Option<HostedServer>| s.as_ref().map(|s| (name, s.endpoints.clone(), s.url.clone()));
+    let preset = plain("google", google)
+        .or_else(|| microsoft.as_ref().map(|s| ("microsoft", s.endpoints.clone(), None)))
+        .or_else(|| hosted("github", github))
+        .or_else(|| hosted("gitlab", gitlab))
+        .or_else(|| plain("slack", slack))
+        .or_else(|| plain("atlassian", atlassian));
+    let (name, endpoints, at) = preset.unwrap_or_default();
+    // An endpoint of one's own is not where the preset's other links wait.
+    let own = endpoints.and_then(|e| e.token_endpoint).or(at);
+    let custom = custom.as_ref().and_then(|c| c.issuer.clone().or_else(|| c.token_endpoint.clone()));
+    let url = own.or(custom).and_then(|u| url::Url::parse(&u).ok());
+    url.map_or_else(|| name.to_owned(), |url| host_and_port(&url))
 }
 
 /// The lane of a provider: its own, in the namespace's share. The platform team's are nobody's share.

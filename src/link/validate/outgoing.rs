@@ -385,8 +385,14 @@ const PROTOCOL: &[&str] = &[
     "request_uri",
 ];
 
+/// Whether an authorization request has a parameter of this name by the protocol. Some servers don't tell
+/// upper from lower case.
+pub fn is_protocol(name: &str) -> bool {
+    PROTOCOL.iter().any(|p| p.eq_ignore_ascii_case(name))
+}
+
 fn parameters(given: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Invalid> {
-    match given.keys().find(|k| PROTOCOL.contains(&k.as_str())) {
+    match given.keys().find(|k| is_protocol(k)) {
         None => Ok(given.clone()),
         Some(name) => Err(invalid(
             format!("{AT}.grant.authorizationCode.parameters"),

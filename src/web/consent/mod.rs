@@ -14,6 +14,7 @@ mod pages;
 
 use crate::domain::{ExposeSecret as _, SecretString};
 use crate::link::consent::{Answer, Consents, Done, Polled, Trouble};
+use crate::runtime::listen;
 use crate::web::page;
 use crate::web::page::policy::Policy;
 use axum::Router;
@@ -25,7 +26,6 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::json;
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -44,16 +44,13 @@ struct Pages {
 }
 
 /// Serves until `stop` resolves.
-///
-/// # Errors
-/// When the listener fails.
 pub async fn serve(
     listener: TcpListener,
     base: Url,
     consents: Arc<Consents>,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    axum::serve(listener, router(base, consents)).with_graceful_shutdown(stop).await
+) {
+    listen::serve("consent", listener, router(base, consents), stop).await;
 }
 
 fn router(base: Url, consents: Arc<Consents>) -> Router {

@@ -1,6 +1,5 @@
 //! Connections of one listener: how many, how slow, how they end.
 
-use super::config::Limits;
 use axum::Router;
 use axum::body::Body;
 use hyper::server::conn::http1;
@@ -8,6 +7,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use prometheus_client::metrics::gauge::Gauge;
+use std::future::Future;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,25 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt as _;
 
+/// What the connections of a listener may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Bytes of a request's head.
+    pub head: usize,
+    /// Number of a request's header fields.
+    pub headers: usize,
+    /// Time for a request's head to arrive; also how long an idle connection is kept.
+    pub header_timeout: Duration,
+    /// Connections at a time. More wait in the system's queue.
+    pub connections: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { head: 16 * 1024, headers: 64, header_timeout: Duration::from_secs(10), connections: 1024 }
+    }
+}
+
 /// One listener and what it serves.
 pub struct Server {
     /// For logs and metrics.
@@ -25,8 +44,8 @@ pub struct Server {
     pub listener: TcpListener,
     /// What answers.
     pub router: Router,
-    /// What a peer may cost.
-    pub limits: Limits,
+    /// What its connections may cost.
+    pub bounds: Bounds,
     /// How long connections may take to end.
     pub drain: Duration,
     /// The number of open connections.
@@ -52,11 +71,31 @@ impl Drop for Place {
     }
 }
 
+/// How long connections may take to end when the operator stops.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// Serves the operator's own pages until `stop` resolves.
+pub async fn serve(
+    name: &'static str,
+    listener: TcpListener,
+    router: Router,
+    stop: impl Future<Output = ()> + Send,
+) {
+    let (tell, stopped) = watch::channel(false);
+    let server =
+        Server { name, listener, router, bounds: Bounds::default(), drain: DRAIN, open: Gauge::default() };
+    let signal = async {
+        stop.await;
+        tell.send_replace(true);
+    };
+    tokio::join!(server.run(stopped), signal);
+}
+
 impl Server {
     /// Serves until `stopped` is true, then waits for requests in flight, for the drain timeout at
     /// most.
     pub async fn run(self, mut stopped: watch::Receiver<bool>) {
-        let places = Arc::new(Semaphore::new(self.limits.connections));
+        let places = Arc::new(Semaphore::new(self.bounds.connections));
         let http = self.http();
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
@@ -92,10 +131,10 @@ impl Server {
     fn http(&self) -> http1::Builder {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
-            .header_read_timeout(self.limits.header_timeout)
-            .max_headers(self.limits.headers)
-            .max_header_size(self.limits.head)
-            .max_buf_size(self.limits.head.max(8192) * 2);
+            .header_read_timeout(self.bounds.header_timeout)
+            .max_headers(self.bounds.headers)
+            .max_header_size(self.bounds.head)
+            .max_buf_size(self.bounds.head.max(8192) * 2);
         http
     }
 
