@@ -3,7 +3,7 @@
 use super::cluster::{Cluster, ClusterArgs, failed, list};
 use super::house::{self, HouseArgs, ProviderArgs, Reached, Whose};
 use super::lint;
-use super::output::{clean, complain, say};
+use super::output::{self, clean, complain, say};
 use super::{Answer, ToolError};
 use crate::api::link::ProviderKind;
 use crate::api::{ApplicationLink, names};
@@ -97,7 +97,7 @@ pub async fn run(args: ImportArgs) -> Result<Answer, ToolError> {
         Output::Json => {
             let items: Vec<&Value> = manifests.iter().map(|m| &m.object).collect();
             let all = json!({"apiVersion": "v1", "kind": "List", "items": items});
-            super::output::Format::Json.print(&all)?;
+            output::Format::Json.print(&all)?;
         }
     }
     left_out.iter().for_each(|why| complain(why));
@@ -275,7 +275,7 @@ fn yaml(manifests: &[Manifest], reached: &Reached, namespace: &str) -> Result<St
                  # this is applied (kubectl create secret generic {secret} -n {namespace} --from-file={SECRET_KEY}=FILE).\n",
             ));
         }
-        out.push_str(&serde_yaml::to_string(&m.object).map_err(std::io::Error::other)?);
+        out.push_str(&output::yaml(&m.object)?);
     }
     Ok(out)
 }

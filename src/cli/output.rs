@@ -33,10 +33,21 @@ impl Format {
             Self::Json => {
                 say(&format!("{}\n", serde_json::to_string_pretty(value).map_err(io::Error::other)?))?;
             }
-            Self::Yaml => say(&serde_yaml::to_string(value).map_err(io::Error::other)?)?,
+            Self::Yaml => say(&yaml(value)?)?,
         }
         Ok(true)
     }
+}
+
+/// A value as YAML. Values that are text are read back as text by YAML 1.1, as kubectl has it, and by
+/// 1.2: what either could take for something else (`on`, `1e3`, `12:30`) is in quotes.
+///
+/// # Errors
+/// When it can't be written.
+pub fn yaml<T: Serialize>(value: &T) -> io::Result<String> {
+    // A long line stays one line.
+    let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
+    serde_saphyr::to_string_with_options(value, options).map_err(io::Error::other)
 }
 
 /// Writes to standard output. Who closed it has read enough.
@@ -172,6 +183,7 @@ pub fn span(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn a_terminal_is_told_nothing() {
@@ -197,6 +209,117 @@ mod tests {
             assert_eq!(relative(at, now).as_deref(), Some(said), "{at}");
         }
         assert_eq!(relative("soon", now), None);
+    }
+
+    #[test]
+    fn text_is_text_to_every_reader_of_yaml() {
+        let odd = [
+            "on",
+            "On",
+            "off",
+            "yes",
+            "NO",
+            "y",
+            "n",
+            "true",
+            "False",
+            "null",
+            "Null",
+            "~",
+            "",
+            " ",
+            " a",
+            "a ",
+            "123",
+            "-1",
+            "+1",
+            "1_000",
+            "017",
+            "0o17",
+            "0x1f",
+            "0b1",
+            "1e3",
+            "1E+3",
+            "1.",
+            ".5",
+            "1.5",
+            "1.2.3",
+            ".inf",
+            "-.INF",
+            ".nan",
+            "12:30",
+            "190:20:30",
+            "2026-11-22",
+            "2026-11-22T10:00:00Z",
+            "=",
+            "<<",
+            "-",
+            "- a",
+            "?",
+            "? a",
+            ":",
+            "a: b",
+            "a:",
+            "#",
+            "a #b",
+            "[a]",
+            "{a}",
+            "*a",
+            "&a",
+            "!a",
+            "!!int 1",
+            "|",
+            ">",
+            "'",
+            "\"",
+            "%a",
+            "@a",
+            "`a",
+            ",",
+            "---",
+            "--- a",
+            "...",
+            "a\nb",
+            "a\n",
+            "\n",
+            " a\n b\n\n",
+            "a\tb",
+            "\t",
+            "a\rb",
+            "\u{7}",
+            "\u{7f}",
+            "\u{85}",
+            "\u{2028}",
+            "\u{feff}a",
+            "ü",
+            "日本",
+            "📚",
+            "\\",
+            "a\\nb",
+            "/",
+            "https://ci.example.com/callback?a=b&c=d#e",
+            "0777",
+            "08",
+            "1,000",
+            "NaN",
+            "infinity",
+            "e3",
+        ];
+        let long = "word ".repeat(60);
+        let odd: Vec<&str> = odd.into_iter().chain([long.as_str(), long.trim_end()]).collect();
+        let object =
+            json!({"metadata": {"name": "on"}, "list": odd, "map": {"of": odd.last()}, "n": 1, "b": true});
+        let text = yaml(&object).expect("YAML");
+        // By YAML 1.1, as kubectl reads it, and by 1.2.
+        let documents = crate::cli::lint::yaml::read(&text);
+        let [document] = documents.as_slice() else { panic!("{text}") };
+        let read = &document.content.as_ref().unwrap_or_else(|e| panic!("{e}: {text}")).value;
+        for (n, wanted) in odd.iter().enumerate() {
+            assert_eq!(read["list"][n], **wanted, "{wanted:?} in {text}");
+        }
+        assert_eq!(*read, object, "{text}");
+        assert_eq!(serde_yaml::from_str::<serde_json::Value>(&text).expect("YAML 1.2"), object, "{text}");
+        assert!(text.contains("  name: \"on\"\n"), "{text}");
     }
 
     #[test]

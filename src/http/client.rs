@@ -3,14 +3,15 @@
 use super::resolve::{self, PolicyResolver};
 use super::url_policy::check_url;
 use super::{
-    AllowList, CaBundle, ClientIdentity, NoAnswer, NotSent, Request, Response, SendError, Trust, classify,
-    tls,
+    AllowList, CaBundle, ClientIdentity, NoAnswer, NotSent, RefusedReason, Request, Response, SendError,
+    Trust, classify, tls,
 };
 use hickory_resolver::TokioResolver;
 use jiff::Timestamp;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use url::Url;
 
 /// More built clients than this aren't kept; the one that was used longest ago goes first.
 const MAX_CLIENTS: usize = 64;
@@ -225,13 +226,21 @@ impl HttpClient {
         self.trust
     }
 
+    /// Whether an address may be called, by its text alone: nothing is resolved. A name may still turn
+    /// out to lead where nothing may be called.
+    ///
+    /// # Errors
+    /// [`RefusedReason`], as [`Self::send`] would give it.
+    pub fn permits(&self, url: &Url) -> Result<(), RefusedReason> {
+        check_url(url, self.trust, &self.guard.0.allow)
+    }
+
     /// Sends a request and reads the whole answer. Every status is an answer, a redirect too.
     ///
     /// # Errors
     /// [`SendError`], which says how far the request came and never what the server said.
     pub async fn send(&self, request: Request) -> Result<Response, SendError> {
-        let Inner { allow, .. } = &*self.guard.0;
-        check_url(&request.url, self.trust, allow)?;
+        self.permits(&request.url)?;
         let guarded = self.trust == Trust::Guarded;
         let key = Key {
             trust: self.trust,

@@ -116,7 +116,7 @@ pub struct IncomingSecret {
     #[schemars(schema_with = "schema::secret_type")]
     pub type_: String,
     /// More keys, each a template over clientId, clientSecret, issuerUri, authorizationEndpoint,
-    /// tokenEndpoint, tokenEndpointAuthMethod, type and provider. Filters: json, sh, b64encode.
+    /// tokenEndpoint, tokenEndpointAuthMethod, type and provider. Filters: json, sh, b64encode, urlencode, basic, netrc, npmrc.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::templates")]
     pub template: BTreeMap<String, String>,

@@ -420,7 +420,7 @@ pub struct OutgoingSecret {
     #[schemars(schema_with = "schema::secret_type")]
     pub type_: String,
     /// More keys, each a template over accessToken, tokenType, expiresAt, scope, type and
-    /// provider. Filters: json, sh, b64encode.
+    /// provider. Filters: json, sh, b64encode, urlencode, basic, netrc, npmrc.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::templates")]
     pub template: BTreeMap<String, String>,

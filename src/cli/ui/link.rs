@@ -4,6 +4,7 @@ use super::App;
 use super::view::{self, Mood, Problem, Row, Text, badge, copy, crumb, link_of, time};
 use crate::api::{ApplicationLink, ConditionStatus, names};
 use crate::cli::lint::yaml as reader;
+use crate::cli::output;
 use crate::cli::plan::manifest::LAST_APPLIED;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
@@ -44,8 +45,8 @@ pub fn manifest(link: &ApplicationLink) -> Value {
     })
 }
 
-/// An object as YAML that reads back as what it was. Where the writer leaves off quotes that kubectl's reader needs (`on`
-/// is a boolean to it), as JSON, which is YAML too.
+/// An object as YAML that reads back as what it was. Where the writer leaves off quotes that kubectl's reader needs (around
+/// a key: `on` is a boolean to it), as JSON, which is YAML too.
 ///
 /// # Errors
 /// [`Problem`]; a bug.
@@ -53,7 +54,7 @@ pub fn to_yaml(object: &Value) -> Result<String, Problem> {
     let failed = |e: String| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "The YAML can't be written", format!("{e}."))
     };
-    let text = serde_yaml::to_string(object).map_err(|e| failed(e.to_string()))?;
+    let text = output::yaml(object).map_err(|e| failed(e.to_string()))?;
     let same = match reader::read(&text).as_slice() {
         [document] => document.content.as_ref().is_ok_and(|content| content.value == *object),
         _ => false,

@@ -2,7 +2,7 @@
 
 use crate::api::ApplicationLink;
 use crate::domain::{ClientId, ExposeSecret as _, KeyRing, SecretString};
-use crate::http::Trust;
+use crate::http::{HttpClient, SendError, Trust};
 use crate::link::consent::request;
 use crate::link::context::Context;
 use crate::link::decide::hosts;
@@ -87,12 +87,34 @@ fn desk(
 /// # Errors
 /// [`Problem`] while they aren't known.
 async fn endpoints(ctx: &Context, goal: &OutgoingGoal) -> Result<ServerEndpoints, Problem> {
-    match &goal.server.place {
-        ServerPlace::Endpoints(endpoints) => Ok(endpoints.as_ref().clone()),
-        ServerPlace::Issuer(issuer) => {
-            ctx.discoveries.get(&ctx.guard.client(Trust::Guarded, None), issuer).await
+    let http = ctx.guard.client(Trust::Guarded, None);
+    let endpoints = match &goal.server.place {
+        ServerPlace::Endpoints(endpoints) => endpoints.as_ref().clone(),
+        ServerPlace::Issuer(issuer) => ctx.discoveries.get(&http, issuer).await?,
+    };
+    called_later(&http, goal, &endpoints)?;
+    Ok(endpoints)
+}
+
+/// Whether the endpoints that are called only when a person connects or a grant is given back may be
+/// called, as far as their text tells: who wrote one is told while the link is looked at, and not by a
+/// grant that stays alive. What a server names of itself for revocation stops no link that needs none.
+fn called_later(http: &HttpClient, goal: &OutgoingGoal, endpoints: &ServerEndpoints) -> Result<(), Problem> {
+    let named = matches!(goal.server.place, ServerPlace::Endpoints(_));
+    let by_device = matches!(goal.grant, GrantGoal::DeviceCode { .. });
+    for (what, url, counts) in [
+        ("device authorization endpoint", &endpoints.device_authorization_endpoint, by_device),
+        ("revocation endpoint", &endpoints.revocation_endpoint, named),
+        ("user endpoint", &endpoints.user_endpoint, named && goal.grant.asks_a_person()),
+    ] {
+        if let Some(url) = url.as_ref().filter(|_| counts) {
+            http.permits(url).map_err(|why| {
+                let message = format!("spec.outgoing.oauth2.server: its {what} isn't called: {why}");
+                Problem::edit(SendError::Refused(why).reason(), message)
+            })?;
         }
     }
+    Ok(())
 }
 
 const CLIENT: &str = "spec.outgoing.oauth2.client.secretRef";

@@ -1,109 +1,24 @@
 //! Invariant 9: an address that a tenant named, or that discovery returned, is called only over HTTPS and only where
 //! it is public, unless the operator's configuration allows it. And invariant 11: a grant is bound to its endpoints.
 
-use std::collections::BTreeSet;
+mod corpus;
+
 use std::time::Duration;
 
-use futures::future::join_all;
 use kube::api::{Patch, PatchParams};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::binary;
-use super::outgoing::{machine, person, with};
+use super::outgoing::{machine, person};
 use crate::support::plane::ControlPlane;
-use crate::support::ports;
-use crate::support::stage::{SOON, Stage, condition};
+use crate::support::stage::Stage;
 use crate::support::token_server::{Reply, TokenServer};
-use crate::support::wait::{always, eventually};
+use crate::support::wait::always;
 
 async fn inputs(stage: &Stage<'_>, name: &str, seed: &str) {
     let data = [("client-id", "us"), ("client-secret", "our-client-secret")];
     stage.put_secret(stage.team(), &format!("{name}-client"), &data).await;
     stage.put_secret(stage.team(), &format!("{name}-seed"), &[("token", seed)]).await;
-}
-
-fn endpoint(name: &str, url: &str) -> Value {
-    let custom = json!({"issuer": null, "tokenEndpoint": url});
-    with(
-        machine(name, "https://x"),
-        json!({"spec": {"outgoing": {"oauth2": {"server": {"custom": custom}}}}}),
-    )
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_public_is_not_called() {
-    let stage =
-        Stage::set(ControlPlane::shared().await, binary(), 1, json!({"outbound": {"allow": []}})).await;
-    let team = stage.team();
-    let server = TokenServer::start().await;
-    let port = server.port();
-    let closed = ports::free();
-    let private = [
-        format!("https://127.0.0.1:{port}/t"),
-        format!("https://127.0.0.1:{closed}/t"),
-        format!("https://localhost:{port}/t"),
-        format!("https://[::1]:{port}/t"),
-        format!("https://[::ffff:127.0.0.1]:{port}/t"),
-        format!("https://2130706433:{port}/t"),
-        format!("https://0x7f000001:{port}/t"),
-        "https://169.254.169.254/latest".to_owned(),
-        "https://10.0.0.1/t".to_owned(),
-        "https://10.96.0.1:443/t".to_owned(),
-        "https://kubernetes.default.svc/t".to_owned(),
-    ];
-    let plain = [format!("http://127.0.0.1:{port}/t"), "http://login.example.com/t".to_owned()];
-    let odd_port = ["https://93.184.215.14:22/t".to_owned()];
-    let all: Vec<_> = [&private[..], &plain[..], &odd_port[..]]
-        .into_iter()
-        .enumerate()
-        .flat_map(|(group, urls)| urls.iter().map(move |url| (group, url)))
-        .collect();
-    let mut links = Vec::new();
-    for (i, (group, url)) in all.iter().enumerate() {
-        links.push((*group, format!("e{i}"), endpoint(&format!("e{i}"), url)));
-        links.push((*group, format!("i{i}"), machine(&format!("i{i}"), url)));
-    }
-    join_all(links.iter().map(async |(_, name, link)| {
-        inputs(&stage, name, "seed").await;
-        stage.apply_object(team, link).await;
-    }))
-    .await;
-    let mut messages = vec![BTreeSet::new(); 3];
-    for (group, name, link) in &links {
-        let found = stage.condition(team, name, "Ready", "False", "AddressRefused").await;
-        let status = serde_json::to_value(&found.status).expect("json");
-        assert!(condition(&status, "Stalled").is_some(), "{link}: {status}");
-        let message =
-            condition(&status, "Ready").expect("Ready")["message"].as_str().expect("text").to_owned();
-        // An issuer's says which field it is about; what is said of the address is the same.
-        let (_, words) = message.rsplit_once("failed: ").unwrap_or(("", &message));
-        messages[*group].insert(words.to_owned());
-    }
-    // One message: it doesn't tell what stands behind an address.
-    assert!(messages.iter().all(|m| m.len() == 1), "{messages:#?}");
-
-    // A tenant's provider likewise; the platform team's is trusted, or this stage wouldn't stand.
-    stage.put_secret(team, "admin", &[("token", "x")]).await;
-    let provider = |name: &str, url: &str| {
-        json!({
-            "apiVersion": "applink-operator.io/v1alpha1", "kind": "LinkProvider", "metadata": {"name": name},
-            "spec": {"bundled": {"url": url, "admin": {"url": url, "tokenSecretRef": {"name": "admin", "key": "token"}}}},
-        })
-    };
-    for (name, url) in
-        [("p1", format!("http://127.0.0.1:{port}")), ("p2", format!("https://127.0.0.1:{port}"))]
-    {
-        stage.apply_object(team, &provider(name, &url)).await;
-        eventually(SOON, format!("{name} refused"), async || {
-            let out =
-                stage.plane.kubectl(&["get", "linkprovider", name, "-n", team, "-o", "json"]).await.ok();
-            let found: Value = serde_json::from_str(&out).map_err(|e| e.to_string())?;
-            let is = condition(&found["status"], "Ready").is_some_and(|c| c["reason"] == "AddressRefused");
-            if is { Ok(()) } else { Err(out) }
-        })
-        .await;
-    }
-    assert_eq!(server.connections(), 0, "nothing is sent, not even a handshake");
 }
 
 fn document(server: &TokenServer, issuer: &str, token_endpoint: &str) {
