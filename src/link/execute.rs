@@ -5,7 +5,7 @@ mod clients;
 pub mod sender;
 mod token;
 
-pub use token::revoke_grant;
+pub use token::{give_back_grant, revoke_grant};
 
 use super::cache;
 use super::claim;
@@ -263,6 +263,10 @@ impl Carry<'_> {
                 .await
                 .map_err(|e| self.provider_problem(&at.uid, &e)),
             Effect::Revoke(grant) => revoke_grant(self.ctx, grant).await,
+            Effect::GiveBack(grant) => {
+                give_back_grant(self.ctx, grant).await;
+                Ok(())
+            }
             Effect::DropGrant => self.ctx.store.drop_grant(&self.seen.uid).await,
             Effect::DropConsent(version) => self.ctx.store.drop_consent(&self.seen.uid, version).await,
             Effect::DeleteSecret(id) => self.secrets.delete(id).await,

@@ -45,6 +45,8 @@ pub enum Effect {
     Unregister(Claim, ClientRef, Option<String>),
     /// The grant is revoked at the server.
     Revoke(Box<Grant>),
+    /// A grant that another one took the place of is revoked at its server, if that answers now.
+    GiveBack(Box<Grant>),
     /// The grant's record goes.
     DropGrant,
     /// The record of a consent goes, of this version.
@@ -77,6 +79,7 @@ impl Effect {
             Self::PublishToken(_) => "PublishToken",
             Self::Unregister(..) => "Unregister",
             Self::Revoke(_) => "Revoke",
+            Self::GiveBack(_) => "GiveBack",
             Self::DropGrant => "DropGrant",
             Self::DropConsent(_) => "DropConsent",
             Self::DeleteSecret(_) => "DeleteSecret",

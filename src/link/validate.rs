@@ -129,8 +129,10 @@ fn invalid(field: impl Into<String>, message: impl Into<String>) -> Invalid {
 pub fn validate(link: &ApplicationLink) -> Result<ValidatedLink, Invalid> {
     let name = link.name_any();
     let spec = &link.spec;
-    if spec.application.name.is_empty() || spec.application.name.chars().any(char::is_control) {
-        return Err(invalid("spec.application.name", "must be a name without control characters"));
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if spec.application.name.is_empty() || spec.application.name.chars().any(|c| c.is_control() || turns(c)) {
+        let text = "must be a name without control characters, nor any that turn the direction of text";
+        return Err(invalid("spec.application.name", text));
     }
     let incoming = spec.incoming.as_ref().map(|i| incoming(link, &name, i)).transpose()?;
     let outgoing = spec.outgoing.as_ref().map(|o| outgoing::check(&name, o)).transpose()?;

@@ -71,7 +71,7 @@ pub struct ApplicationLinkSpec {
 pub struct Application {
     /// Its name, in any language.
     #[schemars(length(min = 1, max = 128))]
-    #[x_kube(validation = Rule::new("!self.matches('[\\\\x00-\\\\x1f\\\\x7f]')").message("must have no control characters"))]
+    #[x_kube(validation = Rule::new("!self.matches('[\\\\x00-\\\\x1f\\\\x7f\\\\x{202a}-\\\\x{202e}\\\\x{2066}-\\\\x{2069}]')").message("must have no control characters, nor any that turn the direction of text"))]
     pub name: String,
     /// Where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]

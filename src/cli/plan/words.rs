@@ -58,6 +58,7 @@ fn text(effect: &Effect, seen: &Observed) -> Option<String> {
             format!("{how} Secret {} with the access token", publication.goal.name)
         }
         Effect::Unregister(claim, client, _) => format!("remove client {} {}", client.id, at(claim)),
+        Effect::GiveBack(_) => "revoke the grant that there was, at its own server".into(),
         Effect::Revoke(_) => "revoke the grant at the authorization server".into(),
         Effect::DropConsent(_) => "remove the record of a consent that is over".into(),
         Effect::DropGrant => "remove the grant from the operator's namespace".into(),

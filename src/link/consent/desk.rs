@@ -13,9 +13,9 @@ use crate::domain::{ExposeSecret as _, ScopeSet, SecretString, TokenReply};
 use crate::http::Trust;
 use crate::link::context::Context;
 use crate::link::decide::consented_grant;
-use crate::link::execute::revoke_grant;
+use crate::link::execute::give_back_grant;
 use crate::link::execute::sender::sender;
-use crate::link::grant::{Access, Binding, Grant, Kept, LinkRef};
+use crate::link::grant::{Access, Binding, Kept, LinkRef};
 use crate::link::observe::outgoing::server_and_client;
 use crate::link::problem::Problem;
 use crate::link::secrets::Secrets;
@@ -25,6 +25,7 @@ use crate::outgoing::{
     TokenRequest, owner_of, request_device_code, request_token,
 };
 use jiff::{SignedDuration, Timestamp};
+use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use oauth2::PkceCodeChallenge;
 use std::collections::BTreeSet;
@@ -50,8 +51,10 @@ pub struct Invitation {
     pub application: String,
     /// What it will be asked for.
     pub scopes: Vec<String>,
-    /// The host that the person is sent to.
+    /// Where the person is sent.
     pub server: String,
+    /// Where what they agree to is sent, if that is another place.
+    pub taker: Option<String>,
 }
 
 /// Where the person goes next.
@@ -143,7 +146,8 @@ impl Consents {
             name: name.to_owned(),
             application: ready.link.spec.application.name.clone(),
             scopes: ready.goal.scopes.iter().map(|s| s.as_str().to_owned()).collect(),
-            server: at.host_str().unwrap_or_default().to_owned(),
+            server: place(at),
+            taker: Some(place(&endpoints.token_endpoint)).filter(|taker| *taker != place(at)),
         })
     }
 
@@ -215,12 +219,28 @@ impl Consents {
             return Err(Trouble::OtherBrowser);
         }
         // From here on the state is used, whatever comes of it.
-        let mut spent = Consent { stage: Stage::Spent, ..consent.clone() };
+        let spent = Consent { stage: Stage::Spent, ..consent.clone() };
         let version = self.save(&spent, Some(&version)).await.map_err(|t| match t {
             Trouble::Busy => Trouble::Unasked,
             t => t,
         })?;
-        let (ready, known) = self.still(&consent).await?;
+        let redeemed = self.redeem(answer, spent, &version, &redirect_uri, verifier).await;
+        if redeemed.is_err() {
+            self.end(&consent).await;
+        }
+        redeemed
+    }
+
+    /// The rest of taking the server's answer, once its state is used.
+    async fn redeem(
+        &self,
+        answer: &Answer,
+        mut spent: Consent,
+        version: &str,
+        redirect_uri: &Url,
+        verifier: &Kept,
+    ) -> Result<Done, Trouble> {
+        let (ready, known) = self.still(&spent).await?;
         let names_server = match (&answer.iss, &known.endpoints.issuer) {
             (Some(iss), Some(issuer)) => iss == issuer,
             (None, _) => !known.endpoints.sends_iss,
@@ -240,7 +260,7 @@ impl Consents {
         };
         let issued_at = Timestamp::now();
         let reply = self.ask(&ready, &known, ask).await.map_err(Trouble::Token)?;
-        self.granted(&ready, &known, &mut spent, &version, &reply, issued_at).await
+        self.granted(&ready, &known, &mut spent, version, &reply, issued_at).await
     }
 
     /// Uses the ticket, and asks for a code that the person enters at the server.
@@ -334,6 +354,7 @@ impl Consents {
             Err(e) => {
                 consent.stage = Stage::Spent;
                 self.save(&consent, Some(&version)).await?;
+                self.end(&consent).await;
                 Err(match e {
                     TokenError::Rejected { code: code @ Some("access_denied" | "expired_token"), .. } => {
                         Trouble::Denied(code)
@@ -463,8 +484,11 @@ impl Consents {
         let code = match self.keep(ready, consent, version).await {
             Ok(code) => code,
             Err(trouble) => {
-                self.give_back(&consent.grant).await;
-                return Err(trouble);
+                let given_back = give_back_grant(&self.ctx, &consent.grant).await;
+                return Err(match trouble {
+                    Trouble::Stranger { why, .. } => Trouble::Stranger { why, given_back },
+                    trouble => trouble,
+                });
             }
         };
         let asked = ready.goal.scopes.iter().map(|s| s.as_str().to_owned());
@@ -482,7 +506,8 @@ impl Consents {
 
     /// Stores a grant of the right account, and gives the code that makes it active.
     async fn keep(&self, ready: &Ready, consent: &mut Consent, version: &str) -> Result<String, Trouble> {
-        Stranger::check(ready.goal.grant.expected(), consent.grant.account.as_ref())?;
+        Stranger::check(ready.goal.grant.expected(), consent.grant.account.as_ref())
+            .map_err(|why| Trouble::Stranger { why, given_back: false })?;
         let code = code_of(&random()?);
         let completion = digest(Purpose::Completion, &super::record::normal(&code));
         consent.stage = Stage::Granted { completion };
@@ -490,13 +515,25 @@ impl Consents {
         Ok(code)
     }
 
-    /// Revokes what isn't kept, where that is possible.
-    async fn give_back(&self, grant: &Grant) {
-        if let Err(p) = revoke_grant(&self.ctx, grant).await {
-            tracing::warn!(
-                namespace = %grant.link.namespace, link = %grant.link.name, reason = p.reason,
-                "a grant that wasn't taken couldn't be revoked"
-            );
+    /// Takes the ticket of a consent that came to nothing off the link, so that the tool stops waiting. One
+    /// that can't be taken off is over by itself.
+    async fn end(&self, consent: &Consent) {
+        let LinkRef { namespace, name, uid } = &consent.link;
+        let api: Api<ApplicationLink> = Api::namespaced(self.ctx.client.clone(), namespace);
+        let Ok(Some(link)) = api.get_opt(name).await else { return };
+        let now = Timestamp::now();
+        let ticket = link.annotations().get(names::AUTHORIZE).and_then(|t| Ticket::read(t, now));
+        if link.uid().as_ref() != Some(uid) || ticket.is_none_or(|t| t.ticket != consent.ticket) {
+            return;
+        }
+        let patch = serde_json::json!({"metadata": {
+            "resourceVersion": link.resource_version(), "annotations": {names::AUTHORIZE: null},
+        }});
+        let params =
+            PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
+        if let Err(e) = api.patch_metadata(name, &params, &Patch::Merge(patch)).await {
+            let p = Problem::kube("the link", &e);
+            tracing::debug!(reason = p.reason, "a ticket that is used up couldn't be taken off");
         }
     }
 
@@ -518,6 +555,12 @@ fn consent(ready: &Ready, endpoints: &ServerEndpoints, client: &ClientCredential
         grant: consented_grant(&ready.goal, ready.of.clone(), endpoints, client),
         stage,
     }
+}
+
+/// A server as people read it: its host, and its port where that isn't the usual one.
+pub fn place(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 fn later(now: Timestamp, secs: i64) -> Timestamp {

@@ -14,6 +14,6 @@ pub mod record;
 pub mod request;
 pub mod trouble;
 
-pub use desk::{Answer, Consents, Departure, Done, Invitation, Polled};
+pub use desk::{Answer, Consents, Departure, Done, Invitation, Polled, place};
 pub use record::{Consent, Purpose, Stage, TICKET_MINUTES, Ticket, code_of, digest, is_code};
-pub use trouble::Trouble;
+pub use trouble::{Stranger, Trouble};

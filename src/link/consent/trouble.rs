@@ -69,11 +69,17 @@ pub enum Trouble {
     /// The answer has neither a code nor an error.
     #[error("the server's answer has no code in it. Nothing was changed. Run the command again.")]
     NoCode,
-    /// Another account than the expected one.
+    /// Another account than the expected one, and whether its grant was revoked.
     #[error(
-        "{0}. What it granted is given back; nothing was changed. Sign in there with the right account, and run the command again."
+        "{why}. {} Nothing was changed. Sign in there with the right account, and run the command again.",
+        what_becomes(*.given_back)
     )]
-    Stranger(#[from] Stranger),
+    Stranger {
+        /// Why it isn't taken.
+        why: Stranger,
+        /// Whether its server revoked what it granted.
+        given_back: bool,
+    },
     /// The code wasn't exchanged.
     #[error("the server gave no token: {0}. Nothing was changed; then run the command again.")]
     Token(TokenError),
@@ -89,6 +95,14 @@ pub enum Trouble {
     /// The operator can't look or write now.
     #[error("the operator can't do this now: {0}. Try it again in a moment.")]
     Later(String),
+}
+
+const fn what_becomes(given_back: bool) -> &'static str {
+    if given_back {
+        "What it granted is given back."
+    } else {
+        "What it granted isn't kept, and can't be revoked from here: end it at the server."
+    }
 }
 
 fn denied(code: Option<&'static str>) -> &'static str {
@@ -121,7 +135,7 @@ impl Trouble {
             Self::WrongIssuer => "WrongIssuer",
             Self::Denied(_) => "Denied",
             Self::NoCode => "NoCode",
-            Self::Stranger(_) => "OtherAccount",
+            Self::Stranger { .. } => "OtherAccount",
             Self::Token(_) => "NoToken",
             Self::Link(_) => "LinkNotReady",
             Self::OtherGrant => "OtherGrant",
@@ -135,9 +149,11 @@ impl Trouble {
         match self {
             Self::NoTicket => 404,
             Self::Used | Self::Unasked | Self::Changed | Self::Busy => 409,
-            Self::OtherBrowser | Self::WrongIssuer | Self::Denied(_) | Self::NoCode | Self::Stranger(_) => {
-                403
-            }
+            Self::OtherBrowser
+            | Self::WrongIssuer
+            | Self::Denied(_)
+            | Self::NoCode
+            | Self::Stranger { .. } => 403,
             Self::Link(_) | Self::OtherGrant => 422,
             Self::Token(_) => 502,
             Self::Later(_) => 503,

@@ -10,6 +10,7 @@ pub use publish::{published, token_secret};
 use super::{Effect, Part, consent, hosts, writable};
 use crate::domain::keyring::digest_hex;
 use crate::domain::{Account, KeyRing, ScopeSet};
+use crate::link::consent::Stranger;
 use crate::link::facts::{Observed, OutgoingFacts, Refused, SecretFact};
 use crate::link::grant::{Access, Binding, Grant, Intent};
 use crate::link::plan::TokenPlan;
@@ -99,9 +100,11 @@ pub(super) fn decide(
                 if let Some(access) = &mut grant.access {
                     access.fingerprint = fingerprint;
                 }
+                let before = active.as_ref().and_then(|(before, _)| replaced(before, &grant));
                 let version = active.and_then(|(_, version)| version);
                 effects.push(Effect::SaveGrant(grant.clone(), version.clone()));
                 effects.push(Effect::DropConsent(record));
+                effects.extend(before);
                 active = Some((*grant, version));
             }
         }
@@ -113,12 +116,35 @@ pub(super) fn decide(
     let Upkeep { mut part, token, in_place, asks } = keep(goal, suspended, seen, facts, active, keys, now);
     part.effects.splice(0..0, effects);
     if let (Ok(()), Some(grant)) = (&part.verdict, &grant) {
-        part.verdict = consented(goal, seen, grant);
+        part.verdict = expected(goal, seen, grant).and_then(|()| consented(goal, seen, grant));
     }
     let connected = grant
         .filter(|_| goal.grant.asks_a_person())
         .and_then(|grant| Some(Connected { account: grant.account.clone(), at: grant.connected_at? }));
     Decided { part, token, connected, in_place, wake, asks }
+}
+
+/// The grant that there was, to be revoked, where the new one doesn't rest on it: of the same client at the
+/// same server a revocation may end both.
+fn replaced(before: &Grant, new: &Grant) -> Option<Effect> {
+    let apart = before.binding != new.binding || new.refresh_token.is_none();
+    (before.refresh_token.is_some() && before.dead.is_none() && apart)
+        .then(|| Effect::GiveBack(Box::new(before.clone())))
+}
+
+/// Whether it is the account that the link names: the name may be younger than the grant.
+fn expected(goal: &OutgoingGoal, seen: &Observed, grant: &Grant) -> Result<(), Problem> {
+    let Some(wanted) = goal.grant.expected() else { return Ok(()) };
+    Stranger::check(Some(wanted), grant.account.as_ref()).map_err(|why| {
+        Problem::edit(
+            "OtherAccount",
+            format!(
+                "expectedAccount is {:?}, and of the grant in hand {why}; run: {}",
+                wanted.subject,
+                how_to_connect(seen)
+            ),
+        )
+    })
 }
 
 /// Whether a person consented to all that is asked for. What they did consent to is kept fresh.
@@ -233,6 +259,8 @@ fn keep(
         return blocked(problem);
     }
     let mut grant = grant;
+    // One that was just made isn't bound yet.
+    let new = grant.spec_digest.is_empty();
     let save = match bind(goal, seen, &mut grant, version.is_none(), endpoints, &asker) {
         Ok(save) => save,
         Err(problem) => return blocked(problem),
@@ -255,6 +283,8 @@ fn keep(
             grant.intent = Some(Intent { holder: facts.holder.clone(), at: now });
         }
         part.effects.push(Effect::SaveGrant(Box::new(grant.clone()), version));
+        part.effects
+            .extend(seen.grant.as_ref().filter(|_| new).and_then(|(before, _)| replaced(before, &grant)));
     } else if announce {
         part.effects.push(Effect::BeginRefresh(facts.holder.clone()));
     }

@@ -187,6 +187,10 @@ impl World {
                 let token = token.or_else(|| carry.as_ref().map(|(_, a)| a.clone())).expect("a token");
                 self.publish(publication, &token);
             }
+            Effect::GiveBack(grant) => {
+                let (kept, _) = self.seen.grant.clone().expect("a grant");
+                assert!(kept.refresh_token != grant.refresh_token, "the grant in hand");
+            }
             other => panic!("{other:?} has no place here"),
         }
         true

@@ -200,6 +200,21 @@ pub async fn revoke_grant(ctx: &Context, grant: &Grant) -> Result<(), Problem> {
     }
 }
 
+/// The same of a grant that isn't ours to keep: what a server that is away keeps of it ends by itself.
+/// Says whether it could be revoked at all.
+pub async fn give_back_grant(ctx: &Context, grant: &Grant) -> bool {
+    match revoke_grant(ctx, grant).await {
+        Ok(()) => grant.revocation().is_some(),
+        Err(p) => {
+            tracing::warn!(
+                namespace = %grant.link.namespace, link = %grant.link.name, reason = p.reason,
+                "a grant that isn't kept couldn't be revoked"
+            );
+            false
+        }
+    }
+}
+
 /// How long a host wants to be left alone, where it said so. One that limits and doesn't say how long
 /// means a while.
 fn leave_alone(e: &TokenError) -> Option<Duration> {

@@ -59,7 +59,7 @@ fn router(base: Url, consents: Arc<Consents>) -> Router {
         .route("/authorize/{namespace}/{name}", get(invitation).post(begin))
         .route("/authorize/{namespace}/{name}/device", post(device))
         .route("/authorize/{namespace}/{name}/poll", post(poll))
-        .route("/callback/{server}", get(callback))
+        .route("/callback/{server}", get(callback).head(not_spent))
         .route("/style.css", get(page::style))
         .fallback(nothing)
         .layer(tower_http::limit::RequestBodyLimitLayer::new(MOST))
@@ -142,6 +142,11 @@ async fn begin(
         }
         Err(trouble) => pages.trouble(&trouble),
     }
+}
+
+/// What only looks must not use up the answer.
+async fn not_spent() -> impl IntoResponse {
+    (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET")])
 }
 
 async fn callback(

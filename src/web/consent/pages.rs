@@ -1,7 +1,7 @@
 //! What the pages of a consent look like.
 
 use crate::domain::ExposeSecret as _;
-use crate::link::consent::{Done, Invitation, Trouble};
+use crate::link::consent::{Done, Invitation, Trouble, place};
 use crate::web::page::Page;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -32,7 +32,10 @@ pub fn invitation(of: &Invitation, ticket: &str, base: &str) -> Response {
     let rows = [
         ("Application", html! { (of.application) }),
         ("Link", html! { code { (of.namespace) "/" (of.name) } }),
-        ("Server", html! { (of.server) }),
+        (
+            "Server",
+            html! { (of.server) @if let Some(taker) = &of.taker { "; what you agree to goes to " strong { (taker) } } },
+        ),
         ("Asks for", scopes(&of.scopes, "what the server gives unasked")),
     ];
     let body = html! {
@@ -53,7 +56,7 @@ pub fn invitation(of: &Invitation, ticket: &str, base: &str) -> Response {
 
 /// On the way to the server.
 pub fn departure(to: &Url, base: &str) -> Response {
-    let host = to.host_str().unwrap_or_default();
+    let host = place(to);
     let body = html! {
         h1 { "On to " (host) }
         p { a.button.primary.whole href=(to) { "Continue to " (host) } }
@@ -64,7 +67,7 @@ pub fn departure(to: &Url, base: &str) -> Response {
 
 /// The last page: what was granted, and the code that makes it active.
 pub fn done(of: &Done, base: &str) -> Response {
-    let title = format!("{} said yes", of.application);
+    let title = format!("One step is left to connect {}", of.application);
     let account = of.owner.as_ref().map_or_else(
         || html! { "the server doesn't say" },
         |o| html! {
@@ -79,7 +82,7 @@ pub fn done(of: &Done, base: &str) -> Response {
     let code = of.code.expose_secret();
     let body = html! {
         h1 { "One step is left" }
-        p { (title) ". The link isn't connected before the command that you ran gets this code back." }
+        p { "The server said yes for " (of.application) ". The link isn't connected before the command that you ran gets this code back." }
         (facts(&rows))
         @if !of.missing.is_empty() {
             div.note.wait { "Less than asked for: without " (of.missing.join(", ")) ", the application may not be able to do all that the link is for." }
