@@ -174,6 +174,8 @@ pub struct TokenPlan {
     pub grace: Grace,
     /// What the token is asked for with.
     pub fingerprint: String,
+    /// What a person does when the server declares the grant dead.
+    pub way_out: String,
 }
 
 /// What entitles us to a token.

@@ -104,6 +104,16 @@ impl From<&ProviderError> for Problem {
     }
 }
 
+impl Problem {
+    /// The server declared the grant dead with this code; `way_out` is what a person does about it.
+    pub fn dead_grant(code: &str, way_out: &str) -> Self {
+        Self::edit(
+            "ReauthorizationRequired",
+            format!("the server no longer accepts the refresh token ({code}); {way_out}"),
+        )
+    }
+}
+
 impl From<&TokenError> for Problem {
     fn from(e: &TokenError) -> Self {
         let mend = match e.class() {

@@ -5,12 +5,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::ports;
 use super::process::{Process, Program, RunDir};
 use super::programs::{self, run};
-use super::stage::http;
+use super::stage::{browser, http};
 use super::wait::eventually;
 
 const START: Duration = Duration::from_secs(60);
@@ -39,9 +39,15 @@ impl Hydra {
         Self::begin(false, &[("URLS_LOGIN", login), ("URLS_CONSENT", consent)]).await
     }
 
-    /// A Hydra that keeps what it knows in a file.
+    /// A Hydra that keeps what it knows in a file. It takes requests at the same time, where one that keeps it in its
+    /// memory answers some of them with 500.
     pub async fn with_database() -> Self {
-        Self::begin(true, &[]).await
+        Self::with_settings(&[]).await
+    }
+
+    /// The same, with settings by the names of their variables.
+    pub async fn with_settings(settings: &[(&str, &str)]) -> Self {
+        Self::begin(true, settings).await
     }
 
     async fn begin(lasting: bool, more: &[(&str, &str)]) -> Self {
@@ -141,6 +147,46 @@ impl Hydra {
         let status = answer.status().as_u16();
         (status, answer.json().await.unwrap_or(Value::Null))
     }
+
+    /// The refresh token that a person's consent gives a client, which has this redirect URI; login and consent are
+    /// granted by the admin API.
+    pub async fn consent(&self, id: &str, secret: &str, redirect_uri: &str, scopes: &[&str]) -> String {
+        let mut cookies = Vec::new();
+        let mut at = format!(
+            "{}/oauth2/auth?response_type=code&client_id={id}&scope={}&state=0123456789&redirect_uri={redirect_uri}",
+            self.issuer(),
+            scopes.join("+")
+        );
+        for (step, body) in
+            [("login", json!({"subject": "ann"})), ("consent", json!({"grant_scope": scopes}))]
+        {
+            let to = follow(&at, &mut cookies).await;
+            let challenge = query(&to, &format!("{step}_challenge"));
+            let path = format!("/admin/oauth2/auth/requests/{step}/accept?{step}_challenge={challenge}");
+            let (status, reply) = self.admin(Method::PUT, &path, Some(body)).await;
+            assert_eq!(status, 200, "{reply}");
+            at = reply["redirect_to"].as_str().expect("an address").to_owned();
+        }
+        let code = query(&follow(&at, &mut cookies).await, "code");
+        let form =
+            [("grant_type", "authorization_code"), ("code", code.as_str()), ("redirect_uri", redirect_uri)];
+        let request = http().post(format!("{}/oauth2/token", self.issuer())).basic_auth(id, Some(secret));
+        let reply: Value = request.form(&form).send().await.expect("an answer").json().await.expect("JSON");
+        reply["refresh_token"].as_str().unwrap_or_else(|| panic!("{reply}")).to_owned()
+    }
+}
+
+/// A browser that is sent about: where it is sent next, and its cookies.
+async fn follow(url: &str, cookies: &mut Vec<String>) -> url::Url {
+    let answer = browser().get(url).header("cookie", cookies.join("; ")).send().await.expect("an answer");
+    let set = answer.headers().get_all("set-cookie").iter();
+    cookies.extend(set.filter_map(|c| c.to_str().ok()?.split(';').next().map(str::to_owned)));
+    let to = answer.headers().get("location").unwrap_or_else(|| panic!("{url}: {}", answer.status()));
+    url::Url::parse(to.to_str().expect("text")).expect("an address")
+}
+
+fn query(url: &url::Url, name: &str) -> String {
+    url.query_pairs().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no {name} in {url}")).1.into_owned()
 }
 
 fn dsn(database: Option<&Path>) -> String {

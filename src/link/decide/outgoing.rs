@@ -18,7 +18,7 @@ use crate::link::problem::Problem;
 use crate::link::turns::Turn;
 use crate::link::validate::OutgoingGoal;
 use crate::outgoing::next_refresh;
-use held::{asker, bind, dead, fingerprint, held, how_to_connect};
+use held::{asker, bind, fingerprint, held, how_to_connect, way_out};
 use jiff::Timestamp;
 use publish::{publication, publish};
 use std::collections::BTreeSet;
@@ -234,7 +234,7 @@ fn keep(
     }
     // A request is due. Everything that it needs must be there, and nothing may have changed.
     if let Some(code) = &grant.dead {
-        return blocked(dead(goal, seen, code));
+        return blocked(Problem::dead_grant(code, &way_out(goal, seen)));
     }
     if at_its_end {
         return blocked(Problem::edit(
@@ -297,6 +297,7 @@ fn keep(
         dialect: goal.server.preset.dialect,
         grace: goal.server.preset.grace,
         fingerprint,
+        way_out: way_out(goal, seen),
     })));
     if grant.refresh_token.is_some() {
         part.effects.push(Effect::KeepReply);

@@ -71,7 +71,7 @@ impl Carry<'_> {
                 stored.dead = Some(code.to_owned());
                 stored.intent = None;
                 self.save(work, stored, Some(&stored_version)).await?;
-                Err(Problem::from(&e))
+                Err(Problem::dead_grant(code, &plan.way_out))
             }
             Err(e) => {
                 self.answered(e.reason());

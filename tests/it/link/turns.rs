@@ -16,14 +16,15 @@ use crate::support::stage::{SOON, Stage, condition};
 use crate::support::token_server::{Reply, TokenServer};
 use crate::support::wait::{always, eventually};
 
-async fn metrics(stage: &Stage<'_>) -> String {
+/// What the operator says on /metrics.
+pub async fn metrics(stage: &Stage<'_>) -> String {
     let port = stage.values()["operator"]["port"].as_u64().expect("a port");
     let answer = crate::support::stage::http().get(format!("http://127.0.0.1:{port}/metrics")).send().await;
     answer.expect("metrics").text().await.expect("text")
 }
 
 /// The value of a series, by the beginning of its line.
-fn value(metrics: &str, series: &str) -> Option<f64> {
+pub fn value(metrics: &str, series: &str) -> Option<f64> {
     metrics.lines().find(|l| l.starts_with(series))?.rsplit(' ').next()?.parse().ok()
 }
 

@@ -258,15 +258,12 @@ fn moved(seen: &Observed, old: &Binding, new: &Binding) -> Option<Problem> {
     ))
 }
 
-pub(super) fn dead(goal: &OutgoingGoal, seen: &Observed, code: &str) -> Problem {
-    let way_out = match &goal.grant {
+/// What a person does when the server declares the grant dead.
+pub(super) fn way_out(goal: &OutgoingGoal, seen: &Observed) -> String {
+    match &goal.grant {
         GrantGoal::RefreshToken(at) => format!("put a new one into Secret {}", at.secret),
         _ => format!("run: {}", how_to_connect(seen)),
-    };
-    Problem::edit(
-        "ReauthorizationRequired",
-        format!("the server no longer accepts the refresh token ({code}); {way_out}"),
-    )
+    }
 }
 
 /// What a link that nobody connected yet waits for.

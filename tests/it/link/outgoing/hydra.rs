@@ -7,7 +7,9 @@ use super::{CLIENT_SECRET, access, credentials, machine, person, with};
 use crate::link::binary;
 use crate::support::hydra::Hydra;
 use crate::support::plane::ControlPlane;
-use crate::support::stage::{Stage, browser, http, unique};
+use crate::support::stage::{Stage, http, unique};
+
+const REDIRECT: &str = "http://127.0.0.1/callback";
 
 /// What Hydra says of a token.
 async fn is_active(hydra: &Hydra, token: &str) -> bool {
@@ -23,56 +25,12 @@ async fn client(hydra: &Hydra) -> String {
     let body = json!({
         "client_id": id, "client_secret": CLIENT_SECRET, "scope": "REPO_READ offline_access",
         "grant_types": ["client_credentials", "authorization_code", "refresh_token"],
-        "response_types": ["code"], "redirect_uris": ["http://127.0.0.1/callback"],
+        "response_types": ["code"], "redirect_uris": [REDIRECT],
         "token_endpoint_auth_method": "client_secret_basic",
     });
     let (status, reply) = hydra.admin(Method::POST, "/admin/clients", Some(body)).await;
     assert_eq!(status, 201, "{reply}");
     id
-}
-
-/// A browser that is sent about: where it is sent next, and its cookies.
-async fn follow(url: &str, cookies: &mut Vec<String>) -> url::Url {
-    let answer = browser().get(url).header("cookie", cookies.join("; ")).send().await.expect("an answer");
-    let set = answer.headers().get_all("set-cookie").iter();
-    cookies.extend(set.filter_map(|c| c.to_str().ok()?.split(';').next().map(str::to_owned)));
-    let to = answer.headers().get("location").unwrap_or_else(|| panic!("{url}: {}", answer.status()));
-    url::Url::parse(to.to_str().expect("text")).expect("an address")
-}
-
-fn query(url: &url::Url, name: &str) -> String {
-    url.query_pairs().find(|(n, _)| n == name).unwrap_or_else(|| panic!("no {name} in {url}")).1.into_owned()
-}
-
-/// The refresh token that a person's consent gives; login and consent are granted by the admin API.
-async fn consent(hydra: &Hydra, id: &str) -> String {
-    let issuer = hydra.issuer();
-    let mut cookies = Vec::new();
-    let mut at = format!(
-        "{issuer}/oauth2/auth?response_type=code&client_id={id}&scope=REPO_READ+offline_access&state=0123456789&\
-         redirect_uri=http://127.0.0.1/callback"
-    );
-    for (step, body) in [
-        ("login", json!({"subject": "ann"})),
-        ("consent", json!({"grant_scope": ["REPO_READ", "offline_access"]})),
-    ] {
-        let to = follow(&at, &mut cookies).await;
-        let challenge = query(&to, &format!("{step}_challenge"));
-        let path = format!("/admin/oauth2/auth/requests/{step}/accept?{step}_challenge={challenge}");
-        let (status, reply) = hydra.admin(Method::PUT, &path, Some(body)).await;
-        assert_eq!(status, 200, "{reply}");
-        at = reply["redirect_to"].as_str().expect("an address").to_owned();
-    }
-    let code = query(&follow(&at, &mut cookies).await, "code");
-    let form = [
-        ("grant_type", "authorization_code"),
-        ("code", code.as_str()),
-        ("redirect_uri", "http://127.0.0.1/callback"),
-    ];
-    let request =
-        http().post(format!("{issuer}/oauth2/token")).basic_auth(id, Some(CLIENT_SECRET)).form(&form);
-    let reply: Value = request.send().await.expect("Hydra answers").json().await.expect("JSON");
-    reply["refresh_token"].as_str().unwrap_or_else(|| panic!("{reply}")).to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,7 +47,8 @@ async fn what_is_given_back_to_hydra() {
         credentials(&stage, name, &id, CLIENT_SECRET).await;
         let policy = if retain { "Retain" } else { "Delete" };
         let link = if refresh {
-            let seed = consent(&hydra, &id).await;
+            let scopes = ["REPO_READ", "offline_access"];
+            let seed = hydra.consent(&id, CLIENT_SECRET, REDIRECT, &scopes).await;
             stage.put_secret(team, &format!("{name}-seed"), &[("token", &seed)]).await;
             person(name, &hydra.issuer())
         } else {
