@@ -1,6 +1,6 @@
 # The commands of this project. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test sweep bench bench-refresh build rig generate check-generated lint image clean
+.PHONY: help demo test sweep kills bench bench-refresh build rig generate check-generated lint image clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | \
@@ -14,6 +14,9 @@ test: ## All the tests; installs what they need. One of them: hack/test.sh NAME
 
 sweep: ## The crash sweep, whole: the operator killed before and after each effect; ONLY=hydra: a part of it
 	@hack/sweep.sh $(ONLY)
+
+kills: ## Refreshes over 20 rotations with the operator killed at random, at Hydra and Keycloak, with and without a grace
+	@hack/test.sh --test it -- --include-ignored --nocapture --test-threads 2 link::kills
 
 bench: ## What a link costs beside a bare client, in target/bench/links.json; BENCH_LINKS=200: a quick look
 	@BENCH_LINKS='$(BENCH_LINKS)' BENCH_PROVIDERS='$(BENCH_PROVIDERS)' hack/bench.sh
