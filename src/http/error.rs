@@ -26,7 +26,7 @@ pub enum RefusedReason {
     Scheme,
     /// Plain HTTP where HTTPS is required.
     #[error(
-        "the address is plain http; use https, or have whoever runs the operator allow plain http to this host"
+        "the address is plain http; use https, or have whoever runs the operator allow plain http to this host (outbound.allow in its chart)"
     )]
     PlainHttp,
     /// No host.
@@ -37,13 +37,13 @@ pub enum RefusedReason {
     UserInfo,
     /// A port that isn't open to guarded calls.
     #[error(
-        "the address has a port other than 443; use 443, or have whoever runs the operator allow the port or the host"
+        "the address has a port other than 443; use 443, or have whoever runs the operator allow the port or the host (outbound.allow in its chart)"
     )]
     Port,
     /// The host isn't a public one, or there is no such host: it is one answer to both.
     #[error(
         "the host has no public address: it isn't a public name, there is no such name, or an address of it isn't \
-         public; check the host, or have whoever runs the operator allow it"
+         public; check the host, or have whoever runs the operator allow it (outbound.allow in its chart)"
     )]
     NotPublic,
 }

@@ -64,9 +64,10 @@ impl Problem {
             kube::Error::Api(s) if matches!(s.code, 400 | 413 | 422) => Self::edit(
                 "RefusedByApiServer",
                 format!(
-                    "the API server refuses {what} as it should be written (HTTP {}, {})",
+                    "the API server refuses {what} as it should be written (HTTP {}, {}{})",
                     s.code,
-                    known(&s.reason)
+                    known(&s.reason),
+                    fields(s)
                 ),
             ),
             kube::Error::Api(s) => Self::wait(
@@ -79,6 +80,19 @@ impl Problem {
             ),
         }
     }
+}
+
+/// The fields that the API server names. What it says of them may hold what stands in them.
+fn fields(status: &kube::core::Status) -> String {
+    const MOST: usize = 3;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/[]".contains(c);
+    let causes = status.details.iter().flat_map(|d| &d.causes);
+    let named: Vec<&str> = causes
+        .map(|c| c.field.as_str())
+        .filter(|f| !f.is_empty() && f.len() <= 120 && f.chars().all(plain))
+        .take(MOST)
+        .collect();
+    if named.is_empty() { String::new() } else { format!(": {}", named.join(", ")) }
 }
 
 fn known(reason: &str) -> &str {

@@ -76,6 +76,20 @@ fn a_slow_lane_holds_up_nobody_else() {
 }
 
 #[test]
+fn one_owner_s_slow_requests_leave_places_at_the_same_server() {
+    let now = Instant::now();
+    let mut q = Queue::new(64, Turns::default());
+    let at = |owner: &str| Lane { waits_for: "shared".into(), owner: owner.into(), new: false };
+    for i in 0..30 {
+        q.add(i, at("greedy"), now);
+    }
+    q.add(100, at("other"), now);
+    let taken: Vec<i32> = std::iter::from_fn(|| take(&mut q, now)).collect();
+    assert_eq!(taken.iter().filter(|i| **i < 30).count(), 12);
+    assert!(taken.contains(&100));
+}
+
+#[test]
 fn what_is_new_gets_every_other_place() {
     let now = Instant::now();
     let mut q = Queue::new(64, Turns::default());

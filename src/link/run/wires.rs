@@ -308,6 +308,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_endpoint_of_one_s_own_is_not_the_preset_s() {
+        let server = |value: serde_json::Value| server_of(&serde_json::from_value(value).expect("a server"));
+        let table = [
+            (serde_json::json!({"google": {}}), "google"),
+            (
+                serde_json::json!({"google": {"endpoints": {"tokenEndpoint": "https://slow.example/t"}}}),
+                "slow.example:443",
+            ),
+            (serde_json::json!({"gitlab": {"url": "https://git.example.com:8443"}}), "git.example.com:8443"),
+            (serde_json::json!({"microsoft": {"tenant": "common"}}), "microsoft"),
+            (serde_json::json!({"custom": {"issuer": "https://a.example.com/x"}}), "a.example.com:443"),
+            (serde_json::json!({"custom": {"tokenEndpoint": "http://127.0.0.1:8080/t"}}), "127.0.0.1:8080"),
+        ];
+        for (value, wanted) in table {
+            assert_eq!(server(value), wanted);
+        }
+    }
+
+    #[test]
     fn the_providers_of_a_namespace_share_its_places_and_those_of_the_cluster_share_none() {
         let lane = |namespace: &str, name: &str| provider_lane(&Key::new(namespace, name));
         let (one, two) = (lane("team-b", "one"), lane("team-b", "two"));

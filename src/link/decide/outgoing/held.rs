@@ -199,8 +199,8 @@ pub(super) fn bind(
                 return Err(Problem::edit(
                     "GrantBindingChanged",
                     format!(
-                        "the issuer, an endpoint or the client identifier isn't the one that the person consented to, so \
-                         nothing is sent; run: {}",
+                        "{}, which isn't what the person consented to, so nothing is sent; change it back, or run: {}",
+                        changed(&grant.binding, &binding),
                         how_to_connect(seen)
                     ),
                 ));
@@ -208,9 +208,11 @@ pub(super) fn bind(
             GrantGoal::RefreshToken(_) => {
                 return Err(Problem::edit(
                     "GrantBindingChanged",
-                    "the issuer, an endpoint or the client identifier isn't the one that this refresh token was given \
-                     for, so the token isn't sent; put a new refresh token into the Secret of \
-                     spec.outgoing.oauth2.grant.refreshToken.secretRef, or change the server back",
+                    format!(
+                        "{}, which isn't what this refresh token was given for, so the token isn't sent; put a new refresh \
+                         token into the Secret of spec.outgoing.oauth2.grant.refreshToken.secretRef, or change it back",
+                        changed(&grant.binding, &binding)
+                    ),
                 ));
             }
             // The author changed the spec, or the client Secret: that is the consent. What only
@@ -232,6 +234,28 @@ pub(super) fn bind(
     // What revoking needs is kept only where there is something that lives long.
     grant.remember(asker.client, grant.refresh_token.is_some());
     Ok(new || absent || *grant != before)
+}
+
+/// What isn't as it was of what a grant is bound to.
+fn changed(old: &Binding, new: &Binding) -> String {
+    let text = |t: &Option<String>| t.clone().unwrap_or_else(|| "none".into());
+    let pairs = [
+        ("issuer", text(&old.issuer), text(&new.issuer)),
+        ("token endpoint", old.token_endpoint.clone(), new.token_endpoint.clone()),
+        ("authorization endpoint", text(&old.authorization_endpoint), text(&new.authorization_endpoint)),
+        (
+            "device authorization endpoint",
+            text(&old.device_authorization_endpoint),
+            text(&new.device_authorization_endpoint),
+        ),
+        ("revocation endpoint", text(&old.revocation_endpoint), text(&new.revocation_endpoint)),
+        ("user endpoint", text(&old.user_endpoint), text(&new.user_endpoint)),
+        ("client identifier", old.client_id.clone(), new.client_id.clone()),
+    ];
+    let changed = pairs.into_iter().filter(|(_, old, new)| old != new);
+    let said: Vec<_> =
+        changed.map(|(what, old, new)| format!("the {what} is {new} (it was {old})")).collect();
+    said.join(", ")
 }
 
 /// What discovery alone changed of the endpoints that our credentials go to, unless it was accepted.
