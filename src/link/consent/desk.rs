@@ -4,31 +4,30 @@
 //! version that it read, so that none is done twice. Who may begin and end one is the API server's to
 //! say: both take an edit of the link.
 
-use super::record::{Consent, Purpose, Stage, Ticket, code_of, digest};
+mod device;
+mod outcome;
+
+use super::record::{Consent, Purpose, Stage, Ticket, digest};
 use super::request::{self, AuthorizationRequest};
-use super::trouble::{Stranger, Trouble};
+use super::trouble::Trouble;
 use crate::api::{ApplicationLink, names};
 use crate::domain::text::known_error_code;
 use crate::domain::{ExposeSecret as _, ScopeSet, SecretString, TokenReply};
 use crate::http::Trust;
 use crate::link::context::Context;
 use crate::link::decide::consented_grant;
-use crate::link::execute::give_back_grant;
 use crate::link::execute::sender::sender;
-use crate::link::grant::{Access, Binding, Kept, LinkRef};
+use crate::link::grant::{Binding, Kept, LinkRef};
 use crate::link::observe::outgoing::server_and_client;
 use crate::link::problem::Problem;
 use crate::link::secrets::Secrets;
 use crate::link::validate::{GrantGoal, OutgoingGoal, validate};
 use crate::outgoing::{
-    self, ClientCredentials, DeviceAuthorization, Grant as Ask, Owner, ServerEndpoints, TokenError,
-    TokenRequest, owner_of, request_device_code, request_token,
+    ClientCredentials, Grant as Ask, Owner, ServerEndpoints, TokenError, TokenRequest, request_token,
 };
 use jiff::{SignedDuration, Timestamp};
-use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use oauth2::PkceCodeChallenge;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
@@ -263,108 +262,6 @@ impl Consents {
         self.granted(&ready, &known, &mut spent, version, &reply, issued_at).await
     }
 
-    /// Uses the ticket, and asks for a code that the person enters at the server.
-    ///
-    /// # Errors
-    /// [`Trouble`].
-    pub async fn begin_device(
-        &self,
-        namespace: &str,
-        name: &str,
-        ticket: &SecretString,
-    ) -> Result<DeviceAuthorization, Trouble> {
-        let ready = self.ready(namespace, name, ticket).await?;
-        if !matches!(ready.goal.grant, GrantGoal::DeviceCode { .. }) {
-            return Err(Trouble::OtherGrant);
-        }
-        self.unused(&ready).await?;
-        let known = self.known(&ready).await?;
-        let endpoint = known.endpoints.device_authorization_endpoint.clone().ok_or(Trouble::OtherGrant)?;
-        let mut begun = consent(&ready, &known.endpoints, &known.client, Stage::Begun);
-        let version = self.open(&ready, &begun).await?;
-        let http = self.ctx.guard.client(Trust::Guarded, None);
-        let shown = request_device_code(
-            &http,
-            &endpoint,
-            &known.client,
-            &ready.goal.scopes,
-            ready.goal.server.preset.dialect,
-        )
-        .await
-        .map_err(Trouble::Token)?;
-        let interval = i64::try_from(shown.interval.as_secs()).unwrap_or(5);
-        begun.stage = Stage::Shown {
-            device_code: Kept(shown.device_code.clone()),
-            interval,
-            next: later(Timestamp::now(), interval),
-        };
-        self.save(&begun, Some(&version)).await?;
-        Ok(shown)
-    }
-
-    /// Asks whether the person entered the code.
-    ///
-    /// # Errors
-    /// [`Trouble`].
-    pub async fn poll_device(
-        &self,
-        namespace: &str,
-        name: &str,
-        ticket: &SecretString,
-    ) -> Result<Polled, Trouble> {
-        let ready = self.ready(namespace, name, ticket).await?;
-        let Some((mut consent, version)) = self.consent(&ready.of.uid).await? else {
-            return Err(Trouble::Unasked);
-        };
-        let Stage::Shown { device_code, interval, next } = consent.stage.clone() else {
-            return Err(Trouble::Unasked);
-        };
-        let now = Timestamp::now();
-        if consent.ticket != ready.ticket.ticket || !consent.is_open(now) {
-            return Err(Trouble::Unasked);
-        }
-        if let Ok(left) = Duration::try_from(next.duration_since(now))
-            && !left.is_zero()
-        {
-            return Ok(Polled::Pending(left));
-        }
-        // Whoever saves this asks; a second one waits its turn.
-        consent.stage =
-            Stage::Shown { device_code: device_code.clone(), interval, next: later(now, interval) };
-        let version = self.save(&consent, Some(&version)).await?;
-        let (ready, known) = self.still(&consent).await?;
-        let wait = |secs: i64| Polled::Pending(Duration::from_secs(u64::try_from(secs).unwrap_or(5)));
-        let issued_at = Timestamp::now();
-        match self.ask(&ready, &known, Ask::DeviceCode(device_code.0.clone())).await {
-            Ok(reply) => {
-                let done = self.granted(&ready, &known, &mut consent, &version, &reply, issued_at).await?;
-                Ok(Polled::Done(Box::new(done)))
-            }
-            Err(TokenError::Rejected { code: Some("authorization_pending"), .. }) => Ok(wait(interval)),
-            // RFC 8628 section 3.5: five seconds more, from now on.
-            Err(TokenError::RateLimited { .. }) => {
-                let interval = interval.saturating_add(5).min(60);
-                consent.stage = Stage::Shown { device_code, interval, next: later(now, interval) };
-                self.save(&consent, Some(&version)).await?;
-                Ok(wait(interval))
-            }
-            Err(e) if e.class() == outgoing::ErrorClass::BackOff || e.outcome_unknown() => {
-                Ok(wait(interval.max(5)))
-            }
-            Err(e) => {
-                consent.stage = Stage::Spent;
-                self.save(&consent, Some(&version)).await?;
-                self.end(&consent).await;
-                Err(match e {
-                    TokenError::Rejected { code: code @ Some("access_denied" | "expired_token"), .. } => {
-                        Trouble::Denied(code)
-                    }
-                    e => Trouble::Token(e),
-                })
-            }
-        }
-    }
-
     /// The link, if this is its open ticket.
     async fn ready(&self, namespace: &str, name: &str, ticket: &SecretString) -> Result<Ready, Trouble> {
         let ready = self.look(namespace, name).await?;
@@ -460,81 +357,6 @@ impl Consents {
             dialect: ready.goal.server.preset.dialect,
         };
         request_token(&self.ctx.guard.client(Trust::Guarded, None), &request).await
-    }
-
-    /// Keeps what was granted until its code comes back.
-    async fn granted(
-        &self,
-        ready: &Ready,
-        known: &Known,
-        consent: &mut Consent,
-        version: &str,
-        reply: &TokenReply,
-        issued_at: Timestamp,
-    ) -> Result<Done, Trouble> {
-        let access = Access::consented(reply, issued_at, &ready.goal.scopes);
-        let http = self.ctx.guard.client(Trust::Guarded, None);
-        let Known { endpoints, client } = known;
-        let owner = owner_of(&http, ready.goal.server.preset, endpoints, &client.id, reply).await;
-        let granted: BTreeSet<String> =
-            access.scope.split(' ').filter(|s| !s.is_empty()).map(str::to_owned).collect();
-        consent.grant.refresh_token = reply.refresh_token.clone().map(Kept);
-        consent.grant.access = Some(access);
-        consent.grant.account = owner.as_ref().map(|o| o.account.clone());
-        let code = match self.keep(ready, consent, version).await {
-            Ok(code) => code,
-            Err(trouble) => {
-                let given_back = give_back_grant(&self.ctx, &consent.grant).await;
-                return Err(match trouble {
-                    Trouble::Stranger { why, .. } => Trouble::Stranger { why, given_back },
-                    trouble => trouble,
-                });
-            }
-        };
-        let asked = ready.goal.scopes.iter().map(|s| s.as_str().to_owned());
-        Ok(Done {
-            namespace: ready.of.namespace.clone(),
-            name: ready.of.name.clone(),
-            application: ready.link.spec.application.name.clone(),
-            owner,
-            missing: asked.filter(|s| !granted.contains(s)).collect(),
-            scopes: granted.into_iter().collect(),
-            code: code.into(),
-            port: ready.ticket.port,
-        })
-    }
-
-    /// Stores a grant of the right account, and gives the code that makes it active.
-    async fn keep(&self, ready: &Ready, consent: &mut Consent, version: &str) -> Result<String, Trouble> {
-        Stranger::check(ready.goal.grant.expected(), consent.grant.account.as_ref())
-            .map_err(|why| Trouble::Stranger { why, given_back: false })?;
-        let code = code_of(&random()?);
-        let completion = digest(Purpose::Completion, &super::record::normal(&code));
-        consent.stage = Stage::Granted { completion };
-        self.save(consent, Some(version)).await?;
-        Ok(code)
-    }
-
-    /// Takes the ticket of a consent that came to nothing off the link, so that the tool stops waiting. One
-    /// that can't be taken off is over by itself.
-    async fn end(&self, consent: &Consent) {
-        let LinkRef { namespace, name, uid } = &consent.link;
-        let api: Api<ApplicationLink> = Api::namespaced(self.ctx.client.clone(), namespace);
-        let Ok(Some(link)) = api.get_opt(name).await else { return };
-        let now = Timestamp::now();
-        let ticket = link.annotations().get(names::AUTHORIZE).and_then(|t| Ticket::read(t, now));
-        if link.uid().as_ref() != Some(uid) || ticket.is_none_or(|t| t.ticket != consent.ticket) {
-            return;
-        }
-        let patch = serde_json::json!({"metadata": {
-            "resourceVersion": link.resource_version(), "annotations": {names::AUTHORIZE: null},
-        }});
-        let params =
-            PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
-        if let Err(e) = api.patch_metadata(name, &params, &Patch::Merge(patch)).await {
-            let p = Problem::kube("the link", &e);
-            tracing::debug!(reason = p.reason, "a ticket that is used up couldn't be taken off");
-        }
     }
 
     async fn consent(&self, uid: &str) -> Result<Option<(Consent, String)>, Trouble> {

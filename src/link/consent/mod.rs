@@ -2,7 +2,7 @@
 //!
 //! - [`record`]: what is kept of one, and how tickets and codes are made and compared (pure).
 //! - [`desk`]: the person's side of it: what a request to the operator's pages reads, checks and
-//!   writes. It writes the consent's record and nothing else.
+//!   writes: the consent's record, and of one that came to nothing it takes the ticket off the link.
 //! - [`request`]: the authorization request (pure).
 //! - [`trouble`]: why one doesn't go on (pure).
 //!

@@ -1,0 +1,115 @@
+//! The device grant (RFC 8628): begun and asked after by the tool.
+
+use super::{Ask, Consents, Polled, Trouble, consent, later};
+use crate::domain::SecretString;
+use crate::http::Trust;
+use crate::link::consent::record::Stage;
+use crate::link::grant::Kept;
+use crate::link::validate::GrantGoal;
+use crate::outgoing::{self, DeviceAuthorization, TokenError, request_device_code};
+use jiff::Timestamp;
+use std::time::Duration;
+
+impl Consents {
+    /// Uses the ticket, and asks for a code that the person enters at the server.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn begin_device(
+        &self,
+        namespace: &str,
+        name: &str,
+        ticket: &SecretString,
+    ) -> Result<DeviceAuthorization, Trouble> {
+        let ready = self.ready(namespace, name, ticket).await?;
+        if !matches!(ready.goal.grant, GrantGoal::DeviceCode { .. }) {
+            return Err(Trouble::OtherGrant);
+        }
+        self.unused(&ready).await?;
+        let known = self.known(&ready).await?;
+        let endpoint = known.endpoints.device_authorization_endpoint.clone().ok_or(Trouble::OtherGrant)?;
+        let mut begun = consent(&ready, &known.endpoints, &known.client, Stage::Begun);
+        let version = self.open(&ready, &begun).await?;
+        let http = self.ctx.guard.client(Trust::Guarded, None);
+        let shown = request_device_code(
+            &http,
+            &endpoint,
+            &known.client,
+            &ready.goal.scopes,
+            ready.goal.server.preset.dialect,
+        )
+        .await
+        .map_err(Trouble::Token)?;
+        let interval = i64::try_from(shown.interval.as_secs()).unwrap_or(5);
+        begun.stage = Stage::Shown {
+            device_code: Kept(shown.device_code.clone()),
+            interval,
+            next: later(Timestamp::now(), interval),
+        };
+        self.save(&begun, Some(&version)).await?;
+        Ok(shown)
+    }
+
+    /// Asks whether the person entered the code.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn poll_device(
+        &self,
+        namespace: &str,
+        name: &str,
+        ticket: &SecretString,
+    ) -> Result<Polled, Trouble> {
+        let ready = self.ready(namespace, name, ticket).await?;
+        let Some((mut consent, version)) = self.consent(&ready.of.uid).await? else {
+            return Err(Trouble::Unasked);
+        };
+        let Stage::Shown { device_code, interval, next } = consent.stage.clone() else {
+            return Err(Trouble::Unasked);
+        };
+        let now = Timestamp::now();
+        if consent.ticket != ready.ticket.ticket || !consent.is_open(now) {
+            return Err(Trouble::Unasked);
+        }
+        if let Ok(left) = Duration::try_from(next.duration_since(now))
+            && !left.is_zero()
+        {
+            return Ok(Polled::Pending(left));
+        }
+        // Whoever saves this asks; a second one waits its turn.
+        consent.stage =
+            Stage::Shown { device_code: device_code.clone(), interval, next: later(now, interval) };
+        let version = self.save(&consent, Some(&version)).await?;
+        let (ready, known) = self.still(&consent).await?;
+        let wait = |secs: i64| Polled::Pending(Duration::from_secs(u64::try_from(secs).unwrap_or(5)));
+        let issued_at = Timestamp::now();
+        match self.ask(&ready, &known, Ask::DeviceCode(device_code.0.clone())).await {
+            Ok(reply) => {
+                let done = self.granted(&ready, &known, &mut consent, &version, &reply, issued_at).await?;
+                Ok(Polled::Done(Box::new(done)))
+            }
+            Err(TokenError::Rejected { code: Some("authorization_pending"), .. }) => Ok(wait(interval)),
+            // RFC 8628 section 3.5: five seconds more, from now on.
+            Err(TokenError::RateLimited { .. }) => {
+                let interval = interval.saturating_add(5).min(60);
+                consent.stage = Stage::Shown { device_code, interval, next: later(now, interval) };
+                self.save(&consent, Some(&version)).await?;
+                Ok(wait(interval))
+            }
+            Err(e) if e.class() == outgoing::ErrorClass::BackOff || e.outcome_unknown() => {
+                Ok(wait(interval.max(5)))
+            }
+            Err(e) => {
+                consent.stage = Stage::Spent;
+                self.save(&consent, Some(&version)).await?;
+                self.end(&consent).await;
+                Err(match e {
+                    TokenError::Rejected { code: code @ Some("access_denied" | "expired_token"), .. } => {
+                        Trouble::Denied(code)
+                    }
+                    e => Trouble::Token(e),
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What comes of a consent: a grant that is kept until its code comes back, or nothing.
+
+use super::{Consents, Done, Known, Ready, Trouble, random};
+use crate::api::{ApplicationLink, names};
+use crate::domain::TokenReply;
+use crate::http::Trust;
+use crate::link::consent::record::{self, Consent, Purpose, Stage, Ticket, code_of, digest};
+use crate::link::consent::trouble::Stranger;
+use crate::link::execute::give_back_grant;
+use crate::link::grant::{Access, Kept, LinkRef};
+use crate::link::problem::Problem;
+use crate::outgoing::owner_of;
+use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
+use std::collections::BTreeSet;
+
+impl Consents {
+    /// Keeps what was granted until its code comes back.
+    pub(super) async fn granted(
+        &self,
+        ready: &Ready,
+        known: &Known,
+        consent: &mut Consent,
+        version: &str,
+        reply: &TokenReply,
+        issued_at: Timestamp,
+    ) -> Result<Done, Trouble> {
+        let access = Access::consented(reply, issued_at, &ready.goal.scopes);
+        let http = self.ctx.guard.client(Trust::Guarded, None);
+        let Known { endpoints, client } = known;
+        let owner = owner_of(&http, ready.goal.server.preset, endpoints, &client.id, reply).await;
+        let granted: BTreeSet<String> =
+            access.scope.split(' ').filter(|s| !s.is_empty()).map(str::to_owned).collect();
+        consent.grant.refresh_token = reply.refresh_token.clone().map(Kept);
+        consent.grant.access = Some(access);
+        consent.grant.account = owner.as_ref().map(|o| o.account.clone());
+        let code = match self.keep(ready, consent, version).await {
+            Ok(code) => code,
+            Err(trouble) => {
+                let given_back = give_back_grant(&self.ctx, &consent.grant).await;
+                return Err(match trouble {
+                    Trouble::Stranger { why, .. } => Trouble::Stranger { why, given_back },
+                    trouble => trouble,
+                });
+            }
+        };
+        let asked = ready.goal.scopes.iter().map(|s| s.as_str().to_owned());
+        Ok(Done {
+            namespace: ready.of.namespace.clone(),
+            name: ready.of.name.clone(),
+            application: ready.link.spec.application.name.clone(),
+            owner,
+            missing: asked.filter(|s| !granted.contains(s)).collect(),
+            scopes: granted.into_iter().collect(),
+            code: code.into(),
+            port: ready.ticket.port,
+        })
+    }
+
+    /// Stores a grant of the right account, and gives the code that makes it active.
+    async fn keep(&self, ready: &Ready, consent: &mut Consent, version: &str) -> Result<String, Trouble> {
+        Stranger::check(ready.goal.grant.expected(), consent.grant.account.as_ref())
+            .map_err(|why| Trouble::Stranger { why, given_back: false })?;
+        let code = code_of(&random()?);
+        let completion = digest(Purpose::Completion, &record::normal(&code));
+        consent.stage = Stage::Granted { completion };
+        self.save(consent, Some(version)).await?;
+        Ok(code)
+    }
+
+    /// Takes the ticket of a consent that came to nothing off the link, so that the tool stops waiting. One
+    /// that can't be taken off is over by itself.
+    pub(super) async fn end(&self, consent: &Consent) {
+        let LinkRef { namespace, name, uid } = &consent.link;
+        let api: Api<ApplicationLink> = Api::namespaced(self.ctx.client.clone(), namespace);
+        let Ok(Some(link)) = api.get_opt(name).await else { return };
+        let now = Timestamp::now();
+        let ticket = link.annotations().get(names::AUTHORIZE).and_then(|t| Ticket::read(t, now));
+        if link.uid().as_ref() != Some(uid) || ticket.is_none_or(|t| t.ticket != consent.ticket) {
+            return;
+        }
+        let patch = serde_json::json!({"metadata": {
+            "resourceVersion": link.resource_version(), "annotations": {names::AUTHORIZE: null},
+        }});
+        let params =
+            PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
+        if let Err(e) = api.patch_metadata(name, &params, &Patch::Merge(patch)).await {
+            let p = Problem::kube("the link", &e);
+            tracing::debug!(reason = p.reason, "a ticket that is used up couldn't be taken off");
+        }
+    }
+}
