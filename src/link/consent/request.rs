@@ -115,3 +115,58 @@ impl AuthorizationRequest<'_> {
         request.url().0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoints(authorization: &str, token: &str) -> ServerEndpoints {
+        let url = |text: &str| Url::parse(text).expect("an address");
+        let mut all = ServerEndpoints::new(url(token));
+        all.authorization_endpoint = Some(url(authorization));
+        all
+    }
+
+    #[test]
+    fn a_redirect_uri_says_where_codes_come_from_and_where_they_go() {
+        let of = |authorization: &str, token: &str, issuer: Option<&str>| {
+            let mut all = endpoints(authorization, token);
+            all.issuer = issuer.map(str::to_owned);
+            suffix(all.authorization_endpoint.as_ref().expect("one"), &all)
+        };
+        let good = of("https://a.example/authorize", "https://a.example/token", None);
+        assert_eq!(good, of("https://a.example/authorize", "https://a.example/token", None));
+        assert_ne!(good, of("https://a.example/authorize", "https://thief.example/token", None));
+        assert_ne!(good, of("https://b.example/authorize", "https://a.example/token", None));
+        assert_ne!(
+            good,
+            of("https://a.example/authorize", "https://a.example/token", Some("https://a.example"))
+        );
+    }
+
+    #[test]
+    fn nothing_of_the_protocol_is_said_twice() {
+        let endpoint =
+            "https://a.example/authorize?client_id=other&STATE=evil&tenant=t&redirect_uri=http://evil";
+        let endpoint = Url::parse(endpoint).expect("an address");
+        let redirect_uri = Url::parse("https://links.example/callback/x").expect("an address");
+        let url = AuthorizationRequest {
+            endpoint: &endpoint,
+            client_id: &ClientId::parse("us").expect("an ID"),
+            redirect_uri: &redirect_uri,
+            scopes: &ScopeSet::default(),
+            server: &[("prompt", "consent")],
+            parameters: &BTreeMap::from([("prompt".to_owned(), "login".to_owned())]),
+            state: "ours".into(),
+            challenge: PkceCodeChallenge::new_random_sha256().0,
+        }
+        .url();
+        let all = |name: &str| -> Vec<String> {
+            let pairs = url.query_pairs().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+            pairs.map(|(_, v)| v.into_owned()).collect()
+        };
+        assert_eq!((all("client_id"), all("state")), (vec!["us".to_owned()], vec!["ours".to_owned()]));
+        assert_eq!(all("redirect_uri"), [redirect_uri.as_str()]);
+        assert_eq!((all("tenant"), all("prompt")), (vec!["t".to_owned()], vec!["login".to_owned()]));
+    }
+}

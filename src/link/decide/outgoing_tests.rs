@@ -471,6 +471,25 @@ fn consent_to_a_moved_endpoint() {
 }
 
 #[test]
+fn a_grant_that_another_takes_the_place_of_is_given_back() {
+    let mut world = World::new(true, true);
+    world.settle().expect("settled");
+    let before = world.seen.grant.clone().expect("a grant").0;
+    // A seed of the same client at the same server may be of the same family.
+    world.facts().seed = Some(Ok("another-seed".to_owned().into()));
+    assert!(!world.decide().0.iter().any(|e| matches!(e, Effect::GiveBack(_))));
+    // Nothing that is kept needs it any more.
+    world.facts().seed = None;
+    world.link.outgoing = Some(goal(false));
+    let effects = world.decide().0;
+    let saved = effects.iter().position(|e| matches!(e, Effect::SaveGrant(..))).expect("the new grant");
+    let Some(Effect::GiveBack(given)) = effects.get(saved + 1) else { panic!("{effects:?}") };
+    assert_eq!(**given, before);
+    world.settle().expect("settled");
+    assert!(!world.decide().0.iter().any(|e| matches!(e, Effect::GiveBack(_))));
+}
+
+#[test]
 fn a_suspended_link_says_that_its_token_ended() {
     let mut world = World::new(true, true);
     world.settle().expect("settled");

@@ -1,5 +1,6 @@
 //! Keycloak 26: a browser, a device code, the wrong account.
 
+use kube::api::{Patch, PatchParams};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -210,4 +211,15 @@ async fn a_device_code_connects_a_link() {
     let data = stage.data(stage.team(), "device-token").await;
     assert_eq!(user_info(&realm, &data["access-token"]).await.0, 200);
     nothing_left(&stage, "device").await;
+
+    // The account that a link names is held to also when the name is younger than the grant.
+    for (expected, ready) in [(json!({"subject": "somebody-else"}), false), (Value::Null, true)] {
+        let grant = json!({"deviceCode": {"expectedAccount": expected}});
+        let patch = json!({"spec": {"outgoing": {"oauth2": {"grant": grant}}}});
+        links.patch("device", &PatchParams::default(), &Patch::Merge(patch)).await.expect("a change");
+        match ready {
+            true => drop(stage.ready(stage.team(), "device").await),
+            false => drop(stage.condition(stage.team(), "device", "Ready", "False", "OtherAccount").await),
+        }
+    }
 }
