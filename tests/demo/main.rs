@@ -221,7 +221,7 @@ async fn connect(plane: &ControlPlane, binary: &Path) -> Hydra {
     let (status, body) = hydra.admin(reqwest::Method::POST, "/admin/clients", Some(client)).await;
     assert_eq!(status, 201, "{body}");
     println!("… which is registered there, beside the client of the Secret.");
-    println!("$ kubectl applink authorize release-notes -n {TEAM}");
+    println!("$ kubectl applink authorize release-notes -n {TEAM} --no-browser");
     let args = ["release-notes", "-n", TEAM, "--no-browser"];
     let mut tool = Authorize::run(binary, plane.kubeconfig(), &args);
     let code = person::consents(&tool.address().await, "ann").await;
@@ -229,7 +229,11 @@ async fn connect(plane: &ControlPlane, binary: &Path) -> Hydra {
     let (exit, said) = tool.end().await;
     assert_eq!(exit, Some(0), "{said}");
     // The ticket is used up; a page full of it shows nothing.
-    let short: Vec<_> = said.lines().map(|l| l.split("?ticket=").next().unwrap_or(l)).collect();
+    let short = said.lines().map(|l| match l.split_once("?ticket=") {
+        Some((address, _)) => format!("{address}?ticket=…"),
+        None => l.to_owned(),
+    });
+    let short: Vec<_> = short.collect();
     println!("{}", short.join("\n"));
     show(plane, &["get", "applicationlink", "release-notes", "-n", TEAM], async |out| {
         out.contains("Connected")
