@@ -23,6 +23,7 @@ pub fn markdown() -> Result<String, serde_json::Error> {
         for part in ["spec", "status"] {
             let _ = write!(out, "\n| field | type | default | what it is |\n|---|---|---|---|\n");
             let mut notes = String::new();
+            rules(&mut notes, part, &root["properties"][part]);
             fields(&mut out, &mut notes, part, &root["properties"][part]);
             out.push_str(&notes);
         }
@@ -35,7 +36,6 @@ fn cell(text: &str) -> String {
 }
 
 fn fields(out: &mut String, notes: &mut String, path: &str, schema: &Value) {
-    rules(notes, path, schema);
     let required: Vec<&str> =
         schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {

@@ -10,6 +10,7 @@ use super::cluster::{Cluster, ClusterArgs, failed};
 use super::links::{self, Readiness};
 use super::output::{Format, clean, complain, say};
 use super::{Answer, ToolError};
+use crate::api::common::Condition;
 use crate::api::link::{ApplicationLinkStatus, ConnectedStatus};
 use crate::api::{ApplicationLink, ConditionStatus, names};
 use crate::domain::duration;
@@ -23,6 +24,7 @@ use serde::Serialize;
 use serde_json::json;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
@@ -32,13 +34,18 @@ use url::Url;
 const FIELD_MANAGER: &str = "applink-cli";
 /// How often the link is looked at while waiting.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long the operator's answer may take once its ticket is off the link.
+const ANSWER: Duration = Duration::from_secs(2);
+/// How long a consent may take.
+const LONGEST: Duration = Duration::from_secs(60 * TICKET_MINUTES.unsigned_abs());
 
 /// Flags of `applink authorize`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-You need the right to patch the link; the operator needs an address that your browser reaches (the chart's consent.url).
-The link becomes active when the code of the last page comes back here: by a click where browser and command are on one
-machine, else by typing it. An address that you pass on connects nothing.
+You need the right to patch the link; the operator needs an address that your browser reaches (the
+chart's consent.url). The link becomes active when the code of the last page comes back here: by a
+click where browser and command are on one machine, else by typing it. An address that you pass on
+connects nothing.
 Exit codes: 0 connected, 1 not connected, 2 wrong usage or it couldn't be asked.
 Fields of -o json and yaml: namespace, link, connected, issuer, subject, at, ready, reason, message.")]
 pub struct AuthorizeArgs {
@@ -51,7 +58,7 @@ pub struct AuthorizeArgs {
     #[arg(short, long)]
     yes: bool,
     /// How long to wait, ten minutes at most
-    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration::parse)]
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_timeout)]
     timeout: Duration,
     /// A PEM file with the authorities of the operator's address, where they aren't public ones
     #[arg(long, value_name = "FILE")]
@@ -92,6 +99,19 @@ struct Begun {
     /// What the status said before.
     before: Option<ConnectedStatus>,
     until: Instant,
+    by_device: bool,
+    /// Whether a line that counts down would be in the way: before the person was told what to do, and
+    /// while they are asked something.
+    quiet: AtomicBool,
+}
+
+/// The ticket's own end is the most that can be waited for.
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = duration::parse(text).map_err(|e| e.to_string())?;
+    if timeout > LONGEST {
+        return Err(format!("is more than {TICKET_MINUTES}m, which is how long a consent may take"));
+    }
+    Ok(timeout)
 }
 
 /// Connects a link.
@@ -99,18 +119,29 @@ struct Begun {
 /// # Errors
 /// [`ToolError`] where it can't be asked for.
 pub async fn run(args: AuthorizeArgs) -> Result<Answer, ToolError> {
+    // What is wrong with the flags is said before anybody is asked to sign in.
+    let http = device::client(&args)?;
     let cluster = args.cluster.connect().await?;
     let link = links::get(&cluster, &args.name).await?;
     let what = format!("ApplicationLink {}/{}", cluster.namespace, args.name);
+    if let Some(why) = hindrance(&link) {
+        complain(&format!(
+            "{what}: can't be connected yet ({}): {}",
+            clean(&why.reason),
+            clean(&why.message)
+        ));
+        return report(&args, &cluster, &what, &link, connected(link.status.as_ref()).as_ref());
+    }
     let (by_device, consent_uri) =
         address(&link).map_err(|why| ToolError::Precondition(format!("{what}: {}", clean(&why))))?;
     // Only a person at a terminal can click or type.
     let listener = if by_device || args.no_browser { None } else { Some(browser::Listener::bind().await?) };
-    let begun = begin(&args, cluster, &link, what, consent_uri, listener.as_ref().map(|l| l.port)).await?;
+    let port = listener.as_ref().map(|l| l.port);
+    let begun = begin(&args, cluster, &link, what, (by_device, consent_uri), port).await?;
     let (codes, on_code) = mpsc::channel(4);
     let asking = async {
         if by_device {
-            device::ask(&begun, &args, &codes).await
+            device::ask(&begun, &http, args.yes, &codes).await
         } else {
             browser::ask(&begun, listener, &codes).await
         }
@@ -130,7 +161,34 @@ pub async fn run(args: AuthorizeArgs) -> Result<Answer, ToolError> {
             links::get(&begun.cluster, &begun.name).await?
         }
     };
-    report(&args, &begun, &seen)
+    report(&args, &begun.cluster, &begun.what, &seen, begun.before.as_ref())
+}
+
+/// What a person's consent puts right, so that it may stand in the status before one.
+const MENDED: [&str; 6] = [
+    "AuthorizationRequired",
+    "ReauthorizationRequired",
+    "GrantBindingChanged",
+    "ScopesNotConsented",
+    "TokenExpired",
+    "OtherAccount",
+];
+
+/// What the status says of the link that must be mended before anybody can consent to it.
+fn hindrance(link: &ApplicationLink) -> Option<Condition> {
+    let status = link.status.as_ref().filter(|s| Some(s.observed_generation) == link.metadata.generation)?;
+    link.spec.outgoing.as_ref()?;
+    if link.metadata.deletion_timestamp.is_some() || link.spec.suspend {
+        return None;
+    }
+    let find = |type_: &str| status.conditions.iter().find(|c| c.type_ == type_);
+    // Of the outgoing part where it was looked at: what is wrong with the other one is in nobody's way.
+    let said = find("Authorized").or_else(|| find("Ready")).filter(|c| c.status == ConditionStatus::False)?;
+    let stalled =
+        find("Stalled").is_some_and(|c| c.status == ConditionStatus::True && c.reason == said.reason);
+    // The client's Secret may come by itself, so the link isn't stalled; without it nothing can begin.
+    let waits = said.reason == "ClientSecretMissing";
+    ((stalled || waits) && !MENDED.contains(&said.reason.as_str())).then(|| said.clone())
 }
 
 /// Why waiting ended without a grant.
@@ -179,13 +237,12 @@ async fn begin(
     cluster: Cluster,
     link: &ApplicationLink,
     what: String,
-    consent_uri: Url,
+    (by_device, consent_uri): (bool, Url),
     port: Option<u16>,
 ) -> Result<Begun, ToolError> {
     let ticket =
         random_text().ok_or_else(|| ToolError::Precondition("the system gives no random numbers".into()))?;
-    let most = Duration::from_secs(60 * TICKET_MINUTES.unsigned_abs());
-    let timeout = args.timeout.min(most);
+    let timeout = args.timeout;
     let expires_at = Timestamp::now()
         .checked_add(SignedDuration::try_from(timeout).unwrap_or(SignedDuration::from_mins(TICKET_MINUTES)))
         .map_err(|_| ToolError::Precondition("this machine's clock is at its end".into()))?;
@@ -207,6 +264,8 @@ async fn begin(
         annotation,
         before: connected(link.status.as_ref()),
         until: Instant::now() + timeout,
+        by_device,
+        quiet: AtomicBool::new(true),
     })
 }
 
@@ -234,12 +293,22 @@ async fn wait(begun: &Begun, mut on_code: mpsc::Receiver<String>) -> Result<Appl
             progress.end();
             return Ok(link);
         }
+        if let Some(why) = begun.lost(&link) {
+            progress.end();
+            if begun.by_device {
+                // What the operator answers to the tool says more.
+                sleep(ANSWER).await;
+            }
+            return Err(Ended::Not(why.into()));
+        }
         let left = begun.until.saturating_duration_since(Instant::now());
         if left.is_zero() {
             progress.end();
             return Err(Ended::Not("nobody consented in time; nothing was changed".into()));
         }
-        progress.show(left);
+        if !begun.quiet.load(Ordering::Relaxed) {
+            progress.show(left);
+        }
         tokio::select! {
             () = sleep(LOOK.min(left)) => {}
             Some(code) = on_code.recv() => {
@@ -257,6 +326,20 @@ fn is_authorized(link: &ApplicationLink) -> bool {
 }
 
 impl Begun {
+    /// Why this run has nothing to wait for any more.
+    fn lost(&self, link: &ApplicationLink) -> Option<&'static str> {
+        match link.annotations().get(names::AUTHORIZE) {
+            Some(annotation) if *annotation == self.annotation => None,
+            Some(_) => Some("another run of this command took over; nothing was changed by this one"),
+            None => Some("the consent came to nothing; the page says why; run the command again"),
+        }
+    }
+
+    /// Says whether a line that counts down would be in the way.
+    fn set_quiet(&self, quiet: bool) {
+        self.quiet.store(quiet, Ordering::Relaxed);
+    }
+
     /// Takes our annotations off the link again; another's ticket stays.
     async fn clear(&self) {
         let Ok(link) = self.links.get(&self.name).await else { return };
@@ -272,11 +355,17 @@ impl Begun {
     }
 }
 
-fn report(args: &AuthorizeArgs, begun: &Begun, link: &ApplicationLink) -> Result<Answer, ToolError> {
-    let now = connected(link.status.as_ref()).filter(|c| begun.before.as_ref() != Some(c));
+fn report(
+    args: &AuthorizeArgs,
+    cluster: &Cluster,
+    what: &str,
+    link: &ApplicationLink,
+    before: Option<&ConnectedStatus>,
+) -> Result<Answer, ToolError> {
+    let now = connected(link.status.as_ref()).filter(|c| before != Some(c));
     let outcome = Outcome {
-        namespace: begun.cluster.namespace.clone(),
-        link: begun.name.clone(),
+        namespace: cluster.namespace.clone(),
+        link: args.name.clone(),
         connected: now.is_some(),
         issuer: now.as_ref().and_then(|c| c.issuer.clone()),
         subject: now.as_ref().and_then(|c| c.subject.clone()),
@@ -290,7 +379,7 @@ fn report(args: &AuthorizeArgs, begun: &Begun, link: &ApplicationLink) -> Result
             _ => String::new(),
         };
         let r = &outcome.readiness;
-        let text = format!("{}: connected{who}; Ready is {} ({})", begun.what, r.ready, r.reason);
+        let text = format!("{what}: connected{who}; Ready is {} ({})", r.ready, r.reason);
         say(&format!("{}\n", clean(&text)))?;
     }
     Ok(if outcome.connected { Answer::Yes } else { Answer::No })

@@ -22,7 +22,7 @@ expiresAt, scope, type, provider. -o env has the same in capitals (CLIENT_ID), q
 pub struct CredentialsArgs {
     /// The link
     name: String,
-    /// The access token of the outgoing part instead of the client of the incoming part
+    /// The access token of the outgoing part, where the link has an incoming part too
     #[arg(long)]
     outgoing: bool,
     /// How to print them
@@ -117,7 +117,9 @@ pub async fn run(args: CredentialsArgs) -> Result<Answer, ToolError> {
     let cluster = args.cluster.connect().await?;
     let link = links::get(&cluster, &args.name).await?;
     let readiness = Readiness::of_link(&link);
-    let found = match find(&cluster, &link, args.outgoing).await {
+    // A link of one part alone has one Secret.
+    let outgoing = args.outgoing || (link.spec.incoming.is_none() && link.spec.outgoing.is_some());
+    let found = match find(&cluster, &link, outgoing).await {
         Ok(found) => found,
         Err(Missing::Absent(what)) => {
             complain(&format!(
@@ -131,7 +133,7 @@ pub async fn run(args: CredentialsArgs) -> Result<Answer, ToolError> {
             return Err(ToolError::Precondition(why));
         }
     };
-    let values = found.values(args.outgoing);
+    let values = found.values(outgoing);
     match args.output {
         Output::Table => {
             let width = values.iter().map(|(s, _)| s.default_key().len()).max().unwrap_or_default();

@@ -100,6 +100,7 @@ impl LinkRow {
     fn new(link: &ApplicationLink, secrets: &Secrets) -> Self {
         let namespace = link.namespace().unwrap_or_default();
         let status = link.status.clone().unwrap_or_default();
+        let suspended = link.spec.suspend;
         let secret = |name: &str| SecretRow {
             name: name.to_owned(),
             state: match secrets.as_ref().map(|s| s.get(&(namespace.clone(), name.to_owned()))) {
@@ -115,7 +116,7 @@ impl LinkRow {
             direction: status.direction,
             provider: status.provider,
             readiness: Readiness::of_link(link),
-            suspended: link.spec.suspend,
+            suspended,
             deleting: link.metadata.deletion_timestamp.is_some(),
             incoming: status.incoming.map(|i| IncomingRow {
                 secret: secret(&i.secret_name),
@@ -128,7 +129,7 @@ impl LinkRow {
                 secret: secret(&o.secret_name),
                 expires_at: o.expires_at,
                 last_refresh: o.last_refresh,
-                next_refresh: o.next_refresh,
+                next_refresh: o.next_refresh.filter(|_| !suspended),
             }),
             conditions: status.conditions,
             namespace,

@@ -289,6 +289,16 @@ fn scopes(field: &str, names: Option<&[String]>) -> Result<ScopeSet, Invalid> {
         .collect()
 }
 
+/// What the API server demands of Secrets of a type: one of these keys.
+const TYPED: [(&str, &[&str]); 6] = [
+    ("kubernetes.io/dockerconfigjson", &[".dockerconfigjson"]),
+    ("kubernetes.io/dockercfg", &[".dockercfg"]),
+    ("kubernetes.io/basic-auth", &["username", "password"]),
+    ("kubernetes.io/ssh-auth", &["ssh-privatekey"]),
+    ("kubernetes.io/tls", &["tls.crt"]),
+    ("kubernetes.io/tls", &["tls.key"]),
+];
+
 #[allow(clippy::too_many_arguments, reason = "the two Secrets of the API differ in type, not in fields")]
 fn secret_goal(
     at: &str,
@@ -338,6 +348,17 @@ fn secret_goal(
             ));
         }
         template::check(source, known).map_err(|e| invalid(field, e.to_string()))?;
+    }
+    let has = |key: &str| taken.contains_key(key) || templates.contains_key(key);
+    if let Some((_, wanted)) = TYPED.iter().find(|(t, any)| *t == type_ && !any.iter().any(|k| has(k))) {
+        return Err(invalid(
+            format!("{at}.type"),
+            format!(
+                "Kubernetes demands the key {} of a Secret of type {type_}; add it to {at}.template, or give a value that \
+                 name in {at}.keys",
+                wanted.join(" or ")
+            ),
+        ));
     }
     Ok(SecretGoal { name, type_, labels, annotations, keys, templates })
 }

@@ -63,6 +63,11 @@ fn each_fault_names_its_field() {
     };
     let endpoint = |url: &str| custom(json!({ "tokenEndpoint": url }));
     let secret = |v: Value| json!({ "secret": v });
+    let consent = |mut change: Value, grant: &str| {
+        change["oauth2"]["grant"] = json!({"clientCredentials": null});
+        change["oauth2"]["grant"][grant] = json!({});
+        change
+    };
     let cases: Vec<(Value, String)> = vec![
         (custom(json!({"issuer": "https://as.example"})), at("server.custom.issuer")),
         (custom(json!({"tokenEndpoint": null})), at("server.custom.issuer")),
@@ -89,6 +94,12 @@ fn each_fault_names_its_field() {
             preset(json!({"gitlab": {"endpoints": {"userEndpoint": "x"}}})),
             at("server.gitlab.endpoints.userEndpoint"),
         ),
+        (consent(custom(json!({})), "authorizationCode"), at("server.custom.authorizationEndpoint")),
+        (consent(custom(json!({})), "deviceCode"), at("server.custom.deviceAuthorizationEndpoint")),
+        (
+            consent(preset(json!({"slack": {}})), "deviceCode"),
+            at("server.slack.endpoints.deviceAuthorizationEndpoint"),
+        ),
         (json!({"oauth2": {"server": {"gitlab": {}}}}), at("server")),
         (json!({"oauth2": {"scopes": ["a", "b c"]}}), at("scopes[1]")),
         (json!({"oauth2": {"scopes": [""]}}), at("scopes[0]")),
@@ -98,6 +109,12 @@ fn each_fault_names_its_field() {
         (secret(json!({"name": "c"})), "spec.outgoing.secret.name".into()),
         (secret(json!({"name": "x".repeat(254)})), "spec.outgoing.secret.name".into()),
         (secret(json!({"type": "kubernetes.io/service-account-token"})), "spec.outgoing.secret.type".into()),
+        (secret(json!({"type": "kubernetes.io/dockerconfigjson"})), "spec.outgoing.secret.type".into()),
+        (secret(json!({"type": "kubernetes.io/basic-auth"})), "spec.outgoing.secret.type".into()),
+        (
+            secret(json!({"type": "kubernetes.io/tls", "template": {"tls.crt": "x"}})),
+            "spec.outgoing.secret.type".into(),
+        ),
         (secret(json!({"keys": {"accessToken": "type"}})), "spec.outgoing.secret.keys.accessToken".into()),
         (secret(json!({"keys": {"scope": "access-token"}})), "spec.outgoing.secret.keys.scope".into()),
         (secret(json!({"template": {"scope": "x"}})), "spec.outgoing.secret.template[\"scope\"]".into()),
@@ -112,6 +129,21 @@ fn each_fault_names_its_field() {
         assert_eq!(fault.field, field, "{change}: {fault}");
         assert!(!fault.message.is_empty() && !fault.to_string().contains('\n'), "{fault}");
     }
+}
+
+#[test]
+fn a_secret_of_a_type_has_the_keys_of_it() {
+    for secret in [
+        json!({"type": "kubernetes.io/basic-auth", "keys": {"accessToken": "password"}}),
+        json!({"type": "kubernetes.io/basic-auth", "template": {"username": "oauth2"}}),
+        json!({"type": "kubernetes.io/dockerconfigjson", "template": {".dockerconfigjson": "{}"}}),
+        json!({"type": "servicebinding.io/http"}),
+    ] {
+        let fault = validate(&link(json!({ "secret": secret }))).err();
+        assert_eq!(fault, None, "{secret}");
+    }
+    let fault = validate(&link(json!({"secret": {"type": "kubernetes.io/dockerconfigjson"}})));
+    assert!(fault.expect_err("refused").message.contains("the key .dockerconfigjson"));
 }
 
 #[test]

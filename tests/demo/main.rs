@@ -168,7 +168,7 @@ async fn run(check: bool) -> Demo {
     }
     show(
         plane,
-        &["get", "applicationlink", "build-farm", "-n", TEAM, "-o", "jsonpath={.status.incoming}{'\\n'}"],
+        &["get", "applicationlink", "build-farm", "-n", TEAM, "-o", "jsonpath={.status.incoming}"],
         async |out| out.contains("previousUntil"),
     )
     .await;
@@ -205,7 +205,7 @@ async fn connect(plane: &ControlPlane, binary: &Path) -> Hydra {
     let file = plane.run_dir().write("release-notes.yaml", text);
     println!("$ kubectl apply -n {TEAM} -f deploy/examples/outgoing-authorization-code.yaml");
     print!("{}", plane.kubectl(&["apply", "-n", TEAM, "-f", &file.to_string_lossy()]).await.ok());
-    let path = "jsonpath={.status.outgoing.redirectUri}{'\\n'}";
+    let path = "jsonpath={.status.outgoing.redirectUri}";
     let mut uri = String::new();
     show(plane, &["get", "applicationlink", "release-notes", "-n", TEAM, "-o", path], async |out| {
         uri = out.trim().to_owned();
@@ -221,7 +221,7 @@ async fn connect(plane: &ControlPlane, binary: &Path) -> Hydra {
     let (status, body) = hydra.admin(reqwest::Method::POST, "/admin/clients", Some(client)).await;
     assert_eq!(status, 201, "{body}");
     println!("… which is registered there, beside the client of the Secret.");
-    println!("$ kubectl applink authorize release-notes -n {TEAM}");
+    println!("$ kubectl applink authorize release-notes -n {TEAM} --no-browser");
     let args = ["release-notes", "-n", TEAM, "--no-browser"];
     let mut tool = Authorize::run(binary, plane.kubeconfig(), &args);
     let code = person::consents(&tool.address().await, "ann").await;
@@ -229,7 +229,11 @@ async fn connect(plane: &ControlPlane, binary: &Path) -> Hydra {
     let (exit, said) = tool.end().await;
     assert_eq!(exit, Some(0), "{said}");
     // The ticket is used up; a page full of it shows nothing.
-    let short: Vec<_> = said.lines().map(|l| l.split("?ticket=").next().unwrap_or(l)).collect();
+    let short = said.lines().map(|l| match l.split_once("?ticket=") {
+        Some((address, _)) => format!("{address}?ticket=…"),
+        None => l.to_owned(),
+    });
+    let short: Vec<_> = short.collect();
     println!("{}", short.join("\n"));
     show(plane, &["get", "applicationlink", "release-notes", "-n", TEAM], async |out| {
         out.contains("Connected")
@@ -245,7 +249,16 @@ async fn show(plane: &ControlPlane, args: &[&str], mut is_right: impl AsyncFnMut
         if is_right(&out).await { Ok(out) } else { Err(out) }
     })
     .await;
-    print!("$ kubectl {}\n{out}", args.join(" "));
+    println!("$ kubectl {}", args.iter().map(|a| quoted(a)).collect::<Vec<_>>().join(" "));
+    println!("{}", out.trim_end());
+}
+
+/// An argument as it is pasted into a shell.
+fn quoted(arg: &str) -> String {
+    match arg.strip_prefix("jsonpath=") {
+        Some(path) => format!("jsonpath='{path}'"),
+        None => arg.to_owned(),
+    }
 }
 
 async fn outgoing(plane: &ControlPlane) -> String {
@@ -272,15 +285,21 @@ async fn curl(url: &str, id: &str, secret: &str) -> String {
     programs::run(command).await.ok()
 }
 
-/// What another terminal sources.
+/// What another terminal sources. `applink` is there also as kubectl's plugin.
 fn env_file(plane: &ControlPlane, provider_url: &str) {
     let folder = root().join("target/demo");
-    std::fs::create_dir_all(&folder).expect("target/demo");
+    let bin = folder.join("bin");
+    std::fs::create_dir_all(&bin).expect("target/demo/bin");
+    for name in ["applink", "kubectl-applink"] {
+        let link = bin.join(name);
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(binary(), &link).expect("target/demo/bin");
+    }
     let text = format!(
         "export KUBECONFIG='{}'\nexport PATH='{}':'{}':\"$PATH\"\nexport PROVIDER_URL='{provider_url}'\n",
         plane.kubeconfig().display(),
         plane.bin().display(),
-        binary().parent().unwrap_or(root()).display(),
+        bin.display(),
     );
     std::fs::write(folder.join("env"), text).expect("target/demo/env");
 }

@@ -153,12 +153,31 @@ async fn values_that_do_nothing_are_refused() {
         (json!({"bindAddress": "localhost"}), "bindAddress"),
         (json!({"outbound": {"allow": [""]}}), "allow"),
         (json!({"outbound": {"requireAllowedHosts": "yes"}}), "requireAllowedHosts"),
+        (json!({"consent": {"url": "http://links.example.com"}}), "url"),
+        (json!({"consent": {"url": "http://127.0.0.1.example.com"}}), "url"),
+        (json!({"consent": {"url": "https://me@links.example.com"}}), "url"),
+        (json!({"consent": {"ingress": {"enabled": true}}}), "consent.ingress.enabled needs consent.url"),
         (json!({"commonLabels": {"on": true}}), "commonLabels"),
     ];
     for (values, named) in cases {
         let output = try_template(plane, &values).await;
         assert!(!output.is_ok(), "{values} was taken");
         assert!(output.stderr.contains(named), "{values}: {}", output.stderr);
+    }
+}
+
+#[tokio::test]
+async fn addresses_for_consent_are_https_or_on_loopback() {
+    let plane = ControlPlane::shared().await;
+    for url in [
+        "https://links.example.com",
+        "https://links.example.com:8443/applink",
+        "http://localhost:8082/",
+        "http://127.0.0.1:1",
+        "http://[::1]:8082",
+    ] {
+        let objects = template(plane, &json!({"consent": {"url": url, "ingress": {"enabled": true}}})).await;
+        assert_eq!(of_kind(&objects, "Ingress").len(), 1, "{url}");
     }
 }
 

@@ -249,7 +249,8 @@ pub struct JwtBearerGrant {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub issuer: Option<String>,
-    /// `sub` of the assertion: on whose behalf. Left out: the same as its issuer.
+    /// `sub` of the assertion: on whose behalf. Left out: the same as its issuer; at Google there is none
+    /// then, and the service account acts for itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub subject: Option<String>,

@@ -39,8 +39,10 @@ pub(super) async fn ask(begun: &Begun, listener: Option<Listener>, codes: &mpsc:
     type_in(codes.clone());
     let Some(Listener { listener, port }) = listener else {
         complain("At the end, type the code that the last page shows, and press Enter.");
+        begun.set_quiet(false);
         return std::future::pending().await;
     };
+    begun.set_quiet(false);
     if std::io::stderr().is_terminal() {
         open(url.as_str());
     }

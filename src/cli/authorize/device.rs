@@ -7,7 +7,7 @@ use crate::http::{AllowList, CaBundle, Guard, GuardOptions, HttpClient, Request,
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
-use std::io::{BufRead as _, Write as _};
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -39,27 +39,27 @@ struct Refused {
 }
 
 /// Shows the code, waits until it was entered, and hands over what ends the consent.
-pub(super) async fn ask(begun: &Begun, args: &AuthorizeArgs, codes: &mpsc::Sender<String>) -> Ended {
-    match go(begun, args, codes).await {
+pub(super) async fn ask(begun: &Begun, http: &HttpClient, yes: bool, codes: &mpsc::Sender<String>) -> Ended {
+    match go(begun, http, yes, codes).await {
         Err(ended) => ended,
         // The link's status says the rest.
         Ok(()) => std::future::pending().await,
     }
 }
 
-async fn go(begun: &Begun, args: &AuthorizeArgs, codes: &mpsc::Sender<String>) -> Result<(), Ended> {
-    let http = client(args)?;
-    let shown: Shown = post(&http, begun, "device").await?;
+async fn go(begun: &Begun, http: &HttpClient, yes: bool, codes: &mpsc::Sender<String>) -> Result<(), Ended> {
+    let shown: Shown = post(http, begun, "device").await?;
     complain("Open this address on any device, enter the code, sign in and agree:");
     aside(&[&shown.verification_uri, &shown.user_code]);
     if let Some(whole) = &shown.verification_uri_complete {
         complain("or this one, with the code in it:");
         aside(&[whole]);
     }
+    begun.set_quiet(false);
     let mut pause = Duration::from_secs(shown.interval.clamp(1, 60));
     loop {
         sleep(pause).await;
-        let polled: Polled = post(&http, begun, "poll").await?;
+        let polled: Polled = post(http, begun, "poll").await?;
         if let Some(secs) = polled.pending {
             pause = Duration::try_from_secs_f64(secs)
                 .unwrap_or(pause)
@@ -72,8 +72,12 @@ async fn go(begun: &Begun, args: &AuthorizeArgs, codes: &mpsc::Sender<String>) -
             )
             .into());
         };
-        if !args.yes && !confirmed(polled).await {
-            return Err(Ended::Not("not confirmed; what was granted is given back".into()));
+        if !yes {
+            begun.set_quiet(true);
+            if !confirmed(polled).await {
+                return Err(Ended::Not("not confirmed; what was granted is given back".into()));
+            }
+            begun.set_quiet(false);
         }
         // Nobody listens any more where waiting ended, and then nothing is to be said.
         let _ = codes.send(code).await;
@@ -93,7 +97,9 @@ async fn confirmed(polled: Polled) -> bool {
     if !polled.missing.is_empty() {
         text.push_str(&format!("; less than asked for, without {}", polled.missing.join(" ")));
     }
-    let question = format!("\n{}\nConnect the link with it? [y/N] ", clean(&text));
+    // A terminal shows the Enter after the answer; elsewhere the question ends its line itself.
+    let end = if std::io::stdin().is_terminal() { " " } else { "\n" };
+    let question = format!("\n{}\nConnect the link with it? [y/N]{end}", clean(&text));
     let answer = tokio::task::spawn_blocking(move || {
         let _ = write!(std::io::stderr().lock(), "{question}");
         let mut line = String::new();
@@ -102,15 +108,21 @@ async fn confirmed(polled: Polled) -> bool {
     answer.await.unwrap_or(false)
 }
 
-fn client(args: &AuthorizeArgs) -> Result<HttpClient, ToolError> {
+/// A client for the operator's address.
+///
+/// # Errors
+/// [`ToolError`] where the flags don't fit.
+pub(super) fn client(args: &AuthorizeArgs) -> Result<HttpClient, ToolError> {
     let guard = Guard::new(AllowList::default(), GuardOptions::default())
         .map_err(|e| ToolError::Precondition(e.to_string()))?;
     let ca = match &args.certificate_authority {
         None => None,
         Some(path) => {
-            let pem = std::fs::read(path)?;
-            let bundle = CaBundle::parse(&pem);
-            Some(bundle.map_err(|e| ToolError::Precondition(format!("--certificate-authority: {e}")))?)
+            let wrong = |why: String| {
+                ToolError::Precondition(format!("--certificate-authority {}: {why}", path.display()))
+            };
+            let pem = std::fs::read(path).map_err(|e| wrong(e.to_string()))?;
+            Some(CaBundle::parse(&pem).map_err(|e| wrong(e.to_string()))?)
         }
     };
     Ok(guard.client(Trust::Trusted, ca).with_timeout(Duration::from_secs(60)))

@@ -97,7 +97,7 @@ pub async fn rights(at: &Cluster) -> Vec<Check> {
     let own = Some(at.namespace.as_str());
     let wanted: [(&str, &str, &str, Option<&str>, &str); 6] = [
         ("list", names::GROUP, "applicationlinks", own, "status and doctor"),
-        ("patch", names::GROUP, "applicationlinks", own, "rotate"),
+        ("patch", names::GROUP, "applicationlinks", own, "rotate and authorize"),
         ("get", "", "secrets", own, "credentials, and proving them here"),
         ("list", "", "secrets", own, "the state of Secrets in status"),
         ("list", names::GROUP, "linkproviders", own, "the providers of the namespace in status and doctor"),

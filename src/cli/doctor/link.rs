@@ -28,7 +28,7 @@ pub async fn check(
         Check::new("link", subject.clone(), Outcome::Ok, format!("Ready ({})", readiness.reason))
     } else {
         let said = format!("isn't ready ({})", readiness.reason);
-        Check::new("link", subject.clone(), Outcome::Fail, said).way_out(readiness.message)
+        Check::new("link", subject.clone(), Outcome::Fail, said).way_out(readiness.message.clone())
     }];
     for (outgoing, there) in [(false, link.spec.incoming.is_some()), (true, link.spec.outgoing.is_some())] {
         if !there {
@@ -46,6 +46,8 @@ pub async fn check(
             Err(Missing::Forbidden(why)) => {
                 checks.push(Check::new("secret", subject.clone(), Outcome::Skipped, why));
             }
+            // Why it isn't there is what the link itself said above.
+            Err(Missing::Absent(_)) if !readiness.is_ready() => {}
             Err(Missing::Absent(why)) => {
                 checks.push(Check::new("secret", subject.clone(), Outcome::Fail, why).way_out(
                     "the operator writes it; see the link's conditions, and whether the operator runs",

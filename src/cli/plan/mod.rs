@@ -31,6 +31,7 @@ use manifest::{Change, Manifest, Wanted};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use url::Url;
 
 /// Flags of `applink plan`.
 #[derive(Debug, Args)]
@@ -144,10 +145,10 @@ pub async fn run(args: PlanArgs) -> Result<Answer, ToolError> {
         manifests.extend(rest.map(Manifest::of_live));
     }
     let namespaces: BTreeSet<String> = manifests.iter().map(|m| m.namespace.clone()).collect();
-    let eyes = eyes(&args, &cluster, &namespaces).await;
+    let mut eyes = eyes(&args, &cluster, &namespaces).await;
     let mut report = Report { unreadable, ..Report::default() };
     for manifest in &manifests {
-        report.links.push(one(&args, &cluster, &eyes, manifest).await?);
+        report.links.push(one(&args, &cluster, &mut eyes, manifest).await?);
     }
     report.failed = !report.unreadable.is_empty() || report.links.iter().any(|l| !l.problems.is_empty());
     report.differs = report.links.iter().any(|l| l.action != Action::None || !l.effects.is_empty());
@@ -179,7 +180,7 @@ async fn eyes(args: &PlanArgs, cluster: &Cluster, namespaces: &BTreeSet<String>)
 async fn one(
     args: &PlanArgs,
     cluster: &Cluster,
-    eyes: &Result<Context, String>,
+    eyes: &mut Result<Context, String>,
     manifest: &Manifest,
 ) -> Result<LinkPlan, ToolError> {
     let mut plan = LinkPlan {
@@ -223,9 +224,30 @@ async fn one(
     };
     match eyes {
         Err(why) => plan.not_looked = Some(why.clone()),
-        Ok(ctx) => look(ctx, &link, &goal, &mut plan).await?,
+        Ok(ctx) => {
+            ctx.consent_url = live.as_ref().and_then(consent_url);
+            look(ctx, &link, &goal, &mut plan).await?;
+            // Only the operator knows its address; it says in the link's conditions that it has none.
+            if !live.as_ref().is_some_and(has_no_consent) {
+                plan.problems.retain(|p| p.reason != NO_CONSENT);
+            }
+        }
     }
     Ok(plan)
+}
+
+const NO_CONSENT: &str = "ConsentUnavailable";
+
+/// Whether the operator said that nobody can consent to the link.
+fn has_no_consent(live: &ApplicationLink) -> bool {
+    live.status.iter().flat_map(|s| &s.conditions).any(|c| c.reason == NO_CONSENT)
+}
+
+/// The operator's public address, as the status of a link shows it: its page of consent stands below.
+fn consent_url(live: &ApplicationLink) -> Option<Url> {
+    let page = live.status.as_ref()?.outgoing.as_ref()?.consent_uri.as_deref()?;
+    let below = format!("/authorize/{}/{}", live.namespace()?, live.name_any());
+    Url::parse(page.strip_suffix(&below)?).ok()
 }
 
 /// Looks and decides as the operator does.

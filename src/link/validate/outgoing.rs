@@ -189,6 +189,7 @@ pub(super) fn check(name: &str, spec: &Outgoing) -> Result<OutgoingGoal, Invalid
     let oauth2 = &spec.oauth2;
     let server = server(&oauth2.server)?;
     let grant = grant(&oauth2.grant, server.preset)?;
+    can_begin(&server, &grant)?;
     let client = oauth2.client.as_ref().map(|c| client(c, server.preset)).transpose()?;
     if client.is_none() && !matches!(grant, GrantGoal::JwtBearer(_)) {
         return Err(invalid(format!("{AT}.client"), "must be given, but for the grant jwtBearer"));
@@ -328,6 +329,34 @@ fn custom_server(custom: Option<&crate::api::link::CustomServer>) -> Result<Serv
         _ => return Err(invalid(field("issuer"), "exactly one of issuer and tokenEndpoint must be set")),
     };
     Ok(ServerGoal { preset: &presets::CUSTOM, place, named: true })
+}
+
+/// Whether the endpoint is known at which a person's consent begins; of an issuer discovery tells it.
+fn can_begin(server: &ServerGoal, grant: &GrantGoal) -> Result<(), Invalid> {
+    let ServerPlace::Endpoints(known) = &server.place else { return Ok(()) };
+    let (grant, endpoint, there) = match grant {
+        GrantGoal::AuthorizationCode { .. } => {
+            ("authorizationCode", "authorizationEndpoint", &known.authorization_endpoint)
+        }
+        GrantGoal::DeviceCode { .. } => {
+            ("deviceCode", "deviceAuthorizationEndpoint", &known.device_authorization_endpoint)
+        }
+        GrantGoal::ClientCredentials | GrantGoal::RefreshToken(_) | GrantGoal::JwtBearer(_) => return Ok(()),
+    };
+    let name = server.preset.name;
+    if there.is_some() {
+        Ok(())
+    } else if server.preset == &presets::CUSTOM {
+        Err(invalid(
+            format!("{AT}.server.custom.{endpoint}"),
+            format!("must be set for the grant {grant}; or name the issuer in place of endpoints"),
+        ))
+    } else {
+        Err(invalid(
+            format!("{AT}.server.{name}.endpoints.{endpoint}"),
+            format!("must be set for the grant {grant}, since none of {name} is known; or use another grant"),
+        ))
+    }
 }
 
 fn grant(spec: &Grant, preset: &Preset) -> Result<GrantGoal, Invalid> {

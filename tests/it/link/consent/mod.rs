@@ -3,6 +3,7 @@
 mod hydra;
 mod keycloak;
 mod refusals;
+mod tool;
 
 use serde_json::{Value, json};
 

@@ -1,0 +1,122 @@
+//! `applink authorize` where nothing comes of it: it says so at once, rather than when its time is over.
+
+use serde_json::json;
+
+use super::{authorize, link, redirect_uri, stage};
+use crate::cli::{json_of, with};
+use crate::support::stage::{Stage, unique};
+
+const SERVER: &str = "https://id.example.com";
+
+fn server() -> serde_json::Value {
+    json!({
+        "authorizationEndpoint": format!("{SERVER}/authorize"), "tokenEndpoint": format!("{SERVER}/token"),
+    })
+}
+
+async fn annotation(stage: &Stage<'_>, name: &str) -> Option<String> {
+    let link = stage.links(stage.team()).get(name).await.expect("the link");
+    link.metadata.annotations.and_then(|a| a.get("applink-operator.io/authorize").cloned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_consent_can_t_mend_is_said_before_anybody_is_asked() {
+    let stage = stage().await;
+    let team = stage.team().to_owned();
+    stage.apply_object(&team, &link("bare", server(), json!({}))).await;
+    stage.condition(&team, "bare", "Ready", "False", "ClientSecretMissing").await;
+    let (code, said) = authorize(&stage, "bare", &[]).end().await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("(ClientSecretMissing): ") && said.contains("Secret bare-client"), "{said}");
+    assert!(!said.contains("?ticket="), "{said}");
+    assert_eq!(annotation(&stage, "bare").await, None, "nothing was begun");
+    let (code, said) = authorize(&stage, "bare", &["-o", "json"]).end().await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("\"connected\": false"), "{said}");
+
+    let more = json!({"grant": {"authorizationCode": null, "deviceCode": {}}});
+    stage.put_secret(&team, "late-client", &[("client-id", "a"), ("client-secret", "b")]).await;
+    stage.apply_object(&team, &link("late", json!({"tokenEndpoint": format!("{SERVER}/token")}), more)).await;
+    stage.condition(&team, "late", "Ready", "False", "InvalidSpec").await;
+    let (code, said) = authorize(&stage, "late", &[]).end().await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("custom.deviceAuthorizationEndpoint"), "{said}");
+
+    for (flags, why) in [
+        (["--timeout", "11m"], "more than 10m"),
+        (["--certificate-authority", "/nonexistent/ca.pem"], "/nonexistent/ca.pem"),
+    ] {
+        let (code, said) = authorize(&stage, "bare", &flags).end().await;
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_ticket_is_gone_ends() {
+    let stage = stage().await;
+    let team = stage.team().to_owned();
+    stage.put_secret(&team, "shared-client", &[("client-id", "a"), ("client-secret", "b")]).await;
+    stage.apply_object(&team, &link("shared", server(), json!({}))).await;
+    redirect_uri(&stage, "shared").await;
+    stage.condition(&team, "shared", "Ready", "False", "AuthorizationRequired").await;
+    let first = authorize(&stage, "shared", &[]);
+    first.address().await;
+    let second = authorize(&stage, "shared", &[]);
+    second.address().await;
+    let (code, said) = first.end().await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("another run of this command took over"), "{said}");
+    assert!(annotation(&stage, "shared").await.is_some(), "the other one's ticket stays");
+    let lines: Vec<_> = said.lines().map(str::trim).collect();
+    let at = |part: &str| lines.iter().position(|l| l.contains(part)).expect("a line");
+    assert!(at("?ticket=") < at("Waiting for the consent"), "the address comes first: {said}");
+
+    let gone = json!({"metadata": {"annotations": {"applink-operator.io/authorize": null}}});
+    stage
+        .links(&team)
+        .patch("shared", &kube::api::PatchParams::default(), &kube::api::Patch::Merge(gone))
+        .await
+        .expect("taken off");
+    let (code, said) = second.end().await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("came to nothing; the page says why"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_other_tools_know_a_link_that_nobody_connected() {
+    let stage = stage().await;
+    let team = stage.team().to_owned();
+    let admin = stage.plane.kubeconfig();
+    stage.put_secret(&team, "notes-client", &[("client-id", "a"), ("client-secret", "b")]).await;
+    let there = link("notes", server(), json!({}));
+    stage.apply_object(&team, &there).await;
+    stage.condition(&team, "notes", "Ready", "False", "AuthorizationRequired").await;
+    redirect_uri(&stage, "notes").await;
+    stage.put_secret(&team, "fresh-client", &[("client-id", "a"), ("client-secret", "b")]).await;
+    let fresh = link("fresh", server(), json!({}));
+
+    // Its address is the operator's to know: by the status of the link, and not at all of one that is new.
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": [there, fresh]});
+    let file = stage.plane.run_dir().write(format!("plan-{}.json", unique()), list.to_string());
+    let file = file.to_str().expect("a path");
+    let system = ["-n", team.as_str(), "--operator-namespace", &stage.system, "-o", "json"];
+    let plan = with(admin, &[&["plan", file], system.as_slice()].concat()).await;
+    let report = json_of(&plan);
+    let reasons = |link: &serde_json::Value| -> Vec<String> {
+        let problems = link["problems"].as_array().expect("problems");
+        problems.iter().map(|p| p["reason"].as_str().expect("a reason").to_owned()).collect()
+    };
+    assert_eq!(reasons(&report["links"][0]), ["AuthorizationRequired"], "{report}");
+    assert_eq!(reasons(&report["links"][1]), [""; 0], "{report}");
+
+    let doctor = with(admin, &[&["doctor", "notes"], system.as_slice()].concat()).await;
+    let checks = json_of(&doctor)["checks"].as_array().expect("checks").clone();
+    let of_link = |c: &&serde_json::Value| c["subject"] == format!("{team}/notes");
+    let failed: Vec<_> = checks.iter().filter(of_link).map(|c| (&c["check"], &c["result"])).collect();
+    assert_eq!(failed, [(&json!("link"), &json!("fail"))], "once, and not for its Secret too: {doctor:?}");
+
+    let credentials = with(admin, &["credentials", "notes", "-n", &team]).await;
+    assert_eq!(credentials.code, Some(1), "{credentials:?}");
+    assert!(credentials.stderr.contains("notes-token isn't there yet"), "{credentials:?}");
+}
