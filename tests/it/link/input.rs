@@ -116,6 +116,10 @@ async fn unknown_fields_and_wrong_types_are_refused() {
             ["spec.application.name", "must have no control characters"],
         ),
         (
+            json!({"incoming": {"oauth2": {}}, "application": {"name": "a\u{202e}b"}}),
+            ["spec.application.name", "turn the direction of text"],
+        ),
+        (
             json!({"incoming": {"oauth2": {}}, "application": {"url": "ci"}}),
             ["spec.application.url", "such as https://"],
         ),

@@ -1,0 +1,256 @@
+//! What the incoming part rests on: the place where its client is, the client there, and whether the
+//! credentials that we have of it authenticate.
+
+use super::connection;
+use crate::api::ApplicationLink;
+use crate::domain::{ClientId, KeyRing};
+use crate::link::claim::Claim;
+use crate::link::connections::Connected;
+use crate::link::context::Context;
+use crate::link::derive;
+use crate::link::facts::{IncomingFacts, Observed, Place};
+use crate::link::grant::Kept;
+use crate::link::kept_client::KeptClients;
+use crate::link::problem::{Mend, Problem};
+use crate::link::providers::{self, ProviderView};
+use crate::link::secrets::Secrets;
+use crate::link::validate::{IncomingGoal, ValidatedLink};
+use crate::provider::{ClientRef, Proof, RegisteredClient};
+use kube::ResourceExt as _;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What one pass has read so far, and looks with.
+pub(super) struct Look<'a> {
+    pub(super) ctx: &'a Context,
+    pub(super) link: &'a ApplicationLink,
+    pub(super) namespace_labels: &'a BTreeMap<String, String>,
+    pub(super) all: &'a [ProviderView],
+    pub(super) keys: &'a KeyRing,
+    pub(super) secrets: &'a Secrets,
+}
+
+impl Look<'_> {
+    pub(super) async fn incoming(
+        &self,
+        valid: &ValidatedLink,
+        goal: &IncomingGoal,
+        seen: &mut Observed,
+    ) -> (IncomingFacts, Option<Arc<Connected>>) {
+        let (place, secret) = futures::join!(
+            place(self.ctx, valid, seen, self.namespace_labels, self.all),
+            self.secrets.look(&goal.secret.name, self.link)
+        );
+        let mut facts = IncomingFacts {
+            place: Err(Problem::wait("", "")),
+            at: None,
+            client: None,
+            adopt_secret: None,
+            proof: None,
+            controlled: false,
+            secret,
+        };
+        let (place, connected) = match place {
+            Ok(found) => found,
+            Err(problem) => {
+                facts.place = Err(problem);
+                return (facts, None);
+            }
+        };
+        let adopt = goal.adopt.as_ref();
+        if let Some(adopt) = adopt
+            && let Err(problem) = self.adopted_by_nobody_else(&place, &adopt.id, seen).await
+        {
+            facts.place = Err(problem);
+            return (facts, None);
+        }
+        let kept = seen.kept_at(&place.identity);
+        let at = derive::lookup(self.keys, &place.identity, place.caps, adopt.map(|a| &a.id), kept, seen);
+        let Some(at) = at else {
+            facts.place = Ok(place);
+            return (facts, Some(connected));
+        };
+        match client_at(self.ctx, &place.claim, &connected, &at, &place.identity, self.link, seen).await {
+            Ok(mut client) => {
+                // What we kept is gone; another of our name may be there, and its name is taken.
+                let tag = derive::client_tag(self.keys, &place.identity, seen);
+                let mut by_tag = None;
+                if let (None, Some(tag)) = (&client, tag)
+                    && !place.caps.chooses_id
+                    && place.caps.lists
+                    && seen.kept_at(&place.identity).is_some()
+                {
+                    let at = ClientRef { id: tag, handle: None };
+                    match client_at(self.ctx, &place.claim, &connected, &at, &place.identity, self.link, seen)
+                        .await
+                    {
+                        Ok(found) => client = found,
+                        Err(problem) => {
+                            facts.place = Err(problem);
+                            return (facts, None);
+                        }
+                    }
+                    by_tag = client.is_some().then_some(at);
+                }
+                if let (Some((name, key)), None) =
+                    (adopt.and_then(|a| a.secret.as_ref()), seen.kept_at(&place.identity))
+                {
+                    let field = "spec.incoming.adopt.secretRef";
+                    let secret = self.secrets.value(name, key, "AdoptionSecretMissing", field).await;
+                    facts.adopt_secret = Some(secret);
+                }
+                facts.client = client;
+                facts.controlled = connected.is_controlled();
+                facts.proof = self.prove(goal, seen, &place, &connected, &at, &facts).await;
+                // What the answer changed is known to be kept by now.
+                let kept = seen.kept_at(&place.identity);
+                facts.at = by_tag.or_else(|| {
+                    derive::lookup(self.keys, &place.identity, place.caps, adopt.map(|a| &a.id), kept, seen)
+                });
+                facts.place = Ok(place);
+            }
+            Err(problem) => facts.place = Err(problem),
+        }
+        (facts, Some(connected))
+    }
+
+    /// Where a service keeps no owners, our own records say whose an adopted client is.
+    async fn adopted_by_nobody_else(
+        &self,
+        place: &Place,
+        id: &ClientId,
+        seen: &Observed,
+    ) -> Result<(), Problem> {
+        // Who may not adopt it isn't told whose it is.
+        let listed = place.adoptable.iter().any(|a| a == id.as_str());
+        if place.caps.tells_owner || !listed || seen.kept_at(&place.identity).is_some() {
+            return Ok(());
+        }
+        let all = self.ctx.store.all_clients().await?;
+        let theirs = |kept: &KeptClients| {
+            kept.link.uid != seen.uid && kept.at.get(&place.identity).is_some_and(|c| c.id == id.as_str())
+        };
+        if all.iter().any(|(kept, _)| theirs(kept)) {
+            return Err(Problem::edit(
+                "ClientConflict",
+                format!(
+                    "spec.incoming.adopt.clientId: client {id} is another link's already; one client has one link"
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Proves the credentials that the client should have: the ones that we made or kept, or the
+    /// ones of a client to adopt.
+    async fn prove(
+        &self,
+        goal: &IncomingGoal,
+        seen: &Observed,
+        place: &Place,
+        connected: &Connected,
+        at: &ClientRef,
+        facts: &IncomingFacts,
+    ) -> Option<Proof> {
+        let client = facts.client.as_ref()?;
+        if goal.metadata.auth_method.is_public() || client.protected {
+            return None;
+        }
+        let kept = seen.kept_at(&place.identity);
+        let present =
+            derive::present(self.keys, &place.identity, place.caps, &at.id, Some(client), kept, seen);
+        // Also after a try that kept the record and came no further: the mark makes it ours.
+        let unmarked = if place.caps.tells_owner { client.owner.is_none() } else { kept.is_none() };
+        let adopting = goal.adopt.is_some() && unmarked;
+        let registered = client.metadata.as_ref().map(|m| m.auth_method);
+        if adopting {
+            // Nobody tries secrets on clients that aren't for this namespace to adopt.
+            if !place.adoptable.iter().any(|a| a == client.id.as_str()) {
+                return None;
+            }
+            let secret = match (&facts.adopt_secret, kept.and_then(|k| k.secret.as_ref())) {
+                (Some(given), _) => given.as_ref().ok().cloned(),
+                (None, Some(kept)) => Some(kept.0.clone()),
+                (None, None) => client.secret.clone(),
+            }?;
+            let method = registered.unwrap_or(goal.metadata.auth_method);
+            return Some(connected.prove(&client.id, &secret, method).await);
+        }
+        // Only what may come out as it should is worth a call: another method needs a write anyway.
+        if registered != Some(goal.metadata.auth_method) {
+            return None;
+        }
+        let secret = present.secret?;
+        Some(connected.prove(&client.id, &secret, goal.metadata.auth_method).await)
+    }
+}
+
+async fn place(
+    ctx: &Context,
+    valid: &ValidatedLink,
+    seen: &Observed,
+    labels: &BTreeMap<String, String>,
+    all: &[ProviderView],
+) -> Result<(Place, Arc<Connected>), Problem> {
+    let view = providers::choose(valid.provider_ref.as_ref(), &seen.claims, &seen.namespace, all)?;
+    let permit = providers::permit(view, &seen.namespace, labels)?;
+    let name = providers::full_name(view);
+    if view.deleting && !seen.claims.contains(&view.claim) {
+        return Err(Problem::wait("ProviderDeleting", format!("{name} is being deleted; name another one")));
+    }
+    if !view.held {
+        return Err(Problem::wait(
+            "ProviderNotReady",
+            format!("{name} isn't taken up yet; see its conditions"),
+        ));
+    }
+    let connected = connection(ctx, view).await.map_err(|p| Problem {
+        // Its own conditions say what is wrong with it; for a link it is something to wait for.
+        mend: Mend::Wait,
+        message: format!("{name}: {}", p.message),
+        ..p
+    })?;
+    let (type_, identity) = view.service.as_ref().map(|s| (s.type_(), s.identity())).unwrap_or_default();
+    let place = Place {
+        claim: view.claim.clone(),
+        identity,
+        type_,
+        info: connected.info.clone(),
+        caps: connected.provider.capabilities(),
+        adoptable: permit.adoptable,
+        rebind: permit.rebind,
+        allow: permit.restrictions,
+    };
+    Ok((place, connected))
+}
+
+/// The client at a place. What the provider wants to see at the next call is kept at once: it may
+/// be worth nothing what was kept before.
+pub(super) async fn client_at(
+    ctx: &Context,
+    claim: &Claim,
+    connected: &Connected,
+    at: &ClientRef,
+    identity: &str,
+    link: &ApplicationLink,
+    seen: &mut Observed,
+) -> Result<Option<RegisteredClient>, Problem> {
+    let client = connected.provider.get(at).await.map_err(|e| {
+        let problem = Problem::from(&e);
+        if matches!(problem.reason, "ProviderUnreachable" | "ProviderUnauthorized") {
+            ctx.connections.failed(&claim.uid, &problem);
+        }
+        problem
+    })?;
+    if let Some(handle) = client.as_ref().and_then(|c| c.handle.clone())
+        && let Some((kept, version)) = &mut seen.kept
+        && let Some(entry) = kept.at.get_mut(identity)
+        && client.as_ref().is_some_and(|c| c.id.as_str() == entry.id)
+        && entry.handle != Some(Kept(handle.clone()))
+    {
+        entry.handle = Some(Kept(handle));
+        *version = ctx.store.keep_clients(kept, Some(version)).await?;
+        tracing::debug!(link = %link.name_any(), "kept what the provider wants to see at the next call");
+    }
+    Ok(client)
+}
