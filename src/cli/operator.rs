@@ -4,7 +4,7 @@ use crate::api::provider::{Allow, Bundled, BundledAdmin};
 use crate::api::{ClusterLinkProvider, SecretKeyRef};
 use crate::domain::duration::parse as duration;
 use crate::domain::text::Shown;
-use crate::http::{AllowList, AllowListError, Guard, GuardError, GuardOptions};
+use crate::http::{AllowList, AllowListError, CaBundle, Guard, GuardError, GuardOptions};
 use crate::link::bootstrap::{BundledSettings, TOKEN_KEY};
 use crate::link::cache::Cache;
 use crate::link::consent::Consents;
@@ -54,6 +54,9 @@ pub struct OperatorArgs {
     /// 10.0.0.0/8 or http://127.0.0.1, or a port of all public addresses, such as :8443; may be given several times
     #[arg(long, env = "APPLINK_OUTBOUND_ALLOW", value_delimiter = ',')]
     outbound_allow: Vec<String>,
+    /// Certificates (PEM) of authorities that are trusted in outbound calls besides the public ones
+    #[arg(long, env = "APPLINK_OUTBOUND_CA_BUNDLE", value_name = "PEM", value_parser = ca_bundle)]
+    outbound_ca_bundle: Option<CaBundle>,
     /// Where people reach the operator's pages, to consent to outgoing links: https, or http on
     /// loopback; without it no link can be connected by a person
     #[arg(long, env = "APPLINK_CONSENT_URL")]
@@ -220,7 +223,10 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
     }
     let consent_url = args.consent_url.as_deref().filter(|u| !u.is_empty()).map(consent_url).transpose()?;
     let shutdown = Shutdown::on_signals().map_err(OperatorError::Signals)?;
-    let guard = Guard::new(allow, GuardOptions::default())?;
+    let mut guard = Guard::new(allow, GuardOptions::default())?;
+    if let Some(authorities) = args.outbound_ca_bundle.clone() {
+        guard = guard.trusting(authorities);
+    }
     let client = client().await?;
     let identity = args.identity.clone().filter(|i| !i.is_empty()).unwrap_or_else(random_identity);
     let metrics = Metrics::default();
@@ -304,6 +310,10 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
     let _ = serving.await;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn ca_bundle(pem: &str) -> Result<CaBundle, String> {
+    CaBundle::parse(pem.as_bytes()).map_err(|e| e.to_string())
 }
 
 async fn client() -> Result<Client, OperatorError> {

@@ -52,6 +52,8 @@ pub struct Guard(Arc<Inner>);
 struct Inner {
     allow: Arc<AllowList>,
     options: GuardOptions,
+    /// Trusted in all calls.
+    authorities: Option<CaBundle>,
     resolver: TokioResolver,
     /// In the order of use, the latest last.
     clients: Mutex<Vec<(Key, reqwest::Client)>>,
@@ -95,7 +97,20 @@ impl Guard {
     ) -> Self {
         // Connecting must time out first: then a call that runs out of time was surely sent.
         options.connect_timeout = options.connect_timeout.min(options.timeout.mul_f64(0.75));
-        Self(Arc::new(Inner { allow: Arc::new(allow), options, resolver, clients: Mutex::default() }))
+        let (allow, authorities, clients) = (Arc::new(allow), None, Mutex::default());
+        Self(Arc::new(Inner { allow, options, authorities, resolver, clients }))
+    }
+
+    /// The same guard, which trusts these authorities too, in all calls.
+    #[must_use]
+    pub fn trusting(&self, authorities: CaBundle) -> Self {
+        Self(Arc::new(Inner {
+            allow: self.0.allow.clone(),
+            options: self.0.options,
+            authorities: Some(authorities),
+            resolver: self.0.resolver.clone(),
+            clients: Mutex::default(),
+        }))
     }
 
     /// A client for addresses of one trust. It is cheap to make and to clone.
@@ -150,8 +165,9 @@ impl Guard {
             Trust::Guarded => 0,
             Trust::Trusted => 4,
         };
+        let extra: Vec<_> = self.0.authorities.iter().chain(ca).collect();
         reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::config(ca, identity).ok()?)
+            .tls_backend_preconfigured(tls::config(&extra, identity).ok()?)
             .dns_resolver(resolver)
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())

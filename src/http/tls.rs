@@ -140,12 +140,12 @@ impl fmt::Debug for ClientIdentity {
     }
 }
 
-/// The client's TLS configuration: TLS 1.2 and 1.3 with ring, the compiled-in roots and the bundle;
+/// The client's TLS configuration: TLS 1.2 and 1.3 with ring, the compiled-in roots and the bundles;
 /// the certificate that we log in with, where there is one.
 ///
 /// The provider is named here, so nothing hangs on which one the process calls its default.
 pub(super) fn config(
-    extra: Option<&CaBundle>,
+    extra: &[&CaBundle],
     identity: Option<&ClientIdentity>,
 ) -> Result<ClientConfig, rustls::Error> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };

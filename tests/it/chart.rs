@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::audit::Mark;
 use crate::support::chart::{Release, chart};
+use crate::support::pki::authority_pem;
 use crate::support::plane::{ControlPlane, Options};
 use crate::support::programs::{Output, run};
 use crate::support::stage::Stage;
@@ -92,7 +93,7 @@ fn everything() -> Value {
         "imagePullSecrets": [{"name": "registry"}],
         "image": {"digest": format!("sha256:{}", "0".repeat(64))},
         "bindAddress": "::",
-        "outbound": {"allow": ["127.0.0.0/8", "http://*.internal:8080"], "requireAllowedHosts": true},
+        "outbound": {"allow": ["127.0.0.0/8", "http://*.internal:8080"], "requireAllowedHosts": true, "caBundle": authority_pem()},
         "operator": with(json!({"replicas": 2, "podDisruptionBudget": {"enabled": true}})),
         "provider": with(json!({
             "url": "https://oauth.example.com/sub",
@@ -153,6 +154,7 @@ async fn values_that_do_nothing_are_refused() {
         (json!({"bindAddress": "localhost"}), "bindAddress"),
         (json!({"outbound": {"allow": [""]}}), "allow"),
         (json!({"outbound": {"requireAllowedHosts": "yes"}}), "requireAllowedHosts"),
+        (json!({"outbound": {"caBundle": "/etc/ssl/ca.pem"}}), "caBundle"),
         (json!({"consent": {"url": "http://links.example.com"}}), "url"),
         (json!({"consent": {"url": "http://127.0.0.1.example.com"}}), "url"),
         (json!({"consent": {"url": "https://me@links.example.com"}}), "url"),

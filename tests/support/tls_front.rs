@@ -1,4 +1,4 @@
-//! TLS before a plain service: a port with a certificate of a private authority, which lets nobody in who has no
+//! TLS before a plain service: a port with a certificate of a private authority, which may let nobody in who has no
 //! certificate of that authority.
 
 use std::sync::Arc;
@@ -21,8 +21,17 @@ pub struct TlsFront {
 }
 
 impl TlsFront {
-    /// Starts one before a service at this `host:port`.
+    /// Starts one before a service at this `host:port`, for those alone who have a certificate.
     pub async fn before(upstream: &str) -> Self {
+        Self::start(upstream, false).await
+    }
+
+    /// Starts one that lets everybody in.
+    pub async fn open(upstream: &str) -> Self {
+        Self::start(upstream, true).await
+    }
+
+    async fn start(upstream: &str, everybody: bool) -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a CA");
@@ -37,9 +46,9 @@ impl TlsFront {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(ca.der().to_vec())).expect("the CA");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .build()
-            .expect("a verifier");
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let verifier = if everybody { verifier.allow_unauthenticated() } else { verifier };
+        let verifier = verifier.build().expect("a verifier");
         let config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("versions")

@@ -12,6 +12,7 @@ use super::binary;
 use super::outgoing::{machine, person};
 use crate::support::plane::ControlPlane;
 use crate::support::stage::Stage;
+use crate::support::tls_front::TlsFront;
 use crate::support::token_server::{Reply, TokenServer};
 use crate::support::wait::always;
 
@@ -116,4 +117,31 @@ async fn a_token_endpoint_that_moves_needs_consent() {
     stage.condition(team, "person", "Ready", "False", "GrantBindingChanged").await;
     stage.ready(team, "machine").await;
     assert!(server.asked("/third/token").iter().all(|a| a.field("grant_type") == "client_credentials"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_of_a_private_authority_is_trusted_where_the_platform_team_says_so() {
+    let server = TokenServer::start().await;
+    server.always(
+        "/token",
+        Reply::json(200, &json!({"access_token": "t", "token_type": "Bearer", "expires_in": 3600})),
+    );
+    let front = TlsFront::open(&format!("127.0.0.1:{}", server.port())).await;
+    for (trusted, reason) in [(false, "Unreachable"), (true, "Connected")] {
+        let bundle = if trusted { front.ca.as_str() } else { "" };
+        let values = json!({"outbound": {"caBundle": bundle}});
+        let stage = Stage::set(ControlPlane::shared().await, binary(), 1, values).await;
+        let team = stage.team();
+        stage.put_secret(team, "client", &[("client-id", "us"), ("client-secret", "only-for-tests")]).await;
+        let link = json!({
+            "apiVersion": "applink-operator.io/v1alpha1", "kind": "ApplicationLink", "metadata": {"name": "own"},
+            "spec": {"application": {"name": "App"}, "outgoing": {"oauth2": {
+                "server": {"custom": {"tokenEndpoint": format!("{}/token", front.url)}},
+                "grant": {"clientCredentials": {}}, "client": {"secretRef": {"name": "client"}},
+            }}},
+        });
+        stage.apply_object(team, &link).await;
+        stage.condition(team, "own", "Ready", if trusted { "True" } else { "False" }, reason).await;
+        assert_eq!(server.asked("/token").len(), usize::from(trusted));
+    }
 }
