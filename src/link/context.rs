@@ -92,6 +92,8 @@ pub struct Memo {
     pub token: Option<Token>,
     /// A token request that was turned down.
     pub refused: Option<Turned>,
+    /// Whether a refresh was sent whose answer was lost, and no token came since.
+    pub doubt: bool,
     /// What is left of its events.
     pub events: EventBudget,
 }

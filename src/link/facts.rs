@@ -229,6 +229,8 @@ pub struct OutgoingFacts {
     pub secret: SecretFact,
     /// The request that was last turned down.
     pub refused: Option<Refused>,
+    /// A refresh was sent whose answer was lost, and no token came since.
+    pub doubt: bool,
     /// The host was asked for leave to send a token request, and has no room for it now.
     pub in_line: bool,
     /// The operator instance that observes.

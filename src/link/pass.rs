@@ -83,7 +83,7 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
     if let Some(p) = &problem {
         tracing::info!(namespace = %key.namespace, link = %key.name, reason = p.reason, message = %p.message, "not as it should be");
     }
-    remember(ctx, &link, &uid, &outcome);
+    remember(ctx, &link, &uid, &seen, &outcome);
     let token = outcome
         .published
         .as_ref()
@@ -290,9 +290,15 @@ fn status(
     })
 }
 
-fn remember(ctx: &Context, link: &ApplicationLink, uid: &str, outcome: &Outcome) {
+fn remember(ctx: &Context, link: &ApplicationLink, uid: &str, seen: &Observed, outcome: &Outcome) {
     let refused = outcome.refused.clone();
+    let holder = seen.outgoing.as_ref().map(|o| o.holder.as_str());
+    let intent = seen.grant.as_ref().and_then(|(grant, _)| grant.intent.as_ref());
+    let begun_elsewhere = intent.is_some_and(|i| holder.is_some_and(|h| i.holder != h));
+    let lost = matches!(&outcome.outgoing, Some(Err(p)) if p.mend == Mend::Unanswered);
+    let renewed = ["RequestToken", "PublishToken"].iter().all(|effect| outcome.done.contains(effect));
     ctx.remember(uid, |memo| {
+        memo.doubt = !renewed && (memo.doubt || begun_elsewhere || lost);
         if let Some(refused) = refused {
             memo.refused = Some(Turned::now(link, refused));
         } else if outcome.outgoing.as_ref().is_some_and(Result::is_ok) {

@@ -224,9 +224,13 @@ fn keep(
         return stay(access);
     }
 
-    let in_place = current
-        .as_ref()
-        .is_some_and(|access| published.as_ref() == Some(access) && stay(access).part.effects.is_empty());
+    // A refresh that another instance began, or whose answer was lost, may have ended the token that is
+    // published; a later answer to another try says nothing of that.
+    let begun_elsewhere = grant.intent.as_ref().is_some_and(|i| i.holder != facts.holder);
+    let doubt = (facts.doubt || begun_elsewhere) && goal.grant.refreshes() && goal.server.preset.ends_token;
+    let in_place = current.as_ref().is_some_and(|access| {
+        !doubt && published.as_ref() == Some(access) && stay(access).part.effects.is_empty()
+    });
     let blocked = |problem: Problem| Upkeep { in_place, ..blocked(problem) };
     // Nothing is asked for while the link is suspended; that the token has ended is said as such.
     if suspended && published.as_ref().is_some_and(|a| a.expires_at <= now) {
@@ -269,10 +273,10 @@ fn keep(
     if facts.in_line {
         let ended = published.as_ref().is_some_and(|a| a.fingerprint == fingerprint);
         let decided = match &current {
-            Some(access) => stay(access),
+            Some(access) if !doubt => stay(access),
             // The status says by itself that the token has ended; the grant is as it was.
             None if ended => Upkeep::new(Part::settled(), shown),
-            None => blocked(queued(&endpoints.token_endpoint)),
+            _ => blocked(queued(&endpoints.token_endpoint)),
         };
         return Upkeep { asks, ..decided };
     }

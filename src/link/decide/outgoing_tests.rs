@@ -121,6 +121,7 @@ impl World {
                     seed: refresh.then(|| Ok("seed-0".to_owned().into())),
                     secret: SecretFact::Absent,
                     refused: None,
+                    doubt: false,
                     in_line: false,
                     holder: "one".into(),
                 }),
@@ -468,6 +469,34 @@ fn consent_to_a_moved_endpoint() {
     }
     world.seen.accepted_endpoint = Some("https://as.example/moved".into());
     assert_eq!(world.settle(), Ok(()));
+}
+
+#[test]
+fn a_token_is_only_good_while_no_refresh_may_have_ended_it() {
+    let in_place =
+        |world: &World| decide(&Goal::Present(Box::new(world.link.clone())), &world.seen, world.now).in_place;
+    let mut world = World::new(true, true);
+    world.settle().expect("settled");
+    world.now += SignedDuration::from_secs(LIFETIME * 4 / 5);
+    assert!(in_place(&world));
+    // An answer was lost: what another try comes to says nothing of the first.
+    world.facts().doubt = true;
+    assert!(!in_place(&world));
+    world.facts().in_line = true;
+    assert_eq!(world.decide().1.verdict.map_err(|p| p.reason), Err("Queued"));
+    world.facts().doubt = false;
+    world.facts().in_line = false;
+    // Another instance began one, and went.
+    let (mut grant, version) = world.seen.grant.clone().expect("a grant");
+    grant.intent = Some(Intent { holder: "another".into(), at: world.now });
+    world.seen.grant = Some((grant, version));
+    assert!(!in_place(&world));
+    // Client credentials end no token.
+    let mut world = World::new(false, false);
+    world.settle().expect("settled");
+    world.now += SignedDuration::from_secs(LIFETIME * 4 / 5);
+    world.facts().doubt = true;
+    assert!(in_place(&world));
 }
 
 #[test]

@@ -60,6 +60,7 @@ pub(super) async fn facts(
         require_allowed_hosts: ctx.require_allowed_hosts,
         secret,
         refused: ctx.refused(link),
+        doubt: ctx.remember(&link.uid().unwrap_or_default(), |memo| memo.doubt),
         in_line: false,
         holder: ctx.identity.clone(),
     }
