@@ -26,7 +26,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep};
 use url::Url;
 
@@ -34,8 +34,6 @@ use url::Url;
 const FIELD_MANAGER: &str = "applink-cli";
 /// How often the link is looked at while waiting.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long the operator's answer may take once its ticket is off the link.
-const ANSWER: Duration = Duration::from_secs(2);
 /// How long a consent may take.
 const LONGEST: Duration = Duration::from_secs(60 * TICKET_MINUTES.unsigned_abs());
 
@@ -99,10 +97,11 @@ struct Begun {
     /// What the status said before.
     before: Option<ConnectedStatus>,
     until: Instant,
-    by_device: bool,
     /// Whether a line that counts down would be in the way: before the person was told what to do, and
     /// while they are asked something.
     quiet: AtomicBool,
+    /// Held while the operator is asked how a device authorization stands.
+    asking: Mutex<()>,
 }
 
 /// The ticket's own end is the most that can be waited for.
@@ -137,7 +136,7 @@ pub async fn run(args: AuthorizeArgs) -> Result<Answer, ToolError> {
     // Only a person at a terminal can click or type.
     let listener = if by_device || args.no_browser { None } else { Some(browser::Listener::bind().await?) };
     let port = listener.as_ref().map(|l| l.port);
-    let begun = begin(&args, cluster, &link, what, (by_device, consent_uri), port).await?;
+    let begun = begin(&args, cluster, &link, what, consent_uri, port).await?;
     let (codes, on_code) = mpsc::channel(4);
     let asking = async {
         if by_device {
@@ -237,7 +236,7 @@ async fn begin(
     cluster: Cluster,
     link: &ApplicationLink,
     what: String,
-    (by_device, consent_uri): (bool, Url),
+    consent_uri: Url,
     port: Option<u16>,
 ) -> Result<Begun, ToolError> {
     let ticket =
@@ -264,8 +263,8 @@ async fn begin(
         annotation,
         before: connected(link.status.as_ref()),
         until: Instant::now() + timeout,
-        by_device,
         quiet: AtomicBool::new(true),
+        asking: Mutex::new(()),
     })
 }
 
@@ -295,10 +294,8 @@ async fn wait(begun: &Begun, mut on_code: mpsc::Receiver<String>) -> Result<Appl
         }
         if let Some(why) = begun.lost(&link) {
             progress.end();
-            if begun.by_device {
-                // What the operator answers to the tool says more.
-                sleep(ANSWER).await;
-            }
+            // What the operator answers to a question under way says more, and ends this one.
+            let _answered = begun.asking.lock().await;
             return Err(Ended::Not(why.into()));
         }
         let left = begun.until.saturating_duration_since(Instant::now());

@@ -1,64 +1,24 @@
 //! The corpus of `tests/corpus/outbound`, on the client; see its README. The name server is a double.
 
+#[path = "../../tests/corpus/outbound/cases.rs"]
+mod cases;
+
 use super::name_server::{NameServer, Zone};
 use super::testing::{OPTIONS, Server, allowed, closed_port};
 use super::*;
-use serde::Deserialize;
-use std::collections::BTreeSet;
-use std::path::Path;
+use cases::{Case, Why, corpus};
 use url::Url;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Case {
-    case: String,
-    url: String,
-    dns: Option<Vec<String>>,
-    #[serde(default)]
-    why: Why,
-}
-
-#[derive(Deserialize, Clone, Copy, Default, PartialEq, Debug)]
-enum Why {
-    #[default]
-    NotPublic,
-    PlainHttp,
-    Port,
-    Scheme,
-    UserInfo,
-    NoHost,
-    NotUrl,
-}
-
-impl Why {
-    fn reason(self) -> Option<RefusedReason> {
-        Some(match self {
-            Self::NotPublic => RefusedReason::NotPublic,
-            Self::PlainHttp => RefusedReason::PlainHttp,
-            Self::Port => RefusedReason::Port,
-            Self::Scheme => RefusedReason::Scheme,
-            Self::UserInfo => RefusedReason::UserInfo,
-            Self::NoHost => RefusedReason::NoHost,
-            Self::NotUrl => return None,
-        })
-    }
-}
-
-fn corpus() -> Vec<Case> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/outbound");
-    let mut cases: Vec<Case> = Vec::new();
-    for entry in std::fs::read_dir(folder).expect("the corpus") {
-        let path = entry.expect("an entry").path();
-        if path.extension().is_some_and(|e| e == "yaml") {
-            let text = std::fs::read_to_string(&path).expect("a file of the corpus");
-            let more: Vec<Case> =
-                serde_yaml::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-            cases.extend(more);
-        }
-    }
-    let names: BTreeSet<_> = cases.iter().map(|c| &c.case).collect();
-    assert_eq!(names.len(), cases.len(), "a case's name stands twice");
-    cases
+fn reason(why: Why) -> Option<RefusedReason> {
+    Some(match why {
+        Why::NotPublic => RefusedReason::NotPublic,
+        Why::PlainHttp => RefusedReason::PlainHttp,
+        Why::Port => RefusedReason::Port,
+        Why::Scheme => RefusedReason::Scheme,
+        Why::UserInfo => RefusedReason::UserInfo,
+        Why::NoHost => RefusedReason::NoHost,
+        Why::NotUrl => return None,
+    })
 }
 
 /// What the name server says: of every case's host what the case says, and of inner names what it
@@ -100,7 +60,7 @@ async fn every_attempt_is_refused_without_a_connection_and_in_the_same_words() {
                         }
                         continue;
                     };
-                    let mut why = case.why.reason();
+                    let mut why = reason(case.why);
                     if asks_dns && url.port().is_some() && allow == AllowList::default() {
                         why = Some(RefusedReason::Port);
                     }

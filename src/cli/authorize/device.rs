@@ -59,7 +59,9 @@ async fn go(begun: &Begun, http: &HttpClient, yes: bool, codes: &mpsc::Sender<St
     let mut pause = Duration::from_secs(shown.interval.clamp(1, 60));
     loop {
         sleep(pause).await;
+        let asking = begun.asking.lock().await;
         let polled: Polled = post(http, begun, "poll").await?;
+        drop(asking);
         if let Some(secs) = polled.pending {
             pause = Duration::try_from_secs_f64(secs)
                 .unwrap_or(pause)

@@ -5,8 +5,10 @@
 //! That the answer doesn't tell what is behind an address, by its time neither, is shown by its making: no connection is
 //! opened, whether something listens or not, so nothing that is behind can have a part in it.
 
+#[path = "../../../corpus/outbound/cases.rs"]
+mod cases;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -16,7 +18,6 @@ use applink_operator::http::RefusedReason;
 use futures::StreamExt as _;
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -27,6 +28,7 @@ use crate::support::ports;
 use crate::support::stage::{Stage, condition};
 use crate::support::token_server::{Reply, TokenServer};
 use crate::support::wait::eventually;
+use cases::{Case, Why, corpus};
 
 /// For a batch, on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -34,55 +36,17 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// So many attempts are made at once.
 const BATCH: usize = 100;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Case {
-    case: String,
-    url: String,
-    dns: Option<Vec<String>>,
-    #[serde(default)]
-    why: Why,
-}
-
-#[derive(Deserialize, Clone, Copy, Default, PartialEq, Debug)]
-enum Why {
-    #[default]
-    NotPublic,
-    PlainHttp,
-    Port,
-    Scheme,
-    UserInfo,
-    NoHost,
-    NotUrl,
-}
-
-impl Why {
-    /// What the guard says, where the text is a URL at all.
-    fn words(self) -> Option<String> {
-        let reason = match self {
-            Self::NotPublic => RefusedReason::NotPublic,
-            Self::PlainHttp => RefusedReason::PlainHttp,
-            Self::Port => RefusedReason::Port,
-            Self::Scheme => RefusedReason::Scheme,
-            Self::UserInfo => RefusedReason::UserInfo,
-            Self::NoHost => RefusedReason::NoHost,
-            Self::NotUrl => return None,
-        };
-        Some(reason.to_string())
-    }
-}
-
-fn corpus() -> Vec<Case> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/outbound");
-    let mut files: Vec<_> =
-        std::fs::read_dir(folder).expect("the corpus").map(|e| e.expect("an entry").path()).collect();
-    files.sort();
-    files.retain(|f| f.extension().is_some_and(|e| e == "yaml"));
-    let read = |path: &std::path::PathBuf| {
-        let text = std::fs::read_to_string(path).expect("a file of the corpus");
-        serde_yaml::from_str::<Vec<Case>>(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-    };
-    files.iter().flat_map(read).collect()
+/// What the guard says, where the text is a URL at all.
+fn reason(why: Why) -> Option<RefusedReason> {
+    Some(match why {
+        Why::NotPublic => RefusedReason::NotPublic,
+        Why::PlainHttp => RefusedReason::PlainHttp,
+        Why::Port => RefusedReason::Port,
+        Why::Scheme => RefusedReason::Scheme,
+        Why::UserInfo => RefusedReason::UserInfo,
+        Why::NoHost => RefusedReason::NoHost,
+        Why::NotUrl => return None,
+    })
 }
 
 /// Counts who connects to a port of loopback, by whichever of its addresses.
@@ -406,7 +370,9 @@ async fn what_is_not_public_is_not_called() {
         let message = condition(&object["status"], "Ready").expect("Ready")["message"].as_str();
         let message = message.expect("a message");
         if who == By::Guard {
-            let words = a.case.why.words().unwrap_or_else(|| panic!("{}: isn't a URL", a.title()));
+            let words = reason(a.case.why)
+                .map(|r| r.to_string())
+                .unwrap_or_else(|| panic!("{}: isn't a URL", a.title()));
             assert!(message.ends_with(&words), "{}: {message}", a.title());
             // A closed port says what an open one says.
             let place = if a.place == Place::Closed { Place::Token } else { a.place };
