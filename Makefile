@@ -1,6 +1,6 @@
 # The commands of this project. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo test sweep kills bench bench-refresh build rig generate check-generated lint image clean
+.PHONY: help demo test sweep kills bench bench-refresh build rig prune generate check-generated lint image clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | \
@@ -29,6 +29,9 @@ build: ## The program, for this machine: target/debug/applink
 
 rig: ## The control plane and the providers that tests and demo run on: some minutes the first time
 	@tests/rig/build.sh
+
+prune: ## Remove from the cache what this checkout doesn't use: control planes and clients of other versions
+	@hack/prune.sh
 
 generate: ## Write the files that are made from the Rust types: CRDs, the chart's CRDs, the reference
 	@hack/generate.sh

@@ -44,6 +44,12 @@ need() {
   if ((${#missing[@]})); then install "${missing[@]}"; fi
 }
 
+# Python 3 with venv, which on Debian is a package of its own.
+need_python() {
+  need python3:python3
+  python3 -c 'import venv, ensurepip' 2>/dev/null || install python3-venv
+}
+
 # What every build needs beside Debian packages.
 need_toolchains() {
   # sqlite and Lua are compiled from C.

@@ -7,9 +7,8 @@ set -euo pipefail
 # The OAuth clients of other people that the provider is tried with are in Python and in JavaScript.
 interpreters() {
   local major
-  need python3:python3 npm:npm
-  # On Debian, venv is a package of its own.
-  python3 -c 'import venv, ensurepip' 2>/dev/null || install python3-venv
+  need_python
+  need npm:npm
   major=$(node --version)
   major=${major#v}
   ((${major%%.*} >= 20)) ||

@@ -2,6 +2,8 @@
 # Installs the OAuth clients of other people that the provider service is tried with, as requirements.txt and
 # package-lock.json pin them, and prints the folder on stdout: bin/python and node_modules are in it.
 #
+# With --list: installs nothing, and prints the folder's name.
+#
 # APPLINK_RIG_CACHE says where the cache is; without it: $XDG_CACHE_HOME/applink-rig or ~/.cache/applink-rig.
 set -euo pipefail
 
@@ -26,6 +28,10 @@ hash=$({
   node --version
 } | sha256sum | cut -c1-12)
 folder=$cache/clients-$hash
+if [[ ${1:-} == --list ]]; then
+  printf '%s\n' "${folder##*/}"
+  exit
+fi
 
 # Two test runs may want it at the same time; one makes it, under another name until it is whole.
 mkdir -p "$cache"

@@ -43,6 +43,9 @@ async fn main() -> ExitCode {
     // What was wrong has been said by then.
     let Ok(demo) = demo else { return ExitCode::FAILURE };
     if !check {
+        // It goes on when one of them doesn't; what happens is said.
+        demo.operator.may_exit();
+        demo.provider.may_exit();
         println!(
             "\nIn another terminal:\n\n  source target/demo/env\n  kubectl get applicationlinks -A\n\nCtrl-C stops all of it."
         );

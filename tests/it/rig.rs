@@ -1,8 +1,8 @@
 //! The test rig itself: is the control plane real, are the programs the pinned ones, and does nothing survive?
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use k8s_openapi::ByteString;
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::support::chart::Release;
 use crate::support::plane::{ControlPlane, Options};
 use crate::support::process::{Program, RunDir};
+use crate::support::stage::unique;
 use crate::support::wait::eventually;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -93,48 +94,57 @@ async fn a_private_control_plane_restarts_and_leaves_nothing() {
     assert!(!folder.exists(), "{} is still there", folder.display());
 }
 
-/// Runs `tests/rig/build.sh` for a part with an empty cache and no programs but these and a shell's own, and returns
-/// the last line that it says.
-fn build_with(run: &RunDir, part: &str, programs: &[(&str, &str)]) -> String {
-    use std::os::unix::fs::{PermissionsExt, symlink};
-    let bin = run.folder(format!("bin-{part}-{}", programs.len()));
-    let shell =
-        "awk bash cat chmod cut dirname env flock mkdir mktemp rm sed sha256sum sort head tail tar uname";
+/// Writes a script that can be run.
+fn write_script(file: &Path, script: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(file, format!("#!/usr/bin/env bash\n{script}\n")).expect("a script");
+    std::fs::set_permissions(file, PermissionsExt::from_mode(0o755)).expect("it can be run");
+}
+
+/// Runs `tests/rig/build.sh` for a part with an empty cache and no programs but these and a shell's own.
+fn build_with(run: &RunDir, part: &str, programs: &[(&str, &str)], env: &[(&str, &Path)]) -> Output {
+    use std::os::unix::fs::symlink;
+    let bin = run.folder(format!("bin-{}", unique()));
+    let shell = "awk bash cat chmod cut dirname env flock ln mkdir mktemp mv rm sed sha256sum sort head tail tar uname";
     let path = std::env::var_os("PATH").expect("a PATH");
     for name in shell.split(' ') {
         let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.exists());
         symlink(found.unwrap_or_else(|| panic!("no {name} on the PATH")), bin.join(name)).expect("a link");
     }
     for (name, script) in programs {
-        let file = bin.join(name);
-        std::fs::write(&file, format!("#!/usr/bin/env bash\n{script}\n")).expect("a script");
-        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).expect("it can be run");
+        write_script(&bin.join(name), script);
     }
-    let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rig/build.sh"))
-        .arg(part)
+    Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rig/build.sh"))
+        .args(["--print-bin", part])
         .env_clear()
         .env("PATH", &bin)
         .env("APPLINK_RIG_CACHE", run.folder(format!("cache-{part}-{}", programs.len())))
+        .envs(env.iter().copied())
         .output()
-        .expect("the script runs");
+        .expect("the script runs")
+}
+
+/// The same where it must fail; returns all that it says.
+fn build_fails(run: &RunDir, part: &str, programs: &[(&str, &str)], env: &[(&str, &Path)]) -> String {
+    let output = build_with(run, part, programs, env);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(output.stdout.is_empty(), "{output:?}");
-    String::from_utf8_lossy(&output.stderr).lines().last().expect("a line").to_owned()
+    String::from_utf8_lossy(&output.stderr).trim_end().to_owned()
 }
 
 #[test]
 fn what_the_rig_needs_and_lacks_is_said() {
     let run = RunDir::new("applink-lacking-");
-    let said = build_with(&run, "nonesuch", &[]);
+    let said = build_fails(&run, "nonesuch", &[], &[]);
     assert_eq!(said, "rig: there is no part called nonesuch; there are etcd kubernetes helm hydra keycloak.");
-    let said = build_with(&run, "hydra", &[]);
+    let said = build_fails(&run, "hydra", &[], &[]);
     assert!(said.ends_with("built, and there is no go on the PATH."), "{said}");
-    let said = build_with(&run, "hydra", &[("go", "echo go1.99.0")]);
+    let said = build_fails(&run, "hydra", &[("go", "echo go1.99.0")], &[]);
     assert!(said.ends_with("needs a C compiler to be built, and there is no gcc on the PATH."), "{said}");
-    let said = build_with(&run, "keycloak", &[]);
+    let said = build_fails(&run, "keycloak", &[], &[]);
     assert!(said.ends_with("needs Java 17 or newer and Maven, and there is no java on the PATH."), "{said}");
     let java = ("java", "echo 'openjdk version \"11.0.2\" 2019-01-15' >&2");
-    let said = build_with(&run, "keycloak", &[java, ("mvn", "")]);
+    let said = build_fails(&run, "keycloak", &[java, ("mvn", "")], &[]);
     assert!(said.ends_with("needs Java 17 or newer, and this is 11."), "{said}");
 }
 
@@ -147,11 +157,44 @@ fn a_keycloak_other_than_the_pinned_one_is_refused() {
     done
     echo other >"$folder/$name-$version.$kind""#;
     let java = ("java", "echo 'openjdk version \"21\"' >&2");
-    let said = build_with(&run, "keycloak", &[java, ("mvn", mvn), ("unused", "")]);
+    let said = build_fails(&run, "keycloak", &[java, ("mvn", mvn), ("unused", "")], &[]);
     assert!(said.contains("could not be fetched; the whole output is in"), "{said}");
     let log = run.path().join("cache-keycloak-3/keycloak.log");
     let log = std::fs::read_to_string(log).expect("the log");
     assert!(log.contains("keycloak-quarkus-dist-26.4.5.tar.gz: FAILED"), "{log}");
+}
+
+#[test]
+fn programs_that_are_there_are_used_where_they_are_of_the_pinned_version() {
+    let run = RunDir::new("applink-there-");
+    let assets = run.folder("assets");
+    let there = [("KUBEBUILDER_ASSETS", assets.as_path())];
+    let said = build_fails(&run, "etcd", &[], &[("KUBEBUILDER_ASSETS", Path::new("/nowhere"))]);
+    assert_eq!(said, "rig: KUBEBUILDER_ASSETS is /nowhere, and there is no such folder.");
+
+    write_script(&assets.join("etcd"), "echo 'etcd Version: 3.4.9'");
+    let said = build_fails(&run, "etcd", &[], &there);
+    assert!(said.contains("KUBEBUILDER_ASSETS has etcd 3.4.9, and 3.6 is pinned: it isn't used"), "{said}");
+    assert!(said.ends_with("built, and there is no go on the PATH."), "{said}");
+
+    write_script(&assets.join("etcd"), "echo 'etcd Version: 3.6.2'");
+    let output = build_with(&run, "etcd", &[], &there);
+    assert!(output.status.success(), "{output:?}");
+    let bin = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    assert_eq!(bin.join("etcd").read_link().expect("a link"), assets.join("etcd"));
+
+    // envtest has no kube-controller-manager: it is built alone.
+    write_script(&assets.join("kube-apiserver"), "echo Kubernetes v1.36.0");
+    write_script(&assets.join("kubectl"), "echo Client Version: v1.36.0");
+    let go = r#"case $1 in env) echo go1.99.0 ;; *)
+        while [[ $1 != -o ]]; do shift; done
+        echo "$@" >"$2/kube-controller-manager" && chmod +x "$2/kube-controller-manager" ;; esac"#;
+    let output = build_with(&run, "kubernetes", &[("go", go)], &there);
+    assert!(output.status.success(), "{output:?}");
+    let bin = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    assert_eq!(bin.join("kubectl").read_link().expect("a link"), assets.join("kubectl"));
+    let built = std::fs::read_to_string(bin.join("kube-controller-manager")).expect("what was built");
+    assert!(built.trim_end().ends_with("/./ k8s.io/kubernetes/cmd/kube-controller-manager"), "{built}");
 }
 
 /// Not a test: what the next one runs, and kills.
@@ -243,6 +286,8 @@ async fn a_pod_is_run_as_the_chart_says() {
     release.try_install(&json!({"plain": "first"})).await.ok();
     let mut pod = release.deployment_pod("shell", Path::new("/bin/sh")).await;
 
+    // Tokens are renewed long before they end.
+    pod.sync_every(Duration::from_millis(200), 0);
     let secrets: Api<Secret> = Api::namespaced(plane.client(), &namespace);
     let late = Secret {
         metadata: ObjectMeta { name: Some("late".to_owned()), ..ObjectMeta::default() },
@@ -258,6 +303,13 @@ async fn a_pod_is_run_as_the_chart_says() {
     eventually(SOON, "the first output", async || {
         let logs = pod.logs();
         if logs == expected { Ok(()) } else { Err(logs) }
+    })
+    .await;
+
+    let token = pod.host_path("/var/run/secrets/kubernetes.io/serviceaccount/token");
+    let before = std::fs::read_to_string(&token).expect("a token");
+    eventually(SOON, "another token", async || {
+        std::fs::read_to_string(&token).is_ok_and(|now| now != before)
     })
     .await;
 
@@ -278,6 +330,27 @@ async fn a_pod_is_run_as_the_chart_says() {
     pod.restart().await;
     assert_ne!(pod.process().pid(), before);
     eventually(SOON, "the second output", async || pod.logs().contains("changed changed\n")).await;
+
+    // One that exits is started again, and kubectl shows it.
+    pod.may_exit();
+    let first = pod.process();
+    first.kill();
+    eventually(SOON, "the third output", async || pod.logs().matches("changed changed\n").count() == 2).await;
+    assert_ne!(pod.process().pid(), first.pid());
+    eventually(SOON, "a RESTARTS of 1", async || {
+        let shown = plane.kubectl(&["get", "pod", &pod.name(), "-n", &namespace, "--no-headers"]).await.ok();
+        let columns: Vec<_> = shown.split_whitespace().collect();
+        if columns[1..4] == ["1/1", "Running", "1"] { Ok(()) } else { Err(shown) }
+    })
+    .await;
+    // The second time there is a pause, and it is said why.
+    pod.process().kill();
+    eventually(SOON, "a pause", async || {
+        let shown = plane.kubectl(&["get", "pod", &pod.name(), "-n", &namespace, "--no-headers"]).await.ok();
+        if shown.contains("0/1") && shown.contains("CrashLoopBackOff") { Ok(()) } else { Err(shown) }
+    })
+    .await;
+    pod.restart().await;
 
     // The status that a kubelet would write makes the Deployment available.
     pod.report_ready(true).await;

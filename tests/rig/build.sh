@@ -5,8 +5,13 @@
 #
 #   tests/rig/build.sh [PART…]                build what is missing (all parts, or the named ones)
 #   tests/rig/build.sh --print-bin [PART…]    the same, and print one folder that holds all the programs on stdout
+#   tests/rig/build.sh --list                 build nothing; print the names of what this checkout uses of the cache
 #
 # APPLINK_RIG_CACHE says where the cache is; without it: $XDG_CACHE_HOME/applink-rig or ~/.cache/applink-rig.
+#
+# Programs that are there already are used in place of building them: those in the folder APPLINK_RIG_BIN, and in envtest's,
+# KUBEBUILDER_ASSETS (etcd, kube-apiserver and kubectl). They must be of the pinned minor version; what is missing or of
+# another one is built, alone.
 #
 # To add a part: a folder with a go.mod whose `tool` lines name its programs, and one line below. With a dist.sha256 in the
 # folder instead, the part is fetched: the line gives GROUP:ARTIFACT in the module's place, and dist.sha256 the version.
@@ -49,6 +54,42 @@ ldflags_of() {
     hydra) flags+=" -X github.com/ory/hydra/v2/driver/config.Version=v$2" ;;
   esac
   printf '%s' "$flags"
+}
+
+# What a program says of its version, without a v. $1 path
+says_version() {
+  local said
+  case ${1##*/} in
+    kubectl) said=$("$1" version --client 2>/dev/null) ;;
+    helm | hydra) said=$("$1" version 2>/dev/null) ;;
+    *) said=$("$1" --version 2>/dev/null) ;;
+  esac
+  sed -nE 's/^[^0-9]*v?([0-9]+\.[0-9]+\.[0-9]+).*/\1/p' <<<"$said" | head -n 1
+}
+
+# The path of a program that is there already, or nothing. $1 program, $2 pinned version
+ready_made() {
+  local variable path version minor=${2%.*}
+  for variable in APPLINK_RIG_BIN KUBEBUILDER_ASSETS; do
+    [[ -n ${!variable:-} ]] || continue
+    path=$(cd "${!variable}" 2>/dev/null && pwd)/${1##*/} || fail "$variable is ${!variable}, and there is no such folder."
+    [[ -x $path ]] || continue
+    version=$(says_version "$path")
+    if [[ ${version%.*} == "$minor" ]]; then
+      printf '%s\n' "$path"
+      return
+    fi
+    say "$variable has ${1##*/} ${version:-of no version that it tells}, and $minor is pinned: it isn't used"
+  done
+}
+
+# What Go is to build for a program. $1 part, $2 all programs of the part, $3 program
+package_of() {
+  if [[ $2 == "$3" ]]; then
+    printf 'tool\n'
+  else
+    awk -v name="/$3" '$1 == "tool" && substr($2, length($2) - length(name) + 1) == name { print $2 }' "$rig/$1/go.mod"
+  fi
 }
 
 is_fetched() { [[ -f $rig/$1/dist.sha256 ]]; }
@@ -105,14 +146,16 @@ check() {
   fi
 }
 
-# Compiles a part. $1 part, $2 folder, $3 cgo, $4 tags, $5 ldflags, $6 programs
+# Compiles programs of a part. $1 part, $2 folder, $3 cgo, $4 tags, $5 ldflags, $6 programs, $7 all programs of the part
 compile() {
-  local out=.
+  local out=./ packages=tool
+  if [[ $6 != "$7" ]]; then packages=$(for program in $6; do package_of "$1" "$7" "$program"; done); fi
   # A part with one program names it; Go names several after their packages.
-  [[ $6 == *' '* ]] || out=$6
+  [[ $7 == *' '* ]] || out=$7
   cd "$rig/$1" || return
+  # shellcheck disable=SC2086 # a package a word
   CGO_ENABLED=$3 GOFLAGS='' GOWORK=off GOTOOLCHAIN=local \
-    go build -mod=readonly -trimpath -tags "$4" -ldflags "$5" -o "$2/$out" tool
+    go build -mod=readonly -trimpath -tags "$4" -ldflags "$5" -o "$2/$out" $packages
 }
 
 # Fetches a part of Maven Central, checks it and makes it ready. $1 part, $2 folder, $3 GROUP:ARTIFACT, $4 version
@@ -131,9 +174,9 @@ fetch() {
 }
 
 # Makes a part in its folder of the cache, unless another call did.
-# $1 part, $2 title, $3 folder, $4 module, $5 version, $6 cgo, $7 tags, $8 ldflags, $9 programs
+# $1 part, $2 title, $3 folder, $4 module, $5 version, $6 cgo, $7 tags, $8 ldflags, $9 programs, $10 all its programs
 build() {
-  local part=$1 title=$2 dir=$3 module=$4 version=$5 cgo=$6 tags=$7 ldflags=$8 programs=$9
+  local part=$1 title=$2 dir=$3 module=$4 version=$5 cgo=$6 tags=$7 ldflags=$8 programs=$9 all=${10}
   local started=$SECONDS temporary lock program log
   check "$part" "$title" "$cgo"
   exec {lock}>"$cache/$part.lock"
@@ -151,7 +194,7 @@ build() {
       (fetch "$part" "$temporary" "$module" "$version") >"$log" 2>&1 || lost "$title" fetched "$log"
     else
       say "$title … building, which takes minutes the first time"
-      (compile "$part" "$temporary" "$cgo" "$tags" "$ldflags" "$programs") >"$log" 2>&1 || lost "$title" built "$log"
+      (compile "$part" "$temporary" "$cgo" "$tags" "$ldflags" "$programs" "$all") >"$log" 2>&1 || lost "$title" built "$log"
     fi
     for program in $programs; do
       [[ -x $temporary/$program ]] || fail "$title was built, but without its program $program."
@@ -169,17 +212,18 @@ lost() {
   fail "$1 could not be $2; the whole output is in $3."
 }
 
-print_bin=false
-if [[ ${1:-} == --print-bin ]]; then
-  print_bin=true
-  shift
-fi
+print_bin=false list=false
+case ${1:-} in
+  --print-bin) print_bin=true && shift ;;
+  --list) list=true && shift ;;
+esac
 mkdir -p "$cache"
 
 wanted=" $* "
 known=
 keys=
 links=()
+names=()
 for line in "${PARTS[@]}"; do
   IFS='|' read -r part name module cgo tags programs <<<"$line"
   known+=" $part"
@@ -188,6 +232,20 @@ for line in "${PARTS[@]}"; do
   version=$(version_of "$part" "$module")
   [[ -n $version ]] || fail "$rig/$part does not say which version of $module it wants."
   ldflags=$(ldflags_of "$part" "$version")
+  all=$programs
+  programs=
+  for program in $all; do
+    path=
+    # Keycloak is a folder that was made ready, and tells its version only after seconds.
+    is_fetched "$part" || path=$(ready_made "$program" "$version")
+    if [[ -n $path ]]; then
+      links+=("$path")
+      keys+="$path-$(says_version "$path") "
+    else
+      programs+="${programs:+ }$program"
+    fi
+  done
+  [[ -n $programs ]] || continue
   # The folder's name changes with whatever changes the programs.
   key=$({
     if is_fetched "$part"; then
@@ -199,13 +257,19 @@ for line in "${PARTS[@]}"; do
     printf '%s|%s|%s|%s|%s' "$cgo" "$tags" "$ldflags" "$programs" "$(uname -sm)"
   } | hash_of)
   dir=$cache/$part-$version-$key
-  [[ -d $dir ]] || build "$part" "$name $version" "$dir" "$module" "$version" "$cgo" "$tags" "$ldflags" "$programs"
+  names+=("${dir##*/}")
+  $list || [[ -d $dir ]] ||
+    build "$part" "$name $version" "$dir" "$module" "$version" "$cgo" "$tags" "$ldflags" "$programs" "$all"
   for program in $programs; do links+=("../${dir##*/}/$program"); done
   keys+="$part-$version-$key "
 done
 [[ $# -eq 0 || -z ${wanted// /} ]] || fail "there is no part called${wanted% }; there are$known."
 
 bin=$cache/bin-$(printf '%s' "$keys" | hash_of)
+if $list; then
+  printf '%s\n' "${names[@]}" "${bin##*/}"
+  exit
+fi
 if [[ ! -d $bin ]]; then
   temporary=$(mktemp -d "$cache/.bin.XXXXXX")
   ln -s "${links[@]}" "$temporary/"

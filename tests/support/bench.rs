@@ -246,9 +246,7 @@ impl<'p> Bench<'p> {
             },
         });
         self.stage.apply_object(self.stage.team(), &provider).await;
-        let ready = ["wait", "--for=condition=Ready", "--timeout=60s"];
-        let what = format!("clusterlinkprovider/{name}");
-        self.stage.plane.kubectl(&[ready.as_slice(), &[what.as_str()]].concat()).await.ok();
+        self.stage.until_ready("ClusterLinkProvider", "", &name).await;
         self.proxies.push(admin);
         self.hydra = Some((hydra, name));
         self

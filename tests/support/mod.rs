@@ -7,16 +7,20 @@
 //! - [`programs`]: the pinned programs that `tests/rig/build.sh` builds.
 //! - [`pki`]: the keys and certificates of a control plane.
 //! - [`plane`]: etcd, kube-apiserver and kube-controller-manager; kubectl and Helm against them.
+//! - [`access`]: how a control plane is reached, and clients of its administrator.
 //! - [`admin_double`]: a double of the provider's admin API, for answers that the real one doesn't give.
 //! - [`audit`]: what the API server was asked, by whom, and what it answered.
 //! - [`bench`]: links of every kind, and an operator whose every write passes a proxy.
 //! - [`bitbucket_stub`]: a contract stub of Bitbucket's client API: no Bitbucket can run here.
 //! - [`browser`]: a real Chromium, without a window.
 //! - [`chart`]: a Helm release of the chart, and the Pods that it leads to.
+//! - [`container`]: the one container of a Pod: what the chart gives it, and its process.
 //! - [`fault_proxy`]: stands before a real provider and does one request wrong.
 //! - [`hydra`]: Ory Hydra.
 //! - [`keycloak`]: Keycloak, one for all tests, and a realm for each.
 //! - [`keys`]: key pairs in every form that people keep them in.
+//! - [`kubelet`]: starts a Pod's container again when it exits, and keeps its volumes current.
+//! - [`objects`]: objects applied, changed, read and deleted through the API, as kubectl does it.
 //! - [`pod`]: one Pod, run as a kubelet would: its arguments, environment and probes.
 //! - [`proxy`]: stands between the operator and what it calls, counts its writes, and can kill it at one.
 //! - [`stage`]: operator and bundled provider, installed and running.
@@ -28,6 +32,7 @@
 // Each binary that includes this folder uses a part of it.
 #![allow(dead_code)]
 
+pub mod access;
 pub mod admin_double;
 pub mod audit;
 pub mod authorize;
@@ -36,10 +41,13 @@ pub mod bitbucket_stub;
 pub mod browser;
 pub mod chart;
 pub mod consent_app;
+pub mod container;
 pub mod fault_proxy;
 pub mod hydra;
 pub mod keycloak;
 pub mod keys;
+pub mod kubelet;
+pub mod objects;
 pub mod person;
 pub mod pki;
 pub mod plane;

@@ -12,10 +12,9 @@ use std::time::Duration;
 use axum::http::Request;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::api::{Api, ObjectMeta, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use serde_json::json;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
+use super::access::{Access, Credential};
 use super::audit::{self, AuditEvent, Mark};
 use super::pki::{Pki, file_flag};
 use super::ports;
@@ -25,6 +24,10 @@ use super::wait::eventually;
 
 /// How long a part may take to start on a machine that is busy building.
 const START: Duration = Duration::from_secs(120);
+
+/// How many releases may be installed and started at once: more of them only make each other slower, until what waits
+/// for one of them gives up.
+const INSTALLS: usize = 3;
 
 /// How a private control plane differs from the usual one.
 #[derive(Clone, Debug, Default)]
@@ -43,18 +46,11 @@ pub struct ControlPlane {
     etcd_program: Program,
     apiserver_program: Program,
     bin: PathBuf,
-    url: String,
-    ca: PathBuf,
     admin: PathBuf,
-    config: kube::Config,
+    access: Access,
+    crds: OnceCell<()>,
+    installs: Semaphore,
     run: RunDir,
-}
-
-/// How someone shows the API server who they are.
-pub enum Credential<'a> {
-    Token(&'a str),
-    /// A file that the client reads again and again, as in a Pod.
-    TokenFile(&'a Path),
 }
 
 impl ControlPlane {
@@ -127,10 +123,9 @@ impl ControlPlane {
         let apiserver = apiserver_program.start();
 
         let admin = run.path().join("admin.kubeconfig");
-        write_kubeconfig(&admin, &url, &pki.ca, "default", &Credential::Token(&admin_token));
+        let access = Access::new(url, pki.ca, &admin, run.path(), &admin_token).await;
         let manager = run.path().join("controller-manager.kubeconfig");
-        write_kubeconfig(&manager, &url, &pki.ca, "default", &Credential::Token(&manager_token));
-        let config = load(&admin).await;
+        access.write_kubeconfig(&manager, "default", &Credential::Token(&manager_token));
 
         let mut plane = Self {
             controller_manager: None,
@@ -139,10 +134,10 @@ impl ControlPlane {
             etcd_program,
             apiserver_program,
             bin,
-            url,
-            ca: pki.ca,
             admin,
-            config,
+            access,
+            crds: OnceCell::new(),
+            installs: Semaphore::new(INSTALLS),
             run,
         };
         plane.until_ready().await;
@@ -154,7 +149,7 @@ impl ControlPlane {
             .args([
                 file_flag("kubeconfig", &manager),
                 file_flag("service-account-private-key-file", &pki.service_account_key),
-                file_flag("root-ca-file", &plane.ca),
+                file_flag("root-ca-file", plane.ca()),
                 "--use-service-account-credentials".to_owned(),
                 "--leader-elect=false".to_owned(),
                 "--secure-port=0".to_owned(),
@@ -202,7 +197,12 @@ impl ControlPlane {
 
     /// Where the API server listens; also the issuer of the tokens of its ServiceAccounts.
     pub fn url(&self) -> &str {
-        &self.url
+        self.access.url()
+    }
+
+    /// How to reach it, for a part that can't borrow it.
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     /// The folder with everything of this control plane, logs included.
@@ -215,33 +215,37 @@ impl ControlPlane {
         &self.bin
     }
 
-    /// A new client of the administrator. Each test needs one of its own: a client's connections end with the
-    /// runtime that it was made in.
+    /// Has the CRDs installed by whoever comes first.
+    pub async fn once_crds(&self, install: impl Future<Output = ()>) {
+        self.crds.get_or_init(|| install).await;
+    }
+
+    /// A permit to install a release and to start it; to be held until that is done.
     ///
     /// # Panics
-    /// When it can't be made.
+    /// Never: the semaphore isn't closed.
+    pub async fn install_permit(&self) -> SemaphorePermit<'_> {
+        self.installs.acquire().await.expect("the semaphore is open")
+    }
+
+    /// A client of the administrator: [`Access::client`].
     pub fn client(&self) -> kube::Client {
-        kube::Client::try_from(self.config.clone()).expect("a client of the control plane")
+        self.access.client()
     }
 
     /// A client of somebody else.
     pub async fn client_of(&self, kubeconfig: &Path) -> kube::Client {
-        kube::Client::try_from(load(kubeconfig).await).expect("a client of the control plane")
+        super::access::client_of(kubeconfig).await
     }
 
     /// Writes a kubeconfig for this control plane.
     pub fn write_kubeconfig(&self, path: &Path, namespace: &str, credential: &Credential<'_>) {
-        self.write_kubeconfig_at(path, &self.url, namespace, credential);
-    }
-
-    /// The same for somebody who reaches it by another address.
-    pub fn write_kubeconfig_at(&self, path: &Path, url: &str, namespace: &str, credential: &Credential<'_>) {
-        write_kubeconfig(path, url, &self.ca, namespace, credential);
+        self.access.write_kubeconfig(path, namespace, credential);
     }
 
     /// The CA of its certificate.
     pub fn ca(&self) -> &Path {
-        &self.ca
+        self.access.ca()
     }
 
     /// Makes a namespace whose name begins so and is used by nobody else.
@@ -368,28 +372,4 @@ impl ControlPlane {
         command.args(args);
         run(command).await
     }
-}
-
-async fn load(kubeconfig: &Path) -> kube::Config {
-    let kubeconfig = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
-    let options = KubeConfigOptions::default();
-    kube::Config::from_custom_kubeconfig(kubeconfig, &options)
-        .await
-        .expect("a kubeconfig of the control plane")
-}
-
-fn write_kubeconfig(path: &Path, url: &str, ca: &Path, namespace: &str, credential: &Credential<'_>) {
-    let user = match credential {
-        Credential::Token(token) => json!({"token": token}),
-        Credential::TokenFile(file) => json!({"tokenFile": file}),
-    };
-    let kubeconfig = json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "rig",
-        "clusters": [{"name": "rig", "cluster": {"server": url, "certificate-authority": ca}}],
-        "users": [{"name": "rig", "user": user}],
-        "contexts": [{"name": "rig", "context": {"cluster": "rig", "user": "rig", "namespace": namespace}}],
-    });
-    std::fs::write(path, kubeconfig.to_string()).expect("a kubeconfig");
 }

@@ -10,6 +10,7 @@ use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::chart::Release;
+use super::objects;
 use super::plane::ControlPlane;
 use super::pod::Pod;
 use super::ports;
@@ -55,13 +56,19 @@ impl<'p> Stage<'p> {
     /// Installs, and waits until both are ready and the provider is taken up. `teams` is the number
     /// of namespaces to watch, `more` are values beside the ones that keep tests apart.
     pub async fn set(plane: &'p ControlPlane, binary: &Path, teams: usize, more: Value) -> Self {
-        let mut stage = Self::install(plane, binary, teams, more).await;
+        let _permit = plane.install_permit().await;
+        let mut stage = Self::make(plane, binary, teams, more).await;
         stage.start().await;
         stage
     }
 
     /// Installs and starts nothing.
     pub async fn install(plane: &'p ControlPlane, binary: &Path, teams: usize, more: Value) -> Self {
+        let _permit = plane.install_permit().await;
+        Self::make(plane, binary, teams, more).await
+    }
+
+    async fn make(plane: &'p ControlPlane, binary: &Path, teams: usize, more: Value) -> Self {
         crds(plane).await;
         let system = plane.namespace("system").await;
         let mut names = Vec::new();
@@ -148,10 +155,29 @@ impl<'p> Stage<'p> {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// Applies YAML with kubectl, as a user does.
+    /// Applies YAML as `kubectl apply` does.
     pub async fn apply(&self, namespace: &str, yaml: &str) -> super::programs::Output {
-        let file = self.plane.run_dir().write(format!("apply-{}.yaml", unique()), yaml);
-        self.plane.kubectl(&["apply", "-n", namespace, "-f", &file.to_string_lossy()]).await
+        objects::apply(self.plane.access(), None, namespace, yaml).await
+    }
+
+    /// Merges a patch into an object, or makes the changes of a JSON patch.
+    pub async fn patch(&self, kind: &str, namespace: &str, name: &str, patch: Value) {
+        objects::patch(self.plane.access(), kind, namespace, name, &patch).await;
+    }
+
+    /// An object as JSON; `None` where there is none.
+    pub async fn object(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
+        objects::get(self.plane.access(), kind, namespace, name).await
+    }
+
+    /// Deletes an object of any kind, and waits until it is gone.
+    pub async fn remove(&self, kind: &str, namespace: &str, name: &str) {
+        objects::delete(self.plane.access(), kind, namespace, name).await;
+    }
+
+    /// Waits until an object of any kind is Ready, whoever it is for.
+    pub async fn until_ready(&self, kind: &str, namespace: &str, name: &str) {
+        objects::until_ready(self.plane.access(), kind, namespace, name).await;
     }
 
     /// Applies one object.
@@ -276,11 +302,15 @@ impl<'p> Stage<'p> {
     }
 }
 
-/// Installs the CRDs, as releases that share a cluster have it: they aren't any one release's.
+/// Installs the CRDs, as releases that share a cluster have it: they aren't any one release's. Once a control plane.
 pub async fn crds(plane: &ControlPlane) {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
-    plane.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", folder]).await.ok();
-    plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", folder]).await.ok();
+    plane
+        .once_crds(async {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
+            plane.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", folder]).await.ok();
+            plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", folder]).await.ok();
+        })
+        .await;
 }
 
 /// TLS that trusts nobody: for clients that call this machine in plain HTTP alone.

@@ -301,6 +301,7 @@ impl Story<'_, '_> {
     async fn die(&mut self, name: &str, at: Point, death: Death) -> usize {
         let journal = self.bench.journal.clone();
         self.prepare(name).await;
+        self.bench.stage.operator.stays_dead();
         journal.arm(self.bench.stage.operator.process().pid(), at, death);
         self.act(name).await;
         let what = format!("{name}: the operator to come to {at:?}");

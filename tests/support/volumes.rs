@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Mutex;
+
+use jiff::Timestamp;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
@@ -12,9 +14,8 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::api::{Api, PostParams};
 
-use super::plane::ControlPlane;
-use super::pod::field;
-use super::wait::eventually;
+use super::access::Access;
+use super::container::field;
 
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -25,16 +26,42 @@ pub struct Mount {
     pub folder: PathBuf,
 }
 
-/// The volumes of one Pod.
-pub struct Volumes<'p> {
-    plane: &'p ControlPlane,
-    namespace: String,
-    folder: PathBuf,
+/// A token of a ServiceAccount that lies in a volume.
+#[derive(Clone, Debug)]
+struct Token {
+    text: String,
+    issued: Timestamp,
+    ends: Timestamp,
 }
 
-impl<'p> Volumes<'p> {
-    pub fn new(plane: &'p ControlPlane, namespace: &str, folder: PathBuf) -> Self {
-        Self { plane, namespace: namespace.to_owned(), folder }
+/// When a projected token is exchanged for a new one, in hundredths of its life: as a kubelet does it.
+pub const RENEW_AT: i64 = 80;
+
+/// Whether `hundredths` of a token's life are over.
+fn is_due(issued: Timestamp, ends: Timestamp, hundredths: i64, now: Timestamp) -> bool {
+    let (life, lived) = (ends.as_second() - issued.as_second(), now.as_second() - issued.as_second());
+    lived * 100 >= life * hundredths
+}
+
+/// The volumes of one Pod.
+pub struct Volumes {
+    access: Access,
+    namespace: String,
+    folder: PathBuf,
+    /// By the path in the volume and the audience. A token is kept until it is due.
+    tokens: Mutex<BTreeMap<(String, Option<String>), Token>>,
+    renew_at: Mutex<i64>,
+}
+
+impl Volumes {
+    pub fn new(access: Access, namespace: &str, folder: PathBuf) -> Self {
+        let (tokens, renew_at) = (Mutex::default(), Mutex::new(RENEW_AT));
+        Self { access, namespace: namespace.to_owned(), folder, tokens, renew_at }
+    }
+
+    /// Has tokens renewed after another part of their life than [`RENEW_AT`].
+    pub fn renew_tokens_at(&self, hundredths: i64) {
+        *self.renew_at.lock().expect("no panic while it was set") = hundredths;
     }
 
     /// Where the container sees them, the longest path first.
@@ -54,32 +81,27 @@ impl<'p> Volumes<'p> {
     /// A claim's folder is the claim's, not the Pod's: it outlives the Pod.
     fn folder_of(&self, volume: &Volume) -> PathBuf {
         match &volume.persistent_volume_claim {
-            Some(claim) => {
-                self.plane.run_dir().path().join("claims").join(&self.namespace).join(&claim.claim_name)
-            }
+            Some(claim) => self.access.folder().join("claims").join(&self.namespace).join(&claim.claim_name),
             None => self.folder.join(&volume.name),
         }
     }
 
-    /// Fills them, and waits for what must be there before a container may start.
+    /// Fills them, as a kubelet does before it starts a container and from time to time afterwards.
+    ///
+    /// # Errors
+    /// When something that must be there isn't: the others are filled all the same, and what was there stays.
     ///
     /// # Panics
-    /// When something isn't there in time, or the Pod has a kind of volume that isn't known here.
-    pub async fn fill(&self, pod: &Pod, deadline: Duration) {
+    /// When the Pod has a kind of volume that isn't known here.
+    pub async fn fill(&self, pod: &Pod) -> Result<(), String> {
+        let mut missing = Ok(());
         for volume in volumes(pod) {
-            let what = format!("volume {} of Pod {}/{}", volume.name, self.namespace, name_of(pod));
-            let files = eventually(deadline, what, async || self.files(pod, volume).await).await;
-            self.write(volume, files);
-        }
-    }
-
-    /// Fills them again, as a kubelet does from time to time. What has gone meanwhile stays as it was.
-    pub async fn refill(&self, pod: &Pod) {
-        for volume in volumes(pod) {
-            if let Ok(files) = self.files(pod, volume).await {
-                self.write(volume, files);
+            match self.files(pod, volume).await {
+                Ok(files) => self.write(volume, files),
+                Err(why) => missing = Err(format!("volume {}: {why}", volume.name)),
             }
         }
+        missing
     }
 
     fn write(&self, volume: &Volume, files: Option<Files>) {
@@ -122,8 +144,16 @@ impl<'p> Volumes<'p> {
 
     async fn projection(&self, pod: &Pod, source: &VolumeProjection) -> Result<Files, String> {
         if let Some(token) = &source.service_account_token {
-            let content = self.token(pod, token.audience.clone(), token.expiration_seconds).await?;
-            return Ok(Files::from([(token.path.clone(), content.into_bytes())]));
+            let key = (token.path.clone(), token.audience.clone());
+            let held = self.tokens.lock().expect("no panic while a token was kept").get(&key).cloned();
+            let hundredths = *self.renew_at.lock().expect("no panic while it was set");
+            let token = match held {
+                Some(held) if !is_due(held.issued, held.ends, hundredths, Timestamp::now()) => held,
+                _ => self.token(pod, token.audience.clone(), token.expiration_seconds).await?,
+            };
+            let files = Files::from([(key.0.clone(), token.text.clone().into_bytes())]);
+            self.tokens.lock().expect("no panic while a token was kept").insert(key, token);
+            return Ok(files);
         }
         if let Some(secret) = &source.secret {
             return self.secret(&secret.name, secret.items.as_deref(), secret.optional).await;
@@ -143,7 +173,7 @@ impl<'p> Volumes<'p> {
         pod: &Pod,
         audience: Option<String>,
         seconds: Option<i64>,
-    ) -> Result<String, String> {
+    ) -> Result<Token, String> {
         let account =
             pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default");
         let accounts: Api<ServiceAccount> = self.api();
@@ -153,9 +183,11 @@ impl<'p> Volumes<'p> {
             ..TokenRequestSpec::default()
         };
         let request = TokenRequest { spec, ..TokenRequest::default() };
+        let issued = Timestamp::now();
         let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
         let status = answer.map_err(|error| error.to_string())?.status;
-        status.map(|status| status.token).ok_or_else(|| "a TokenRequest without an answer".to_owned())
+        let status = status.ok_or("a TokenRequest without an answer")?;
+        Ok(Token { text: status.token, issued, ends: status.expiration_timestamp.0 })
     }
 
     /// The content of a Secret, or of nothing where it is optional and not there.
@@ -211,16 +243,12 @@ impl<'p> Volumes<'p> {
     where
         K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
     {
-        Api::namespaced(self.plane.client(), &self.namespace)
+        Api::namespaced(self.access.client(), &self.namespace)
     }
 }
 
 fn volumes(pod: &Pod) -> &[Volume] {
     pod.spec.as_ref().and_then(|spec| spec.volumes.as_deref()).unwrap_or_default()
-}
-
-fn name_of(pod: &Pod) -> &str {
-    pod.metadata.name.as_deref().unwrap_or_default()
 }
 
 /// The keys that a volume names, under the paths that it gives them; without names, all of them.
@@ -265,5 +293,18 @@ fn write_files(folder: &Path, files: &Files) {
         if entry.path().is_file() && !first_parts.contains(entry.file_name().to_string_lossy().as_ref()) {
             std::fs::remove_file(entry.path()).expect("a file that has gone from a volume");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_renewed_after_the_greater_part_of_its_life() {
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let due = |now| is_due(at(1_000), at(1_000 + 3_600), RENEW_AT, at(now));
+        assert!(!due(1_000) && !due(1_000 + 2_879));
+        assert!(due(1_000 + 2_880) && due(1_000 + 3_600) && due(9_000));
     }
 }

@@ -26,8 +26,7 @@ fn adoptable(yaml: &str) -> Value {
 async fn adopt(stage: &Stage<'_>, provider: &str, yaml: &str, links: &[(&str, &str)]) {
     let lint = fed(&["lint", "-"], yaml).await;
     assert_eq!(lint.code, Some(0), "{}", lint.stdout);
-    let patch = adoptable(yaml).to_string();
-    stage.plane.kubectl(&["patch", "clusterlinkprovider", provider, "--type=merge", "-p", &patch]).await.ok();
+    stage.patch("ClusterLinkProvider", "", provider, adoptable(yaml)).await;
     for (link, _) in links {
         stage.put_secret(stage.team(), &format!("{link}-adopted"), &[("client-secret", SECRET)]).await;
     }

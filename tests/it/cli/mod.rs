@@ -22,7 +22,8 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
 
-use crate::support::plane::{ControlPlane, Credential};
+use crate::support::access::Credential;
+use crate::support::plane::ControlPlane;
 use crate::support::programs::{Output, run};
 use crate::support::stage::{merge, unique};
 
@@ -89,8 +90,7 @@ pub async fn user(plane: &ControlPlane, namespace: &str, rules: Value) -> PathBu
          "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
          "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}]},
     ]});
-    let file = plane.run_dir().write(format!("{name}.json"), objects.to_string());
-    plane.kubectl(&["apply", "-n", namespace, "-f", &file.to_string_lossy()]).await.ok();
+    crate::support::objects::apply(plane.access(), None, namespace, &objects.to_string()).await.ok();
     let accounts: Api<ServiceAccount> = Api::namespaced(plane.client(), namespace);
     let request = TokenRequest {
         spec: TokenRequestSpec { audiences: Vec::new(), ..TokenRequestSpec::default() },

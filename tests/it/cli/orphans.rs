@@ -12,13 +12,8 @@ use crate::support::stage::Stage;
 async fn orphan(stage: &Stage<'_>, name: &str) -> String {
     let team = stage.team().to_owned();
     let id = stage.data(&team, &format!("{name}-oauth")).await["client-id"].clone();
-    let none = json!({"metadata": {"finalizers": null}});
-    stage
-        .plane
-        .kubectl(&["patch", "applicationlink", name, "-n", &team, "--type=merge", "-p", &none.to_string()])
-        .await
-        .ok();
-    stage.plane.kubectl(&["delete", "applicationlink", name, "-n", &team]).await.ok();
+    stage.patch("ApplicationLink", &team, name, json!({"metadata": {"finalizers": null}})).await;
+    stage.remove("ApplicationLink", &team, name).await;
     id
 }
 

@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{binary, json_of, machine, user, with};
+use crate::support::objects;
 use crate::support::plane::ControlPlane;
-use crate::support::stage::{Stage, crds, unique};
+use crate::support::stage::{Stage, crds};
 
 /// A namespace that no operator watches, with these links in it.
 async fn desk(links: &[serde_json::Value]) -> (&'static ControlPlane, String) {
@@ -13,15 +14,15 @@ async fn desk(links: &[serde_json::Value]) -> (&'static ControlPlane, String) {
     crds(plane).await;
     let namespace = plane.namespace("rotate").await;
     for link in links {
-        let file = plane.run_dir().write(format!("rotate-{}.json", unique()), link.to_string());
-        plane.kubectl(&["apply", "-n", &namespace, "-f", &file.to_string_lossy()]).await.ok();
+        objects::apply(plane.access(), None, &namespace, &link.to_string()).await.ok();
     }
     (plane, namespace)
 }
 
 async fn annotation(plane: &ControlPlane, namespace: &str, name: &str, key: &str) -> String {
-    let path = format!("jsonpath={{.metadata.annotations.applink-operator\\.io/{key}}}");
-    plane.kubectl(&["get", "applicationlink", name, "-n", namespace, "-o", &path]).await.ok()
+    let link = objects::get(plane.access(), "ApplicationLink", namespace, name).await.expect("it is there");
+    let value = &link["metadata"]["annotations"][format!("applink-operator.io/{key}")];
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -122,10 +122,15 @@ async fn hostile_words_in_a_link_don_t_reach_the_terminal() {
 async fn a_cluster_that_can_t_be_asked_is_said_in_one_line() {
     let plane = ControlPlane::shared().await;
     let nobody = plane.run_dir().path().join(format!("nobody-{}.kubeconfig", unique()));
-    plane.write_kubeconfig(&nobody, "default", &crate::support::plane::Credential::Token("wrong"));
+    plane.write_kubeconfig(&nobody, "default", &crate::support::access::Credential::Token("wrong"));
     let dead = plane.run_dir().path().join(format!("dead-{}.kubeconfig", unique()));
     let url = format!("https://127.0.0.1:{}", crate::support::ports::free());
-    plane.write_kubeconfig_at(&dead, &url, "default", &crate::support::plane::Credential::Token("x"));
+    plane.access().write_kubeconfig_at(
+        &dead,
+        &url,
+        "default",
+        &crate::support::access::Credential::Token("x"),
+    );
     for tool in ["status", "doctor"] {
         for (config, says) in [(&nobody, "log in again"), (&dead, "can't be reached")] {
             let said = with(config, &[tool]).await;

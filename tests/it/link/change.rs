@@ -235,8 +235,8 @@ async fn another_provider_is_proved_before_the_old_one_is_left() {
     let back = here.data(team, "ci-oauth").await;
     assert_eq!(back["client-id"], first["client-id"]);
     // A provider that doesn't take it: the old one stays, and works.
-    let narrow = json!({"spec": {"allow": {"scopes": ["REPO_READ"]}}}).to_string();
-    here.plane.kubectl(&["patch", "clusterlinkprovider", &name, "--type=merge", "-p", &narrow]).await.ok();
+    let narrow = json!({"spec": {"allow": {"scopes": ["REPO_READ"]}}});
+    here.patch("ClusterLinkProvider", "", &name, narrow).await;
     let wide =
         json!({"spec": {"providerRef": {"name": name}, "incoming": {"oauth2": {"scopes": ["REPO_WRITE"]}}}});
     patch_link(&here, team, "ci", wide).await;
@@ -249,7 +249,7 @@ async fn another_provider_is_proved_before_the_old_one_is_left() {
     .await;
     here.delete(team, "ci").await;
     assert!(here.clients().await.is_empty());
-    here.plane.kubectl(&["delete", "clusterlinkprovider", &name, "--timeout=60s"]).await.ok();
+    here.remove("ClusterLinkProvider", "", &name).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

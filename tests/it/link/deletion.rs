@@ -2,11 +2,12 @@
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, ListParams};
 use serde_json::json;
 
 use super::binary;
 use super::fixtures::{client, data, machine, message, no_clients, no_secret, patch_link, provider, stays};
+use crate::support::objects;
 use crate::support::plane::ControlPlane;
 use crate::support::stage::{SOON, Stage, condition};
 use crate::support::wait::eventually;
@@ -18,9 +19,7 @@ async fn stage(teams: usize) -> Stage<'static> {
 /// Waits until a provider object is Ready.
 async fn provider_ready(stage: &Stage<'_>, kind: &str, namespace: &str, name: &str) {
     eventually(SOON, format!("{kind} {name} ready"), async || {
-        let shown = stage.plane.kubectl(&["get", kind, name, "-n", namespace, "-o", "json"]).await;
-        let object: serde_json::Value =
-            serde_json::from_str(&shown.stdout).map_err(|e| format!("{e} {}", shown.stderr))?;
+        let object = stage.object(kind, namespace, name).await.ok_or("it isn't there")?;
         let ready = condition(&object["status"], "Ready").is_some_and(|c| c["status"] == "True");
         if ready && object["metadata"]["finalizers"][0].is_string() {
             Ok(())
@@ -33,30 +32,17 @@ async fn provider_ready(stage: &Stage<'_>, kind: &str, namespace: &str, name: &s
 
 /// The kept records of providers in the operator's namespace.
 async fn records(stage: &Stage<'_>) -> Vec<String> {
-    let shown = stage
-        .plane
-        .kubectl(&[
-            "get",
-            "secrets",
-            "-n",
-            &stage.system,
-            "-l",
-            "app.kubernetes.io/component=provider",
-            "-o",
-            "name",
-        ])
-        .await;
-    shown.ok().lines().map(str::to_owned).collect()
+    let params = ListParams::default().labels("app.kubernetes.io/component=provider");
+    let all = stage.secrets(&stage.system).list(&params).await.expect("the Secrets of the operator");
+    all.items.into_iter().filter_map(|secret| secret.metadata.name).collect()
 }
 
 async fn no_object(stage: &Stage<'_>, kind: &str, namespace: &str, name: &str) {
     eventually(SOON, format!("no {kind} {namespace}/{name}"), async || {
-        let shown = stage
-            .plane
-            .kubectl(&["get", kind, name, "-n", namespace, "--ignore-not-found", "-o", "yaml"])
-            .await
-            .ok();
-        if shown.is_empty() { Ok(()) } else { Err(shown) }
+        match stage.object(kind, namespace, name).await {
+            None => Ok(()),
+            Some(left) => Err(left.to_string()),
+        }
     })
     .await;
 }
@@ -138,7 +124,7 @@ async fn provider_its_secret_and_its_link_go_in_any_order() {
             let name = name(i);
             for part in order {
                 let (what, namespace) = [(kind, team), ("secret", home), ("applicationlink", team)][*part];
-                stage.plane.kubectl(&["delete", what, &name, "-n", namespace, "--wait=false"]).await.ok();
+                objects::begin_deletion(stage.plane.access(), what, namespace, &name).await;
             }
         }
         for i in 0..ORDERS.len() {
@@ -231,11 +217,8 @@ async fn deletion_reads_no_spec_believes_no_annotation_and_can_leave_all_as_it_i
     stage.put_secret(other, "provider", &[("token", &token)]).await;
     stage.apply_object(other, &provider(&stage, "LinkProvider", "own", "provider")).await;
     provider_ready(&stage, "linkprovider", other, "own").await;
-    let uid = stage
-        .plane
-        .kubectl(&["get", "linkprovider", "own", "-n", other, "-o", "jsonpath={.metadata.uid}"])
-        .await
-        .ok();
+    let uid =
+        stage.object("LinkProvider", other, "own").await.expect("it is there")["metadata"]["uid"].clone();
     let forged = json!([{"kind": "LinkProvider", "name": "own", "uid": uid}]).to_string();
     let mut link = machine("theirs", json!({}));
     link["metadata"]["annotations"] = json!({"applink-operator.io/registered-at": forged});

@@ -155,12 +155,8 @@ async fn a_cluster_provider_says_who_may_use_it_and_for_what() {
     let stage = stage(2, json!({"provider": {"default": false}})).await;
     let (team, other) = (stage.teams[0].as_str(), stage.teams[1].as_str());
     let allow = async |allow: Value| {
-        let patch = json!([{"op": "replace", "path": "/spec/allow", "value": allow}]).to_string();
-        stage
-            .plane
-            .kubectl(&["patch", "clusterlinkprovider", &stage.provider_name, "--type=json", "-p", &patch])
-            .await
-            .ok();
+        let patch = json!([{"op": "replace", "path": "/spec/allow", "value": allow}]);
+        stage.patch("ClusterLinkProvider", "", &stage.provider_name, patch).await;
     };
     let link = |name: &str, oauth2: Value| {
         machine(name, json!({"providerRef": {"name": stage.provider_name}, "incoming": {"oauth2": oauth2}}))
@@ -201,8 +197,9 @@ async fn a_cluster_provider_says_who_may_use_it_and_for_what() {
     allow(json!({"namespaces": {"names": [team]}, "scopes": ["REPO_READ", "REPO_WRITE"], "redirectHosts": ["*.example.com", "example.com"]})).await;
     stage.ready(team, "scope").await;
     stage.ready(team, "host").await;
-    stage.plane.kubectl(&["label", "namespace", other, "applinks=yes"]).await.ok();
-    stage.plane.kubectl(&["label", "namespace", team, "applinks=yes"]).await.ok();
+    let label = json!({"metadata": {"labels": {"applinks": "yes"}}});
+    stage.patch("Namespace", "", other, label.clone()).await;
+    stage.patch("Namespace", "", team, label).await;
     allow(json!({"namespaces": {"matchLabels": {"applinks": "yes"}}})).await;
     stage.ready(other, "stranger").await;
     stage.ready(team, "fits").await;
@@ -229,16 +226,8 @@ async fn the_default_is_the_newest_and_a_changed_default_moves_nobody() {
     let mut own = provider(&stage, "LinkProvider", "own", "provider");
     own["metadata"]["annotations"] = json!({"applink-operator.io/is-default-provider": "true"});
     stage.apply_object(team, &own).await;
-    stage
-        .plane
-        .kubectl(&["wait", "--for=condition=Ready", "linkprovider/own", "-n", team, "--timeout=60s"])
-        .await
-        .ok();
-    stage
-        .plane
-        .kubectl(&["wait", "--for=condition=Ready", &format!("clusterlinkprovider/{newer}"), "--timeout=60s"])
-        .await
-        .ok();
+    stage.until_ready("LinkProvider", team, "own").await;
+    stage.until_ready("ClusterLinkProvider", "", &newer).await;
     stage.apply_object(team, &machine("second", json!({}))).await;
     stage.apply_object(other, &machine("third", json!({}))).await;
     assert_eq!(at(team, "second").await, "own");
@@ -261,7 +250,7 @@ async fn the_default_is_the_newest_and_a_changed_default_moves_nobody() {
     for (namespace, name) in [(team, "first"), (team, "second"), (other, "third")] {
         stage.delete(namespace, name).await;
     }
-    stage.plane.kubectl(&["delete", "clusterlinkprovider", &newer, "--timeout=60s"]).await.ok();
+    stage.remove("ClusterLinkProvider", "", &newer).await;
     assert!(stage.clients().await.is_empty());
 }
 
@@ -297,5 +286,5 @@ async fn a_link_moves_to_another_service_without_a_gap() {
         .await;
     here.delete(&team, "ci").await;
     assert!(there.clients().await.is_empty());
-    here.plane.kubectl(&["delete", "clusterlinkprovider", &name, "--timeout=60s"]).await.ok();
+    here.remove("ClusterLinkProvider", "", &name).await;
 }

@@ -210,12 +210,10 @@ async fn what_is_not_ours_is_left_alone_until_its_owner_consents() {
     assert!(authenticates(&stage, &taken).await);
 
     // What another object controls isn't taken over at all.
-    stage.plane.kubectl(&["create", "configmap", "boss", "-n", team]).await.ok();
-    let uid = stage
-        .plane
-        .kubectl(&["get", "configmap", "boss", "-n", team, "-o", "jsonpath={.metadata.uid}"])
-        .await
-        .ok();
+    stage
+        .apply_object(team, &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "boss"}}))
+        .await;
+    let uid = stage.object("ConfigMap", team, "boss").await.expect("it is there")["metadata"]["uid"].clone();
     stage.apply_object(team, &json!({
         "apiVersion": "v1", "kind": "Secret", "stringData": {"mine": "1"},
         "metadata": {
@@ -227,7 +225,7 @@ async fn what_is_not_ours_is_left_alone_until_its_owner_consents() {
     stage.condition(team, "two", "Stalled", "True", "SecretConflict").await;
     assert!(message(&stage, team, "two", "Ready").await.contains("belongs to ConfigMap boss"));
     // When it goes, the link goes on by itself.
-    stage.plane.kubectl(&["delete", "secret", "owned", "-n", team]).await.ok();
+    stage.remove("Secret", team, "owned").await;
     stage.ready(team, "two").await;
     // And a Secret that a Retain left, or a person's, isn't deleted with the link.
     stage.delete(team, "two").await;

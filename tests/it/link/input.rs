@@ -1,10 +1,12 @@
-//! What `kubectl apply` refuses, and in which words: the field, the value where it helps, the way out.
+//! What `kubectl apply` refuses, and in which words: the field, the value where it helps, the way out. The words are the API
+//! server's, so all but one case ask it without a kubectl between.
 
 use serde_json::{Value, json};
 
+use crate::support::objects;
 use crate::support::plane::ControlPlane;
 use crate::support::programs::Output;
-use crate::support::stage::{crds, merge, unique};
+use crate::support::stage::{crds, merge};
 
 /// A namespace with the CRDs and no operator.
 struct Desk {
@@ -20,8 +22,7 @@ impl Desk {
     }
 
     async fn apply(&self, object: &Value) -> Output {
-        let file = self.plane.run_dir().write(format!("input-{}.yaml", unique()), object.to_string());
-        self.plane.kubectl(&["apply", "-n", &self.namespace, "-f", &file.to_string_lossy()]).await
+        objects::apply(self.plane.access(), None, &self.namespace, &object.to_string()).await
     }
 
     /// Refused, and the text has all of `says`.
@@ -38,8 +39,7 @@ impl Desk {
         self.apply(object).await.ok();
         let kind = object["kind"].as_str().expect("a kind");
         let name = object["metadata"]["name"].as_str().expect("a name");
-        let shown = self.plane.kubectl(&["get", kind, name, "-n", &self.namespace, "-o", "json"]).await.ok();
-        serde_json::from_str(&shown).expect("json")
+        objects::get(self.plane.access(), kind, &self.namespace, name).await.expect("it is there")
     }
 }
 
@@ -384,5 +384,5 @@ async fn a_provider_keeps_its_identity() {
         object["spec"]["allow"] = allow;
         desk.refused(&object, &says).await;
     }
-    desk.plane.kubectl(&["delete", "clusterlinkprovider", &cluster]).await.ok();
+    objects::delete(desk.plane.access(), "ClusterLinkProvider", "", &cluster).await;
 }

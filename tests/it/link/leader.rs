@@ -195,7 +195,8 @@ async fn a_container_that_starts_again_takes_its_own_lease_up_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_is_cut_off_stops_before_another_begins() {
     let plane = ControlPlane::shared().await;
-    let cast = Cast::set(plane, 2).await;
+    let mut cast = Cast::set(plane, 2).await;
+    cast.stage.operator.stays_dead();
     // Nobody listens there.
     cast.proxies[0].forward_to(&format!("http://127.0.0.1:{}", crate::support::ports::free()));
     let status = cast.stage.operator.process().wait(SOON).await;

@@ -31,8 +31,7 @@ fn at(name: &str, provider: &str) -> Value {
 
 async fn provider_reason(stage: &Stage<'_>, name: &str, status: &str, reason: &str) {
     eventually(SOON, format!("ClusterLinkProvider {name} Ready={status} {reason}"), async || {
-        let shown = stage.plane.kubectl(&["get", "clusterlinkprovider", name, "-o", "json"]).await;
-        let object: Value = serde_json::from_str(&shown.stdout).map_err(|e| e.to_string())?;
+        let object = stage.object("ClusterLinkProvider", "", name).await.ok_or("it isn't there")?;
         let found = condition(&object["status"], "Ready").cloned().unwrap_or_default();
         if found["status"] == status && (reason.is_empty() || found["reason"] == reason) {
             Ok(())
@@ -74,7 +73,7 @@ async fn a_provider_that_comes_late_goes_and_comes_back() {
     stage.provider.until_ready(SOON).await;
     stage.ready(&team, "ci").await;
     stage.delete(&team, "ci").await;
-    stage.plane.kubectl(&["delete", "clusterlinkprovider", &late, "--timeout=60s"]).await.ok();
+    stage.remove("ClusterLinkProvider", "", &late).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -135,7 +134,7 @@ async fn every_answer_has_its_reason_and_recovery_is_automatic() {
     assert!(!stage.operator.logs().contains("canary"), "a secret in the log");
     assert!(!stage.operator.logs().contains("panicked"));
     for provider in [&name, &wrong, &garbage] {
-        stage.plane.kubectl(&["delete", "clusterlinkprovider", provider, "--timeout=60s"]).await.ok();
+        stage.remove("ClusterLinkProvider", "", provider).await;
     }
 }
 
@@ -168,7 +167,8 @@ async fn a_silent_provider_holds_up_only_its_own_links() {
     stage.condition(team, "dead-0", "Reconciling", "True", "ProviderUnreachable").await;
     // It speaks again, and all of them become Ready by themselves.
     double.answer(Answer::Well, Answer::Well, Answer::Well);
-    stage.plane.kubectl(&["annotate", "clusterlinkprovider", &name, "poke=1"]).await.ok();
+    let poke = json!({"metadata": {"annotations": {"poke": "1"}}});
+    stage.patch("ClusterLinkProvider", "", &name, poke).await;
     for i in [0, 25, 49] {
         stage.ready(team, &format!("dead-{i}")).await;
     }

@@ -208,8 +208,7 @@ async fn a_client_of_the_days_of_clicking_is_adopted_and_then_rotated() {
 
     let list = json!([{"op": "add", "path": "/spec/allow/adoptable",
                        "value": [{"clientId": "legacy", "namespace": team}]}]);
-    let args = ["patch", "clusterlinkprovider", &stage.provider_name, "--type=json", "-p", &list.to_string()];
-    stage.plane.kubectl(&args).await.ok();
+    stage.patch("ClusterLinkProvider", "", &stage.provider_name, list).await;
     stage.condition(team, "ci", "Ready", "False", "AdoptionSecretMissing").await;
     stage.put_secret(team, "legacy", &[("secret", "not this one")]).await;
     stage.condition(team, "ci", "Stalled", "True", "AdoptionSecretWrong").await;
@@ -224,10 +223,9 @@ async fn a_client_of_the_days_of_clicking_is_adopted_and_then_rotated() {
     told(&stage, team, "ci", "Adopted", &["client legacy was adopted with its secret", "application.name"])
         .await;
     // From now on it needs neither the list nor the Secret that it came with.
-    stage.plane.kubectl(&["delete", "secret", "legacy", "-n", team]).await.ok();
-    let none = json!([{"op": "remove", "path": "/spec/allow/adoptable"}]).to_string();
-    let args = ["patch", "clusterlinkprovider", &stage.provider_name, "--type=json", "-p", &none];
-    stage.plane.kubectl(&args).await.ok();
+    stage.remove("Secret", team, "legacy").await;
+    let none = json!([{"op": "remove", "path": "/spec/allow/adoptable"}]);
+    stage.patch("ClusterLinkProvider", "", &stage.provider_name, none).await;
     at_rest(&stage).await;
     stage.ready(team, "ci").await;
 

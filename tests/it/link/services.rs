@@ -27,8 +27,7 @@ async fn provider(stage: &Stage<'_>, kind: &str, service: Value) -> String {
         "spec": {kind: service, "allow": {"namespaces": {"names": stage.teams}}},
     });
     stage.apply_object(stage.team(), &provider).await;
-    let what = format!("clusterlinkprovider/{name}");
-    stage.plane.kubectl(&["wait", "--for=condition=Ready", "--timeout=60s", &what]).await.ok();
+    stage.until_ready("ClusterLinkProvider", "", &name).await;
     name
 }
 

@@ -160,11 +160,7 @@ async fn no_secret_of_a_run_is_seen_anywhere() {
             "allow": {"namespaces": {"all": {}}},
         },
     })).await;
-    stage
-        .plane
-        .kubectl(&["wait", "--for=condition=Ready", &format!("clusterlinkprovider/{echo}"), "--timeout=60s"])
-        .await
-        .ok();
+    stage.until_ready("ClusterLinkProvider", "", &echo).await;
     // A life with all that goes wrong in it.
     stage.apply_object(&team, &machine("ci", json!({}))).await;
     stage.ready(&team, "ci").await;
@@ -233,5 +229,5 @@ async fn no_secret_of_a_run_is_seen_anywhere() {
     stage.delete(&team, "ci").await;
     double.answer(Answer::Well, Answer::Well, Answer::Well);
     stage.delete(&team, "echo").await;
-    stage.plane.kubectl(&["delete", "clusterlinkprovider", &echo, "--timeout=60s"]).await.ok();
+    stage.remove("ClusterLinkProvider", "", &echo).await;
 }

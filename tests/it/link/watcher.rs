@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::Api;
+use k8s_openapi::api::core::v1::{Event, Secret};
+use kube::api::{Api, ListParams};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
@@ -83,11 +83,9 @@ async fn read(api: &Api<Secret>, names: &[String]) -> Vec<BTreeMap<String, Strin
 /// What `kubectl get events` says of a link, for one reason.
 pub async fn events(stage: &Stage<'_>, namespace: &str, link: &str, reason: &str) -> Vec<String> {
     let selector = format!("involvedObject.name={link},reason={reason}");
-    let args = ["get", "events", "-n", namespace, "--field-selector", &selector, "-o", "json"];
-    let shown = stage.plane.kubectl(&args).await.ok();
-    let list: Value = serde_json::from_str(&shown).expect("json");
-    let items = list["items"].as_array().expect("items");
-    items.iter().map(|e| e["message"].as_str().unwrap_or_default().to_owned()).collect()
+    let api: Api<Event> = Api::namespaced(stage.client.clone(), namespace);
+    let list = api.list(&ListParams::default().fields(&selector)).await.expect("the events");
+    list.items.into_iter().map(|event| event.message.unwrap_or_default()).collect()
 }
 
 /// Waits until an event of a link says all of these.

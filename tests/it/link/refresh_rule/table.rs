@@ -295,9 +295,9 @@ async fn before_a_grant_is_dead_it_is_read_again() {
     let uid = stage.links(stage.team()).get("other").await.expect("the link").uid().expect("uid");
     let mut kept = link.kept().await;
     kept["refreshToken"] = json!("successor");
-    let patch = json!({"stringData": {"record.json": kept.to_string()}}).to_string();
+    let patch = json!({"stringData": {"record.json": kept.to_string()}});
     let name = format!("applink-grant-{uid}");
-    stage.plane.kubectl(&["patch", "secret", &name, "-n", &stage.system, "-p", &patch]).await.ok();
+    stage.patch("Secret", &stage.system, &name, patch).await;
     link.heal();
     go.notify_one();
     stage.ready(stage.team(), "other").await;

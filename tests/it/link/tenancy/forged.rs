@@ -195,9 +195,8 @@ async fn a_namespace_made_anew_inherits_nothing_unless_it_may() {
     // Where the platform team says so, the client is bound again, to a secret that nobody of before knows.
     stage.apply_object(team, &machine("ci", json!({}))).await;
     stage.condition(team, "ci", "Stalled", "True", "RebindNotAllowed").await;
-    let rebind = json!({"spec": {"allow": {"rebind": true}}}).to_string();
-    let args = ["patch", "clusterlinkprovider", &stage.provider_name, "--type=merge", "-p", &rebind];
-    stage.plane.kubectl(&args).await.ok();
+    let rebind = json!({"spec": {"allow": {"rebind": true}}});
+    stage.patch("ClusterLinkProvider", "", &stage.provider_name, rebind).await;
     stage.ready(team, "ci").await;
     let new = stage.data(team, "ci-oauth").await;
     assert_eq!(new["client-id"], old["client-id"]);

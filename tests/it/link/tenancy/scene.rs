@@ -5,9 +5,10 @@ use serde_json::{Value, json};
 
 use super::super::binary;
 use super::super::fixtures::{machine, provider};
+use crate::support::objects;
 use crate::support::plane::{ControlPlane, Options};
 use crate::support::programs::Output;
-use crate::support::stage::{SOON, Stage, condition, merge, unique};
+use crate::support::stage::{SOON, Stage, condition, merge};
 use crate::support::wait::eventually;
 
 /// The tenant's user.
@@ -64,8 +65,7 @@ impl<'p> Scene<'p> {
 
     /// Applies an object as the tenant.
     pub async fn apply(&self, namespace: &str, object: &Value) -> Output {
-        let file = self.stage.plane.run_dir().write(format!("tenant-{}.json", unique()), object.to_string());
-        self.as_tenant(&["apply", "-n", namespace, "-f", &file.to_string_lossy()]).await
+        objects::apply(self.stage.plane.access(), Some(TENANT), namespace, &object.to_string()).await
     }
 
     /// A client that somebody registered by hand.
@@ -117,7 +117,7 @@ impl<'p> Scene<'p> {
         let (tenant, victim) = (self.tenant().to_owned(), self.victim().to_owned());
         let (tenant, victim) = (tenant.as_str(), victim.as_str());
         let stage = &self.stage;
-        stage.plane.kubectl(&["label", "namespace", victim, "tier=gold"]).await.ok();
+        stage.patch("Namespace", "", victim, json!({"metadata": {"labels": {"tier": "gold"}}})).await;
         stage.put_secret(victim, "crown", &[("password", "jewels"), ("client-id", "x")]).await;
         stage.put_secret(victim, "certificate", &[("tls.crt", "x"), ("tls.key", "y")]).await;
         stage.put_secret(victim, "provider-token", &[("token", &stage.admin_token().await)]).await;

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Removes from the cache what this checkout doesn't use: programs and clients of other versions. Other checkouts make
+# theirs again when they want them.
+#
+# APPLINK_RIG_CACHE says where the cache is; without it: $XDG_CACHE_HOME/applink-rig or ~/.cache/applink-rig.
+set -euo pipefail
+# shellcheck source=hack/common.sh
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+cache=${APPLINK_RIG_CACHE:-${XDG_CACHE_HOME:-${HOME:?set HOME or APPLINK_RIG_CACHE}/.cache}/applink-rig}
+[[ -d $cache ]] || fail "There is no cache at $cache."
+
+# The folder of the demo and of lint are made of some of the parts.
+used=$(
+  tests/rig/build.sh --list
+  tests/rig/build.sh --list helm
+  tests/rig/build.sh --list etcd kubernetes helm
+  tests/rig/build.sh --list hydra
+  tests/rig/build.sh --list keycloak
+  tests/clients/setup.sh --list
+  hack/cargo-deny.sh --list
+)
+removed=0
+for entry in "$cache"/{etcd,kubernetes,helm,hydra,keycloak,bin,clients,cargo-deny}-*; do
+  name=${entry##*/}
+  [[ -e $entry || -L $entry ]] || continue
+  grep -qxF -- "${name%.lock}" <<<"$used" && continue
+  if [[ -d $entry ]]; then say "removing $name ($(du -sh "$entry" | cut -f1))"; fi
+  rm -rf "$entry"
+  removed=$((removed + 1))
+done
+say "$removed removed; $(du -sh "$cache" | cut -f1) left in $cache"
