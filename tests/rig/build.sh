@@ -88,7 +88,10 @@ package_of() {
   if [[ $2 == "$3" ]]; then
     printf 'tool\n'
   else
-    awk -v name="/$3" '$1 == "tool" && substr($2, length($2) - length(name) + 1) == name { print $2 }' "$rig/$1/go.mod"
+    # Of a list in parentheses, a tool is a line of one word.
+    awk -v name="/$3" '
+      (NF == 1 || $1 == "tool") && substr($NF, length($NF) - length(name) + 1) == name { print $NF }
+    ' "$rig/$1/go.mod"
   fi
 }
 
