@@ -10,7 +10,7 @@ use std::io::IsTerminal as _;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::FutureExt as _;
 use serde_json::{Value, json};
@@ -20,13 +20,12 @@ use support::consent_app::ConsentApp;
 use support::hydra::Hydra;
 use support::plane::{ControlPlane, Options};
 use support::pod::Pod;
-use support::wait::eventually;
+use support::wait::{SOON, eventually};
 use support::{person, ports, programs};
 use tokio::signal::unix::{SignalKind, signal};
 
 const SYSTEM: &str = "applink-system";
 const TEAM: &str = "team-a";
-const SOON: Duration = Duration::from_secs(60);
 const EXAMPLES: [&str; 3] = ["incoming", "incoming-public-client", "incoming-machine-to-machine"];
 
 #[tokio::main]

@@ -1,14 +1,12 @@
 //! The browser of the tests: is it a real one, does it do what its options say, and does nothing of it survive?
 
-use std::time::Duration;
-
 use axum::Router;
 use axum::response::Html;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
 use crate::support::browser::{Browser, Options, PHONE};
-use crate::support::wait::eventually;
+use crate::support::wait::{SOON, eventually};
 
 const PAGE: &str = "<!doctype html><meta name=viewport content='width=device-width'><title>t</title>
 <style>@media (prefers-color-scheme: dark) { h1 { color: rgb(1, 2, 3) } }</style>
@@ -58,8 +56,7 @@ async fn chromium_shows_a_page_and_leaves_nothing_behind() {
     let profile = browser.profile().to_owned();
     assert!(processes_with(&profile) > 0);
     drop(browser);
-    eventually(Duration::from_secs(20), "no process of the browser", async || processes_with(&profile) == 0)
-        .await;
+    eventually(SOON, "no process of the browser", async || processes_with(&profile) == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

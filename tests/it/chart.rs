@@ -4,7 +4,6 @@
 mod cluster;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::{Api, ListParams};
@@ -16,9 +15,7 @@ use crate::support::pki::authority_pem;
 use crate::support::plane::{ControlPlane, Options};
 use crate::support::programs::{Output, run};
 use crate::support::stage::Stage;
-use crate::support::wait::eventually;
-
-const SOON: Duration = Duration::from_secs(30);
+use crate::support::wait::{SOON, eventually};
 
 /// `helm template` with these values; the release is called `r`, its namespace `ns`.
 async fn try_template(plane: &ControlPlane, values: &Value) -> Output {

@@ -15,9 +15,7 @@ use crate::support::chart::Release;
 use crate::support::plane::{ControlPlane, Options};
 use crate::support::process::{Program, RunDir};
 use crate::support::stage::unique;
-use crate::support::wait::eventually;
-
-const SOON: Duration = Duration::from_secs(20);
+use crate::support::wait::{SOON, eventually};
 
 fn config_map(name: &str, value: &str) -> ConfigMap {
     ConfigMap {

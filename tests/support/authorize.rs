@@ -3,14 +3,11 @@
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 
-use super::wait::eventually;
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::wait::{SOON, eventually};
 
 /// A run of the tool. Dropping it ends it.
 pub struct Authorize {
@@ -61,7 +58,7 @@ impl Authorize {
 
     /// Waits for a line in which `part` stands, and gives back its text.
     pub async fn line(&self, part: &str) -> String {
-        eventually(PATIENCE, format!("a line with {part:?}"), async || {
+        eventually(SOON, format!("a line with {part:?}"), async || {
             let said = self.said();
             // A line that is still being written has no end yet.
             let whole = said.rfind('\n').map_or("", |end| &said[..end]);
@@ -84,7 +81,7 @@ impl Authorize {
 
     /// Waits for its end: the exit code, and all that it said.
     pub async fn end(mut self) -> (Option<i32>, String) {
-        let status = tokio::time::timeout(PATIENCE, self.child.wait())
+        let status = tokio::time::timeout(SOON, self.child.wait())
             .await
             .unwrap_or_else(|_| panic!("it doesn't end; it said:\n{}", self.said()))
             .expect("an end");

@@ -9,7 +9,6 @@
 //! ```
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -22,10 +21,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::ports;
 use super::process::{Process, Program, RunDir};
 use super::stage::http;
-use super::wait::eventually;
-
-/// How long a part of the browser may take to start, and a page to show what it should.
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::wait::{SOON, eventually};
 
 /// One takes some 300 MiB: more of them at a time would crowd out the control plane.
 static PLACES: Semaphore = Semaphore::const_new(2);
@@ -83,7 +79,7 @@ impl Browser {
             .env("PATH", "/usr/local/bin:/usr/bin:/bin")
             .start();
         let base = format!("http://127.0.0.1:{port}");
-        eventually(PATIENCE, "chromedriver to be ready", async || {
+        eventually(SOON, "chromedriver to be ready", async || {
             driver.must_run();
             let answer = http().get(format!("{base}/status")).send().await.map_err(|e| e.to_string())?;
             let status: Value = answer.json().await.map_err(|e| e.to_string())?;
@@ -159,7 +155,7 @@ impl Browser {
     #[track_caller]
     pub fn find(&self, css: &str) -> impl Future<Output = Element> {
         let what = format!("{css} on the page");
-        eventually(PATIENCE, what, async move || self.page.find(Locator::Css(css)).await)
+        eventually(SOON, what, async move || self.page.find(Locator::Css(css)).await)
     }
 
     /// Whether a CSS selector fits anything now.
@@ -176,7 +172,7 @@ impl Browser {
     #[track_caller]
     pub fn shows(&self, css: &str, part: &str) -> impl Future<Output = String> {
         let what = format!("“{part}” in {css}");
-        eventually(PATIENCE, what, async move || {
+        eventually(SOON, what, async move || {
             let element = self.page.find(Locator::Css(css)).await.map_err(|e| e.to_string())?;
             let text = element.text().await.map_err(|e| e.to_string())?;
             if text.contains(part) { Ok(text) } else { Err(text) }

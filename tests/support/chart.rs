@@ -1,7 +1,6 @@
 //! A release of the chart: installed by the real Helm, and the Pods that its workloads lead to, ready to be run.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::Pod as PodObject;
@@ -12,10 +11,7 @@ use serde_json::Value;
 use super::plane::ControlPlane;
 use super::pod::Pod;
 use super::programs::Output;
-use super::wait::eventually;
-
-/// How long the control plane may take to make the Pods of a workload.
-const PODS: Duration = Duration::from_secs(60);
+use super::wait::{SOON, eventually};
 
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
@@ -86,7 +82,7 @@ impl<'p> Release<'p> {
         let deployments: Api<Deployment> = self.api();
         let replica_sets: Api<ReplicaSet> = self.api();
         let what = format!("the Pods of Deployment {}/{name}", self.namespace);
-        let pods = eventually(PODS, what, async || {
+        let pods = eventually(SOON, what, async || {
             let deployment = deployments.get(name).await.map_err(|error| error.to_string())?;
             let all = replica_sets.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
             let revision_of = |set: &ReplicaSet| {
@@ -126,7 +122,7 @@ impl<'p> Release<'p> {
     pub async fn stateful_set_pods(&self, name: &str, binary: &Path) -> Vec<Pod<'p>> {
         let sets: Api<StatefulSet> = self.api();
         let what = format!("the Pods of StatefulSet {}/{name}", self.namespace);
-        let pods = eventually(PODS, what, async || {
+        let pods = eventually(SOON, what, async || {
             let set = sets.get(name).await.map_err(|error| error.to_string())?;
             let wanted = set.spec.and_then(|spec| spec.replicas).unwrap_or(1);
             let status = set.status.ok_or("no status yet")?;

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -11,9 +10,7 @@ use super::ports;
 use super::process::{Process, Program, RunDir};
 use super::programs::{self, run};
 use super::stage::{browser, http};
-use super::wait::eventually;
-
-const START: Duration = Duration::from_secs(60);
+use super::wait::{SOON, eventually};
 
 /// A running Hydra. Dropping it ends it and removes what it stored.
 pub struct Hydra {
@@ -115,7 +112,7 @@ impl Hydra {
         }
         let process = self.program.start();
         let (admin, public) = (self.admin_url(), self.issuer());
-        eventually(START, "Hydra to be ready", async || {
+        eventually(SOON, "Hydra to be ready", async || {
             process.must_run();
             for base in [&admin, &public] {
                 http().get(format!("{base}/health/ready")).send().await?.error_for_status()?;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::access::Access;
 use super::programs::Output;
-use super::wait::eventually;
+use super::wait::{SOON, eventually};
 
 /// What `kubectl apply` remembers of what it was given.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -208,7 +208,7 @@ pub async fn begin_deletion(access: &Access, kind: &str, namespace: &str, name: 
 pub async fn delete(access: &Access, kind: &str, namespace: &str, name: &str) {
     begin_deletion(access, kind, namespace, name).await;
     let api = api(access, None, None, kind, namespace);
-    eventually(super::stage::SOON, format!("the end of {kind} {name}"), async || {
+    eventually(SOON, format!("the end of {kind} {name}"), async || {
         match api.get_opt(name).await.map_err(|error| error.to_string())? {
             None => Ok(()),
             Some(left) => Err(serde_json::to_string(&left).expect("JSON")),
@@ -222,7 +222,7 @@ pub async fn delete(access: &Access, kind: &str, namespace: &str, name: &str) {
 /// # Panics
 /// When it doesn't become so.
 pub async fn until_ready(access: &Access, kind: &str, namespace: &str, name: &str) {
-    eventually(super::stage::SOON, format!("{kind} {name} to be Ready"), async || {
+    eventually(SOON, format!("{kind} {name} to be Ready"), async || {
         let found = get(access, kind, namespace, name).await.ok_or("it isn't there")?;
         let ready = super::stage::condition(&found["status"], "Ready").is_some_and(|c| c["status"] == "True");
         if ready { Ok(()) } else { Err(found["status"].to_string()) }

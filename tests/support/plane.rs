@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use axum::http::Request;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
@@ -20,10 +19,17 @@ use super::pki::{Pki, file_flag};
 use super::ports;
 use super::process::{Process, Program, RunDir};
 use super::programs::{self, Output, run};
-use super::wait::eventually;
+use super::wait::{SOON, eventually};
 
-/// How long a part may take to start on a machine that is busy building.
-const START: Duration = Duration::from_secs(120);
+/// What a cluster does by itself that this project or its tests rest on; there are some forty more.
+const CONTROLLERS: &str = "clusterrole-aggregation-controller,deployment-controller,disruption-controller,\
+    garbage-collector-controller,namespace-controller,replicaset-controller,\
+    root-ca-certificate-publisher-controller,serviceaccount-controller,serviceaccount-token-controller,\
+    statefulset-controller";
+
+/// How much garbage a part of the control plane may have before it looks for it, in hundredths of what it needs. Go's own 100
+/// keeps memory small, and a fifth of the processor busy.
+const GOGC: (&str, &str) = ("GOGC", "400");
 
 /// How many releases may be installed and started at once: more of them only make each other slower, until what waits
 /// for one of them gives up.
@@ -83,14 +89,15 @@ impl ControlPlane {
 
         let etcd_url = format!("http://127.0.0.1:{}", ports::free());
         let peer_url = format!("http://127.0.0.1:{}", ports::free());
-        let etcd_program = Program::new(bin.join("etcd"), run.path().join("etcd.log")).args([
-            format!("--data-dir={}", run.path().join("etcd").display()),
-            format!("--listen-client-urls={etcd_url}"),
-            format!("--advertise-client-urls={etcd_url}"),
-            format!("--listen-peer-urls={peer_url}"),
-            "--unsafe-no-fsync".to_owned(),
-            "--log-level=warn".to_owned(),
-        ]);
+        let etcd_program =
+            Program::new(bin.join("etcd"), run.path().join("etcd.log")).env(GOGC.0, GOGC.1).args([
+                format!("--data-dir={}", run.path().join("etcd").display()),
+                format!("--listen-client-urls={etcd_url}"),
+                format!("--advertise-client-urls={etcd_url}"),
+                format!("--listen-peer-urls={peer_url}"),
+                "--unsafe-no-fsync".to_owned(),
+                "--log-level=warn".to_owned(),
+            ]);
         let etcd = Mutex::new(etcd_program.start());
 
         let port = ports::free();
@@ -98,6 +105,7 @@ impl ControlPlane {
         let policy = run.write("audit-policy.yaml", audit::POLICY);
         let apiserver_program =
             Program::new(bin.join("kube-apiserver"), run.path().join("kube-apiserver.log"))
+                .env(GOGC.0, GOGC.1)
                 .args([
                     format!("--etcd-servers={etcd_url}"),
                     format!("--secure-port={port}"),
@@ -107,6 +115,8 @@ impl ControlPlane {
                     "--endpoint-reconciler-type=none".to_owned(),
                     "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
                     "--authorization-mode=RBAC".to_owned(),
+                    // It shares out a server among many who want more than it can give; here it only takes time.
+                    "--enable-priority-and-fairness=false".to_owned(),
                     // Where it can be found: who trusts its tokens fetches its keys there.
                     format!("--service-account-issuer={url}"),
                     file_flag("service-account-key-file", &pki.service_account_public_key),
@@ -146,6 +156,7 @@ impl ControlPlane {
                 plane.bin.join("kube-controller-manager"),
                 plane.run.path().join("kube-controller-manager.log"),
             )
+            .env(GOGC.0, GOGC.1)
             .args([
                 file_flag("kubeconfig", &manager),
                 file_flag("service-account-private-key-file", &pki.service_account_key),
@@ -153,6 +164,7 @@ impl ControlPlane {
                 "--use-service-account-credentials".to_owned(),
                 "--leader-elect=false".to_owned(),
                 "--secure-port=0".to_owned(),
+                format!("--controllers={CONTROLLERS}"),
                 "--kube-api-qps=500".to_owned(),
                 "--kube-api-burst=1000".to_owned(),
             ])
@@ -165,7 +177,7 @@ impl ControlPlane {
 
     async fn until_ready(&self) {
         let client = self.client();
-        eventually(START, "the API server to be ready", async || {
+        eventually(SOON, "the API server to be ready", async || {
             self.etcd.lock().expect("no panic while etcd was exchanged").must_run();
             if let Some(apiserver) =
                 &*self.apiserver.lock().expect("no panic while the API server was exchanged")
@@ -181,7 +193,7 @@ impl ControlPlane {
     /// With the controller manager, a Pod can be made only once the namespace has its ServiceAccount.
     async fn until_namespace_usable(&self, namespace: &str) {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), namespace);
-        eventually(START, format!("the default ServiceAccount of namespace {namespace}"), async || {
+        eventually(SOON, format!("the default ServiceAccount of namespace {namespace}"), async || {
             if let Some(manager) = &self.controller_manager {
                 manager.must_run();
             }
@@ -298,7 +310,7 @@ impl ControlPlane {
         let uri = format!("/version?fence={}", NEXT.fetch_add(1, Ordering::Relaxed));
         let request = Request::get(&uri).body(Vec::new()).expect("a request");
         self.client().request_text(request).await.expect("the API server's version");
-        eventually(Duration::from_secs(10), "the last request to be in the audit log", async || {
+        eventually(SOON, "the last request to be in the audit log", async || {
             let mut events = audit::read(&self.run, mark);
             let fence = events.iter().position(|event| event.request_uri == uri)?;
             events.truncate(fence);

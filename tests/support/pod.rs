@@ -17,10 +17,7 @@ use super::container::{PodContainer, field, rewrite};
 use super::kubelet;
 use super::plane::ControlPlane;
 use super::process::{Process, read_log};
-use super::wait::eventually;
-
-/// How long a container may wait for a Secret that its Pod needs.
-const SECRETS: Duration = Duration::from_secs(60);
+use super::wait::{SOON, eventually};
 
 pub struct Pod<'p> {
     container: Arc<PodContainer>,
@@ -87,7 +84,7 @@ impl<'p> Pod<'p> {
     pub async fn start(&mut self) {
         self.stop_looking();
         let what = format!("what Pod {} needs", self.name());
-        let program = eventually(SECRETS, what, async || self.container.prepare().await).await;
+        let program = eventually(SOON, what, async || self.container.prepare().await).await;
         self.container.state().wanted = true;
         self.container.run(&program);
         if !self.container.state().stays_dead {
@@ -122,7 +119,7 @@ impl<'p> Pod<'p> {
         while process.is_running() {
             if started.elapsed() > grace {
                 process.kill();
-                return process.wait(Duration::from_secs(10)).await;
+                return process.wait(SOON).await;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

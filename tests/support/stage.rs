@@ -1,7 +1,6 @@
 //! Operator and bundled provider, installed by the chart and running: what most tests start from.
 
 use std::path::Path;
-use std::time::Duration;
 
 use applink_operator::api::ApplicationLink;
 use k8s_openapi::api::core::v1::Secret;
@@ -14,10 +13,8 @@ use super::objects;
 use super::plane::ControlPlane;
 use super::pod::Pod;
 use super::ports;
+pub use super::wait::SOON;
 use super::wait::eventually;
-
-/// How long anything may take on a busy machine before it counts as not happening.
-pub const SOON: Duration = Duration::from_secs(60);
 
 const RELEASE: &str = "applink-operator";
 
@@ -308,7 +305,10 @@ pub async fn crds(plane: &ControlPlane) {
         .once_crds(async {
             let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
             plane.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", folder]).await.ok();
-            plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", folder]).await.ok();
+            plane
+                .kubectl(&["wait", "--for=condition=Established", "--timeout=180s", "-f", folder])
+                .await
+                .ok();
         })
         .await;
 }

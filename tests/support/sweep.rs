@@ -310,7 +310,7 @@ impl Story<'_, '_> {
             if journal.has_struck() { Ok(()) } else { Err(format!("{seen:?}")) }
         })
         .await;
-        self.bench.stage.operator.process().wait(Duration::from_secs(10)).await;
+        self.bench.stage.operator.process().wait(SOON).await;
         let before = journal.writes();
         // Where two secrets can be held, and where nothing was taken away, the application goes on.
         journal.open();

@@ -4,6 +4,9 @@ use std::fmt::Display;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
+/// How long anything may take on a busy machine before it counts as not happening. A test that works never waits for it.
+pub const SOON: Duration = Duration::from_secs(180);
+
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 

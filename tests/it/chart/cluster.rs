@@ -20,7 +20,7 @@ async fn a_release_comes_and_goes_and_the_links_stay() {
     let release = Release::install(&plane, "applink", "applink-system", &json!({})).await;
     for crd in ["applicationlinks", "linkproviders", "clusterlinkproviders"] {
         let crd = format!("crd/{crd}.applink-operator.io");
-        plane.kubectl(&["wait", &crd, "--for=condition=Established", "--timeout=30s"]).await.ok();
+        plane.kubectl(&["wait", &crd, "--for=condition=Established", "--timeout=180s"]).await.ok();
         // The control plane has nothing to say against their schemas.
         let conditions = plane
             .kubectl(&[

@@ -150,7 +150,7 @@ async fn exercise(stage: &mut Stage<'_>, round: &str) {
         stage.plane.kubectl(&["delete", kind, &theirs, "-n", team, "--wait=false"]).await.ok();
         stage.delete(team, &user).await;
         let reference = format!("{kind}/{theirs}");
-        stage.plane.kubectl(&["wait", "--for=delete", &reference, "-n", team, "--timeout=60s"]).await.ok();
+        stage.plane.kubectl(&["wait", "--for=delete", &reference, "-n", team, "--timeout=180s"]).await.ok();
     }
 
     // A link whose finalizer somebody took off by hand: its grant is swept.

@@ -49,7 +49,11 @@ async fn columns_names_events_and_kstatus() {
     stage.apply_object(&team, &machine("ci", json!({"application": {"name": "CI dashboard"}}))).await;
     assert_eq!(kstatus(&object(&stage, "ci").await), "InProgress");
     stage.operator.start().await;
-    stage.plane.kubectl(&["wait", "-n", &team, "--for=condition=Ready", "--timeout=60s", "al/ci"]).await.ok();
+    stage
+        .plane
+        .kubectl(&["wait", "-n", &team, "--for=condition=Ready", "--timeout=180s", "al/ci"])
+        .await
+        .ok();
     assert_eq!(kstatus(&object(&stage, "ci").await), "Current");
     stage.apply_object(&team, &machine("waits", json!({"providerRef": {"name": "nowhere"}}))).await;
     stage.condition(&team, "waits", "Ready", "False", "ProviderNotFound").await;

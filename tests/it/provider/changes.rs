@@ -1,8 +1,8 @@
 //! The stream of changes: told once, told at once, and never to who made them.
 
 use super::http::Request;
-use super::service::{PATIENCE, Service, client, owner};
-use crate::support::wait::eventually;
+use super::service::{Service, client, owner};
+use crate::support::wait::{SOON, eventually};
 use serde_json::{Value, json};
 
 fn changes(service: &Service, query: &str) -> Request {
@@ -21,7 +21,7 @@ fn change(id: &str, deleted: bool) -> Value {
 
 /// Waits until so many requests wait: they are connections, beside the one that asks.
 async fn waiting(service: &Service, many: usize) {
-    eventually(PATIENCE, "the requests to be there", async || {
+    eventually(SOON, "the requests to be there", async || {
         let metrics = Request::new(service.admin, "GET", "/metrics").send().await.must(200).body;
         metrics.contains(&format!("applink_provider_connections{{listener=\"admin\"}} {}\n", many + 1))
     })
@@ -71,13 +71,13 @@ async fn who_waits_is_told_at_once_but_not_what_they_did() {
     waiting(&service, 2).await;
 
     by("op-1.a_B", "mine").send().await.must(201);
-    let told = tokio::time::timeout(PATIENCE, all).await.expect("told at once").expect("told");
+    let told = tokio::time::timeout(SOON, all).await.expect("told at once").expect("told");
     assert_eq!(told.must(200).json()["changes"], json!([change("mine", false)]));
     service.admin("DELETE", "/admin/clients/mine").header("applink-actor", "op-1.a_B").send().await.must(204);
     assert!(!others.is_finished());
     by("op-2", "theirs").send().await.must(201);
     let told =
-        tokio::time::timeout(PATIENCE, others).await.expect("told at once").expect("told").must(200).json();
+        tokio::time::timeout(SOON, others).await.expect("told at once").expect("told").must(200).json();
     assert_eq!((&told["changes"], &told["next"]), (&json!([change("theirs", false)]), &json!(start + 3)));
     // Who has nothing to be told still goes on.
     let none = changes(&service, &format!("?after={start}&except=op-1.a_B")).send().await.must(200).json();
@@ -92,7 +92,7 @@ async fn a_number_of_another_start_is_a_reset() {
     service.register("c", json!({})).await;
     let old = now(&service).await;
     service.process().kill();
-    service.process().wait(PATIENCE).await;
+    service.process().wait(SOON).await;
     service.start_again().await;
     for after in [old, old - 1, 0, u64::MAX] {
         let answer = changes(&service, &format!("?after={after}&wait=60")).send().await.must(200).json();
@@ -119,7 +119,7 @@ async fn who_waits_doesnt_hold_up_a_shutdown() {
     service.process().terminate();
     let answer = waiter.await.expect("answered").must(200).json();
     assert_eq!((&answer["next"], &answer["changes"]), (&json!(start), &json!([])));
-    assert!(service.process().wait(PATIENCE).await.success());
+    assert!(service.process().wait(SOON).await.success());
     assert!(!service.process().log().contains("the drain timeout is over"));
 }
 
@@ -140,10 +140,10 @@ async fn only_so_many_may_wait_and_who_leaves_makes_room() {
     // Asking without waiting needs no place.
     changes(&service, &format!("?after={start}")).send().await.must(200);
     waiters.pop().expect("one of them").abort();
-    eventually(PATIENCE, "a place to be free again", async || short.send().await.status == 200).await;
+    eventually(SOON, "a place to be free again", async || short.send().await.status == 200).await;
     service.register("c", json!({})).await;
     for waiter in waiters {
-        let told = tokio::time::timeout(PATIENCE, waiter).await.expect("told at once").expect("told");
+        let told = tokio::time::timeout(SOON, waiter).await.expect("told at once").expect("told");
         assert_eq!(told.must(200).json()["changes"], json!([change("c", false)]));
     }
 }
@@ -203,7 +203,7 @@ async fn nothing_is_missed_between_the_number_and_the_list() {
         seen
     };
     let (_, mut seen) =
-        tokio::time::timeout(3 * PATIENCE, futures::future::join(writes, follow)).await.expect("all");
+        tokio::time::timeout(3 * SOON, futures::future::join(writes, follow)).await.expect("all");
     seen.sort();
     seen.dedup();
     assert_eq!(seen.len(), 60);

@@ -1,9 +1,9 @@
 //! Start, stop, start again; and what is in the log and in the metrics meanwhile.
 
 use super::http::{Reply, Request};
-use super::service::{ADMIN_TOKEN, DERIVED, PATIENCE, Service};
+use super::service::{ADMIN_TOKEN, DERIVED, Service};
 use crate::support::process::{Program, RunDir};
-use crate::support::wait::eventually;
+use crate::support::wait::{SOON, eventually};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ async fn unfinished(service: &Service) -> TcpStream {
     stream.write_all(head.as_bytes()).await.expect("sent");
     stream.write_all(&FORM.as_bytes()[..FORM.len() - 1]).await.expect("sent");
     // The service has taken the connection when it counts it.
-    eventually(PATIENCE, "the connection to be counted", async || {
+    eventually(SOON, "the connection to be counted", async || {
         let metrics = Request::new(service.admin, "GET", "/metrics").send().await.must(200);
         metrics.body.contains("applink_provider_connections{listener=\"public\"} 1\n")
     })
@@ -28,7 +28,7 @@ async fn unfinished(service: &Service) -> TcpStream {
 }
 
 async fn refuses(service: &Service) {
-    eventually(PATIENCE, "new connections to be refused", async || {
+    eventually(SOON, "new connections to be refused", async || {
         TcpStream::connect(("127.0.0.1", service.public)).await.is_err()
     })
     .await;
@@ -47,7 +47,7 @@ async fn sigterm_lets_requests_in_flight_finish() {
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).await.expect("answered");
         Reply::parse(&bytes).expect("a reply").must(200).text("access_token");
-        assert!(service.process().wait(PATIENCE).await.success());
+        assert!(service.process().wait(SOON).await.success());
         assert!(service.process().log().contains("the provider service has stopped"));
         let left = std::fs::metadata(service.dir.path().join("db-wal")).map(|m| m.len());
         assert!(left.is_err() || left.is_ok_and(|l| l == 0), "the log is folded into the file");
@@ -61,7 +61,7 @@ async fn draining_has_an_end() {
     let _stream = unfinished(&service).await;
     let started = Instant::now();
     service.process().terminate();
-    assert!(service.process().wait(PATIENCE).await.success());
+    assert!(service.process().wait(SOON).await.success());
     let took = started.elapsed();
     assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(10), "{took:?}");
     assert!(service.process().log().contains("the drain timeout is over"));
@@ -81,7 +81,7 @@ async fn a_restart_keeps_everything() {
         } else {
             service.process().terminate();
         }
-        service.process().wait(PATIENCE).await;
+        service.process().wait(SOON).await;
         service.start_again().await;
         let read = service.admin("GET", "/admin/clients/c").send().await.must(200);
         assert_eq!((read.header("etag"), read.json()), (made.header("etag"), made.json()));
@@ -118,7 +118,7 @@ async fn no_secret_is_in_the_log_the_metrics_or_the_file() {
             "{metrics}"
         );
         service.process().terminate();
-        service.process().wait(PATIENCE).await;
+        service.process().wait(SOON).await;
 
         let log = service.process().log();
         for event in ["token issued", "access token revoked", "client deleted", "request", "grant issued"] {
@@ -168,7 +168,7 @@ async fn a_bad_flag_is_one_sentence_and_exit_code_1() {
         }
         let log = dir.path().join(format!("log-{i}"));
         let process = Program::new(env!("CARGO_BIN_EXE_applink"), log).args(args).start();
-        let status = process.wait(PATIENCE).await;
+        let status = process.wait(SOON).await;
         let said = process.log();
         assert_eq!(status.code(), Some(code), "{flag}: {said}");
         if code == 1 {

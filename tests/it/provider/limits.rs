@@ -1,8 +1,8 @@
 //! What a peer may cost: sizes, times, connections; and that other peers don't notice.
 
 use super::http::{Reply, Request};
-use super::service::{DERIVED, PATIENCE, Service};
-use crate::support::wait::eventually;
+use super::service::{DERIVED, Service};
+use crate::support::wait::{SOON, eventually};
 use serde_json::json;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -57,7 +57,7 @@ async fn slow_peers_are_cut_off() {
         for said in ["", "GET /healthz HTTP/1.1\r\nhost:", "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"] {
             let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("connected");
             stream.write_all(said.as_bytes()).await.expect("sent");
-            let done = tokio::time::timeout(PATIENCE, rest(&mut stream)).await;
+            let done = tokio::time::timeout(SOON, rest(&mut stream)).await;
             assert!(done.is_ok(), "{said:?} was kept for {:?}", started.elapsed());
         }
     }
@@ -66,7 +66,7 @@ async fn slow_peers_are_cut_off() {
     let head = "POST /oauth2/token HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\
                 content-type: application/x-www-form-urlencoded\r\n\r\ngrant";
     stream.write_all(head.as_bytes()).await.expect("sent");
-    let bytes = tokio::time::timeout(PATIENCE, rest(&mut stream)).await.expect("cut off");
+    let bytes = tokio::time::timeout(SOON, rest(&mut stream)).await.expect("cut off");
     Reply::parse(&bytes).expect("a reply").must_be_error(503, "temporarily_unavailable");
     assert_eq!(service.access("c").await.len(), 43);
 }
@@ -76,7 +76,7 @@ async fn more_connections_than_allowed_wait_for_their_turn() {
     let service = Service::start(&["--max-connections", "2", "--header-timeout", "60s"]).await;
     let connect = async || TcpStream::connect(("127.0.0.1", service.public)).await.expect("connected");
     let (first, second) = (connect().await, connect().await);
-    eventually(PATIENCE, "two connections to be counted", async || {
+    eventually(SOON, "two connections to be counted", async || {
         let metrics = Request::new(service.admin, "GET", "/metrics").send().await.must(200);
         metrics.body.contains("applink_provider_connections{listener=\"public\"} 2\n")
     })
@@ -87,6 +87,6 @@ async fn more_connections_than_allowed_wait_for_their_turn() {
     // There is no event to await for what must not happen.
     assert!(tokio::time::timeout(Duration::from_millis(300), &mut third).await.is_err());
     drop(first);
-    tokio::time::timeout(PATIENCE, third).await.expect("its turn").must(200);
+    tokio::time::timeout(SOON, third).await.expect("its turn").must(200);
     drop(second);
 }

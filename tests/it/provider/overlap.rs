@@ -1,8 +1,8 @@
 //! Two secrets of a client at once: who may authenticate with which, and until when.
 
 use super::http::Reply;
-use super::service::{DERIVED, PATIENCE, Service, client};
-use crate::support::wait::eventually;
+use super::service::{DERIVED, Service, client};
+use crate::support::wait::{SOON, eventually};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -65,7 +65,7 @@ async fn old_and_new_both_work_until_the_time_that_was_given() {
     let soon = json!({"secret": THIRD, "previousSecretExpiresAt": ahead(5)});
     let shortened = put(&service, soon.clone()).await;
     assert_eq!(shortened.json()["previousSecretExpiresAt"], soon["previousSecretExpiresAt"]);
-    eventually(PATIENCE, "the second secret to end", async || !works(&service, SECOND).await).await;
+    eventually(SOON, "the second secret to end", async || !works(&service, SECOND).await).await;
     assert_eq!(working(&service).await, [false, false, true]);
     let over = service.admin("GET", "/admin/clients/c").send().await.must(200);
     assert_eq!(over.json().get("previousSecretExpiresAt"), None);
@@ -129,7 +129,7 @@ async fn chosen_secrets_overlap_too_and_a_restart_keeps_both() {
     put(&service, json!({"secret": SECOND, "secretKind": "chosen", "previousSecretExpiresAt": ahead(3600)}))
         .await;
     service.process().kill();
-    service.process().wait(PATIENCE).await;
+    service.process().wait(SOON).await;
     service.start_again().await;
     assert!(works(&service, "canary chosen secret").await);
     assert_eq!(working(&service).await, [false, true, false]);

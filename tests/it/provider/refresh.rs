@@ -1,7 +1,7 @@
 //! Refresh tokens: RFC 6749 section 6, RFC 9700 section 4.14.2, and the grace.
 
-use super::service::{DERIVED, PATIENCE, Service};
-use crate::support::wait::eventually;
+use super::service::{DERIVED, Service};
+use crate::support::wait::{SOON, eventually};
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -73,7 +73,7 @@ async fn the_grace_ends() {
     service.register("c", json!({})).await;
     let first = service.grant("c").await;
     let second = service.refresh("c", &first).await.must(200).text("refresh_token");
-    eventually(PATIENCE, "the grace to end", async || service.refresh("c", &first).await.status == 400).await;
+    eventually(SOON, "the grace to end", async || service.refresh("c", &first).await.status == 400).await;
     service.refresh("c", &second).await.must_be_error(400, "invalid_grant");
 }
 
@@ -107,7 +107,7 @@ async fn tokens_expire() {
     service.register("c", json!({})).await;
     let (token, access) = (service.grant("c").await, service.access("c").await);
     let gone = async |token: &str| !service.is_active("c", token).await;
-    eventually(PATIENCE, "the access token to expire", async || gone(&access).await).await;
-    eventually(PATIENCE, "the refresh token to expire", async || gone(&token).await).await;
+    eventually(SOON, "the access token to expire", async || gone(&access).await).await;
+    eventually(SOON, "the refresh token to expire", async || gone(&token).await).await;
     service.refresh("c", &token).await.must_be_error(400, "invalid_grant");
 }

@@ -167,7 +167,7 @@ async fn without_a_good_initial_token_nothing_is_looked_at() {
     let made = json!({"expiresIn": 1, "uses": 9});
     let short =
         service.admin("POST", "/admin/registration-tokens").json(&made).send().await.must(201).text("token");
-    crate::support::wait::eventually(super::service::PATIENCE, "the token to end", async || {
+    crate::support::wait::eventually(crate::support::wait::SOON, "the token to end", async || {
         request(&service, &short, &json!({"grant_types": ["password"]})).send().await.status == 401
     })
     .await;

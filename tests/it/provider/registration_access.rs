@@ -1,7 +1,8 @@
 //! Each client's own registration endpoint (RFC 7592), and the token for it that changes and is never lost.
 
 use super::http::{Reply, Request};
-use super::service::{PATIENCE, Service, client, owner};
+use super::service::{Service, client, owner};
+use crate::support::wait::SOON;
 use serde_json::{Value, json};
 
 struct Own<'a> {
@@ -133,7 +134,7 @@ async fn a_lost_answer_loses_nobody() {
         (own.id, own.token, second)
     };
     service.process().kill();
-    service.process().wait(PATIENCE).await;
+    service.process().wait(SOON).await;
     service.start_again().await;
     let get = Request::new(service.public, "GET", &format!("/oauth2/register/{id}"));
     assert_eq!(next(get.header("authorization", format!("Bearer {first}")).send().await), second);

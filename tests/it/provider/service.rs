@@ -3,16 +3,13 @@
 use super::http::{Reply, Request};
 use crate::support::ports;
 use crate::support::process::{Process, Program, RunDir};
-use crate::support::wait::eventually;
+use crate::support::wait::{SOON, eventually};
 use serde_json::{Value, json};
 use std::path::PathBuf;
-use std::time::Duration;
 
 pub const ADMIN_TOKEN: &str = "canary-admin-token-0123456789";
 /// Looks like what the operator derives: 43 characters of base64url.
 pub const DERIVED: &str = "canary-derived-secret-0123456789-0123456789";
-pub const PATIENCE: Duration = Duration::from_secs(20);
-
 pub struct Service {
     pub dir: RunDir,
     pub public: u16,
@@ -50,7 +47,7 @@ impl Service {
     }
 
     async fn ready(&self) {
-        eventually(PATIENCE, "the service to be ready", async || {
+        eventually(SOON, "the service to be ready", async || {
             self.process.must_run();
             Request::new(self.admin, "GET", "/readyz").try_send().await.is_ok_and(|r| r.status == 200)
         })

@@ -9,7 +9,6 @@ use applink_operator::provider::{Provider, ProviderError};
 use reqwest::Method;
 use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, MutexGuard, OnceCell};
 use url::Url;
 
 use super::conformance::conformance;
@@ -19,13 +18,12 @@ use crate::support::hydra::Hydra;
 use crate::support::stage::browser;
 use crate::support::stage::http;
 
-/// One for all cases, and one case at a time: on SQLite, Hydra refuses what happens at the same moment.
-struct TheHydra(MutexGuard<'static, Hydra>);
+/// One for each case: on SQLite, Hydra refuses what happens at the same moment.
+struct TheHydra(Hydra);
 
 impl Subject for TheHydra {
     async fn start() -> Self {
-        static SHARED: OnceCell<Mutex<Hydra>> = OnceCell::const_new();
-        Self(SHARED.get_or_init(async || Mutex::new(Hydra::start().await)).await.lock().await)
+        Self(Hydra::start().await)
     }
 
     fn at_once(&self) -> usize {

@@ -1,7 +1,6 @@
 //! Keycloak, the real one: realms without and with a policy that rotates secrets.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use applink_operator::domain::{ClientId, ExposeSecret as _, ScopeSet, SecretString};
 use applink_operator::http::HttpClient;
@@ -19,7 +18,7 @@ use super::subject::{CALLBACK, Give, Known, Port, Subject, Tokens, http_client, 
 use crate::support::keycloak::Realm;
 use crate::support::stage::browser;
 use crate::support::stage::http;
-use crate::support::wait::eventually;
+use crate::support::wait::{SOON, eventually};
 
 const PASSWORD: &str = "only-for-tests-of-ada";
 
@@ -182,10 +181,7 @@ async fn person(realm: &Realm, id: &ClientId, secret: &SecretString) -> Tokens {
         .expect("JSON");
     // Keycloak dates in seconds, and can't tell a token of this one from one of a later client.
     let second = jiff::Timestamp::now().as_second();
-    eventually(Duration::from_secs(5), "the next second", async || {
-        jiff::Timestamp::now().as_second() > second
-    })
-    .await;
+    eventually(SOON, "the next second", async || jiff::Timestamp::now().as_second() > second).await;
     let text = |name: &str| answer[name].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
     Tokens { access: text("access_token"), refresh: text("refresh_token") }
 }
@@ -305,7 +301,7 @@ async fn a_secret_that_has_ended_is_put_right_with_ours() {
         let end = jiff::Timestamp::now().as_second() + 2;
         let change = json!({"attributes": {"client.secret.expiration.time": end.to_string()}});
         edit(subject.0, client.id.as_str(), change).await;
-        eventually(Duration::from_secs(10), "the secret to end", async || {
+        eventually(SOON, "the secret to end", async || {
             port.prove(&client, &old, metadata.auth_method).await == Proof::Refused
         })
         .await;
@@ -458,7 +454,7 @@ async fn a_token_that_ended_or_was_forgotten_is_replaced() {
     provider.info().await.expect("it answers");
     let old = realm.operator_token().await;
     let url = format!("{}/admin/realms/{}/clients", realm.keycloak().url(), realm.name);
-    eventually(Duration::from_secs(20), "the token to end", async || {
+    eventually(SOON, "the token to end", async || {
         http().get(&url).bearer_auth(&old).send().await.expect("an answer").status() == 401
     })
     .await;

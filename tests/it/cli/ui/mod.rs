@@ -5,7 +5,6 @@ mod list;
 mod security;
 
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -14,7 +13,7 @@ use crate::support::browser::Browser;
 use crate::support::plane::ControlPlane;
 use crate::support::process::{Process, Program};
 use crate::support::stage::{crds, unique};
-use crate::support::wait::eventually;
+use crate::support::wait::{SOON, eventually};
 
 /// A running `applink ui`.
 struct Ui {
@@ -34,7 +33,7 @@ impl Ui {
             .args(args)
             .env("HOME", "/nonexistent")
             .start();
-        let address = eventually(Duration::from_secs(60), "the page's address", async || {
+        let address = eventually(SOON, "the page's address", async || {
             process.must_run();
             process.log().lines().find(|l| l.contains("/?key=")).map(str::to_owned)
         })

@@ -11,7 +11,6 @@ mod cases;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use applink_operator::api::LinkProvider;
 use applink_operator::http::RefusedReason;
@@ -27,11 +26,8 @@ use crate::support::plane::ControlPlane;
 use crate::support::ports;
 use crate::support::stage::{Stage, condition};
 use crate::support::token_server::{Reply, TokenServer};
-use crate::support::wait::eventually;
+use crate::support::wait::{SOON, eventually};
 use cases::{Case, Why, corpus};
-
-/// For a batch, on a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// So many attempts are made at once.
 const BATCH: usize = 100;
@@ -287,7 +283,7 @@ async fn refusals(
     let (refused, taken): (Vec<_>, Vec<_>) = made.into_iter().partition(|(_, by)| by.is_some());
     let mut by: BTreeMap<_, _> =
         refused.into_iter().filter_map(|(a, by)| Some((a.name.clone(), by?))).collect();
-    let (rest, objects) = eventually(PATIENCE, "every attempt's condition", async || {
+    let (rest, objects) = eventually(SOON, "every attempt's condition", async || {
         let is = found(stage, Some(number)).await;
         let said = taken.iter().map(|(a, _)| Ok((a.name.clone(), a.refused_by(&is[&a.name])?)));
         let (said, not_yet): (Vec<_>, Vec<_>) = said.partition(Result::is_ok);
@@ -417,7 +413,7 @@ async fn what_is_not_public_is_not_called() {
     let (none, all) = (DeleteParams::default(), ListParams::default());
     stage.links(team).delete_collection(&none, &all).await.expect("delete");
     providers(&stage).delete_collection(&none, &all).await.expect("delete");
-    eventually(PATIENCE, "all are gone", async || {
+    eventually(SOON, "all are gone", async || {
         let left = found(&stage, None).await;
         if left.is_empty() { Ok(()) } else { Err(format!("{:?}", left.keys())) }
     })
@@ -428,5 +424,5 @@ async fn what_is_not_public_is_not_called() {
 
     // The trap is one.
     TcpStream::connect(("127.0.0.1", trap.port)).await.expect("the trap");
-    eventually(PATIENCE, "the trap counts", async || trap.connections() == 1).await;
+    eventually(SOON, "the trap counts", async || trap.connections() == 1).await;
 }

@@ -11,9 +11,7 @@ use super::super::fixtures::{machine, patch_link};
 use super::super::watcher::at_rest;
 use super::scene::{Scene, plane};
 use crate::support::stage::{condition, merge};
-use crate::support::wait::eventually;
-
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
+use crate::support::wait::{SOON, eventually};
 
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -204,7 +202,7 @@ async fn nobody_reaches_what_is_not_theirs() {
     let tried = futures::stream::iter(&attempts).map(|a| try_it(&scene, a)).buffer_unordered(4);
     let wrong: Vec<String> = tried.filter_map(async |r| r.err()).collect().await;
     assert!(wrong.is_empty(), "{} cases went otherwise:\n{}", wrong.len(), wrong.join("\n"));
-    eventually(PATIENCE, "every case's condition", async || {
+    eventually(SOON, "every case's condition", async || {
         let left = unmet(&scene, &attempts).await;
         if left.is_empty() { Ok(()) } else { Err(format!("{} cases:\n{}", left.len(), left.join("\n"))) }
     })
@@ -241,10 +239,10 @@ async fn nobody_reaches_what_is_not_theirs() {
     }
     for namespace in [scene.tenant(), &scene.stage.system] {
         let args = ["delete", "applicationlinks,linkproviders", "-n", namespace, "-l", "corpus=yes"];
-        let args = [&args[..], &["--timeout=120s"]].concat();
+        let args = [&args[..], &["--timeout=180s"]].concat();
         scene.stage.plane.kubectl(&args).await.ok();
     }
-    eventually(PATIENCE, "the clients gone", async || {
+    eventually(SOON, "the clients gone", async || {
         let left = scene.stage.clients().await;
         let were = before.iter().filter(|(what, _)| what.starts_with("client ")).count();
         if left.len() == were { Ok(()) } else { Err(format!("{left:?}")) }
