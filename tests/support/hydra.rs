@@ -5,12 +5,13 @@ use std::process::Command;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
-use super::ports;
 use super::process::{Process, Program, RunDir};
 use super::programs::{self, run};
 use super::stage::{browser, http};
 use super::wait::{SOON, eventually};
+use super::{keys, ports};
 
 /// A running Hydra. Dropping it ends it and removes what it stored.
 pub struct Hydra {
@@ -65,7 +66,27 @@ impl Hydra {
         let program = more.iter().fold(program, |program, (name, value)| program.env(name, value));
         let mut hydra = Self { process: None, program, binary, database, public, admin, run };
         hydra.start_again().await;
+        // The demo does without Node.js.
+        if cfg!(test) {
+            hydra.give_key().await;
+        }
         hydra
+    }
+
+    /// Gives it the key that it signs ID tokens with. It would make one of 4096 bits when it first needs it, which takes it
+    /// longer, now and then, than who asks will wait.
+    async fn give_key(&self) {
+        static KEY: OnceCell<Value> = OnceCell::const_new();
+        let make = async || {
+            let keys::Keys { mut jwk, public, .. } = keys::make("RS256").await;
+            for name in ["kid", "use", "alg"] {
+                jwk[name] = public[name].clone();
+            }
+            json!({"keys": [jwk]})
+        };
+        let set = KEY.get_or_init(make).await.clone();
+        let (status, body) = self.admin(Method::PUT, "/admin/keys/hydra.openid.id-token", Some(set)).await;
+        assert_eq!(status, 200, "{body}");
     }
 
     /// The base of its public addresses, and its issuer.

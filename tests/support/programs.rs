@@ -1,10 +1,11 @@
 //! The pinned programs (etcd, kube-apiserver, kubectl, Helm, …): where they are, and how one is run to its end.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 /// What a command said and how it ended.
 #[derive(Debug)]
@@ -51,14 +52,21 @@ pub async fn run(mut command: Command) -> Output {
 /// The folder of the control plane's programs. The other parts are asked for one by one: who tests something else
 /// needs no Java.
 pub(super) async fn folder() -> PathBuf {
-    static BIN: OnceCell<PathBuf> = OnceCell::const_new();
-    BIN.get_or_init(async || folder_of(&["etcd", "kubernetes", "helm"]).await).await.clone()
+    folder_of(&["etcd", "kubernetes", "helm"]).await
 }
 
-/// A folder with the programs of these parts of the rig, as `tests/rig/build.sh` finds or makes them.
+/// A folder with the programs of these parts of the rig, as `tests/rig/build.sh` finds or makes them; it is asked once.
 pub(super) async fn folder_of(parts: &[&str]) -> PathBuf {
+    static FOUND: Mutex<BTreeMap<String, PathBuf>> = Mutex::const_new(BTreeMap::new());
+    let mut found = FOUND.lock().await;
+    let name = parts.join(" ");
+    if let Some(folder) = found.get(&name) {
+        return folder.clone();
+    }
     let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/rig/build.sh"));
     // A first build takes minutes: whoever waits sees its progress.
     command.arg("--print-bin").args(parts).stderr(Stdio::inherit());
-    PathBuf::from(run(command).await.ok().trim())
+    let folder = PathBuf::from(run(command).await.ok().trim());
+    found.insert(name, folder.clone());
+    folder
 }
