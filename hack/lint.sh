@@ -33,7 +33,7 @@ helm_lint() {
 deny() {
   local checks=(bans licenses sources) bin
   if ! has cargo-deny; then
-    bin=$(hack/cargo-deny.sh)
+    bin=$(hack/cargo-deny.sh) || return
     PATH=$bin:$PATH
   fi
   if cargo deny --locked fetch db >/dev/null 2>&1; then

@@ -1,20 +1,23 @@
 #!/usr/bin/env bash
 # Removes from the cache what this checkout doesn't use: programs and clients of other versions. Other checkouts make
-# theirs again when they want them.
+# theirs again when they want them. Not to be run while another checkout's tests run.
 #
 # APPLINK_RIG_CACHE says where the cache is; without it: $XDG_CACHE_HOME/applink-rig or ~/.cache/applink-rig.
 set -euo pipefail
+# What can't be listed mustn't count as unused.
+shopt -s inherit_errexit
 # shellcheck source=hack/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 cache=${APPLINK_RIG_CACHE:-${XDG_CACHE_HOME:-${HOME:?set HOME or APPLINK_RIG_CACHE}/.cache}/applink-rig}
 [[ -d $cache ]] || fail "There is no cache at $cache."
 
-# The folder of the demo and of lint are made of some of the parts.
+# Lint, the demo and the tests use folders of some of the parts.
 used=$(
   tests/rig/build.sh --list
   tests/rig/build.sh --list helm
   tests/rig/build.sh --list etcd kubernetes helm
+  tests/rig/build.sh --list etcd kubernetes helm hydra
   tests/rig/build.sh --list hydra
   tests/rig/build.sh --list keycloak
   tests/clients/setup.sh --list

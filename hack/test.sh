@@ -28,6 +28,6 @@ stage "Python and Node.js" interpreters
 stage "other people's OAuth clients" tests/clients/setup.sh >/dev/null
 stage "control plane and providers" tests/rig/build.sh
 stage "build" cargo test --locked --no-run
-# Most of a test is waiting, so many run at once; tests/support has semaphores for what can't.
+# Most of a test is waiting, so many run at once; tests/support limits what can't.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-10}
 stage "tests" cargo test --locked --config 'target."cfg(all())".runner = "hack/timed.sh"' "$@"

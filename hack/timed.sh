@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs a test program for cargo (as its `runner`), and says at the end which of its tests took longest.
 #
-# libtest tells the time of each test as an unstable option only; the variable is for the test program alone, so nothing
-# is compiled otherwise.
+# libtest tells the time of each test as an unstable option only. The variable is set for the test program and not for
+# cargo, so nothing is recompiled.
 set -uo pipefail
 
 program=$1

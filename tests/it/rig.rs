@@ -63,11 +63,14 @@ async fn objects_can_be_made_read_changed_and_deleted() {
 async fn the_programs_are_the_pinned_ones() {
     let plane = ControlPlane::shared().await;
     let helm = plane.helm(&["version", "--template", "{{.Version}}"]).await.ok();
-    assert_eq!(helm, "v4.2.4");
+    // Those that are there already may be another patch release.
+    assert!(helm.starts_with("v4.2."), "{helm}");
     let versions: Value =
         serde_json::from_str(&plane.kubectl(&["version", "--output=json"]).await.ok()).expect("JSON");
-    assert_eq!(versions["clientVersion"]["gitVersion"], "v1.36.3");
-    assert_eq!(versions["serverVersion"]["gitVersion"], "v1.36.3");
+    for side in ["clientVersion", "serverVersion"] {
+        let version = versions[side]["gitVersion"].as_str().expect("a version");
+        assert!(version.starts_with("v1.36."), "{side}: {version}");
+    }
 }
 
 #[tokio::test]
@@ -343,9 +346,12 @@ async fn a_pod_is_run_as_the_chart_says() {
     .await;
     // The second time there is a pause, and it is said why.
     pod.process().kill();
+    let pods: Api<PodObject> = Api::namespaced(plane.client(), &namespace);
     eventually(SOON, "a pause", async || {
-        let shown = plane.kubectl(&["get", "pod", &pod.name(), "-n", &namespace, "--no-headers"]).await.ok();
-        if shown.contains("0/1") && shown.contains("CrashLoopBackOff") { Ok(()) } else { Err(shown) }
+        let status = pods.get(&pod.name()).await.expect("the Pod").status.expect("its status");
+        let container = status.container_statuses.expect("its container").remove(0);
+        let waiting = container.state.and_then(|state| state.waiting).and_then(|waiting| waiting.reason);
+        (waiting.as_deref() == Some("CrashLoopBackOff") && !container.ready).then_some(())
     })
     .await;
     pod.restart().await;

@@ -10,8 +10,8 @@
 # APPLINK_RIG_CACHE says where the cache is; without it: $XDG_CACHE_HOME/applink-rig or ~/.cache/applink-rig.
 #
 # Programs that are there already are used in place of building them: those in the folder APPLINK_RIG_BIN, and in envtest's,
-# KUBEBUILDER_ASSETS (etcd, kube-apiserver and kubectl). They must be of the pinned minor version; what is missing or of
-# another one is built, alone.
+# KUBEBUILDER_ASSETS (etcd, kube-apiserver and kubectl). They must be of the pinned minor version. Only programs that are
+# missing, or of another one, are built. Hydra and Keycloak always come from here.
 #
 # To add a part: a folder with a go.mod whose `tool` lines name its programs, and one line below. With a dist.sha256 in the
 # folder instead, the part is fetched: the line gives GROUP:ARTIFACT in the module's place, and dist.sha256 the version.
@@ -239,8 +239,9 @@ for line in "${PARTS[@]}"; do
   programs=
   for program in $all; do
     path=
-    # Keycloak is a folder that was made ready, and tells its version only after seconds.
-    is_fetched "$part" || path=$(ready_made "$program" "$version")
+    # Keycloak is a folder that was made ready, and tells its version only after seconds; a Hydra doesn't tell whether it
+    # was built with SQLite.
+    is_fetched "$part" || [[ $cgo == 1 ]] || path=$(ready_made "$program" "$version")
     if [[ -n $path ]]; then
       links+=("$path")
       keys+="$path-$(says_version "$path") "

@@ -2,8 +2,10 @@
 //! is while it runs. [`super::pod`] is what tests hold of it, [`super::kubelet`] what looks after it.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -36,22 +38,30 @@ pub struct Exit {
     /// As a kubelet gives it: 128 and the number of the signal, where it was one.
     pub code: i32,
     pub said: String,
+    pub started: Timestamp,
+    pub finished: Timestamp,
 }
 
 /// What becomes of it.
 #[derive(Default)]
 pub struct State {
     pub process: Option<Arc<Process>>,
+    /// When its first process was started.
+    pub first_started: Option<Timestamp>,
+    /// When the last one was.
     pub started: Option<(Instant, Timestamp)>,
     /// Whether the end of that process is known.
     pub ended: bool,
     /// Whether it is to run. One that was stopped, or whose node died, isn't started again.
     pub wanted: bool,
+    /// How often a test started it: what is still under way from before doesn't count any more.
+    pub generation: u64,
     pub restarts: i32,
+    /// How it ended where nobody had it end.
     pub exits: Vec<Exit>,
     /// Whether its exits are what a test is about; otherwise one fails the test.
     pub may_exit: bool,
-    /// Whether nobody is to start it again when it exits.
+    /// Whether its end is what a test is about: it is no exit, and nobody starts it again.
     pub stays_dead: bool,
 }
 
@@ -80,7 +90,14 @@ impl PodContainer {
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no panic while a container's state was changed")
+        // Whatever panicked has said so; the state is whole at every moment.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is to run, and was started last in this generation.
+    pub fn is_of(&self, generation: u64) -> bool {
+        let state = self.state();
+        state.wanted && state.generation == generation
     }
 
     pub fn address(&self) -> Address {
@@ -141,20 +158,40 @@ impl PodContainer {
         Ok(program)
     }
 
-    /// Starts the program, if it is to run; says whether it is.
-    pub fn run(&self, program: &Program) -> bool {
+    /// Begins a generation in which it is to run, and gives back its number.
+    pub fn begin(&self) -> u64 {
         let mut state = self.state();
-        if state.wanted {
-            state.process = Some(Arc::new(program.start()));
-            state.ended = false;
-            state.started = Some((Instant::now(), Timestamp::now()));
-        }
-        state.wanted
+        state.wanted = true;
+        state.stays_dead = false;
+        state.generation += 1;
+        state.generation
     }
 
-    /// From now on nobody starts it again. Gives back what runs, or ran last.
+    /// Starts the program, if it is to run in this generation; says whether it is.
+    pub fn run(&self, program: &Program, generation: u64, again: bool) -> bool {
+        let mut state = self.state();
+        let is = state.wanted && state.generation == generation;
+        if is {
+            state.process = Some(Arc::new(program.start()));
+            state.ended = false;
+            let now = Timestamp::now();
+            state.first_started.get_or_insert(now);
+            state.started = Some((Instant::now(), now));
+            state.restarts += i32::from(again);
+        }
+        is
+    }
+
+    /// Takes note of an exit that nobody asked for; how long it had run. Of each exit there is one note.
+    pub fn take_exit(&self, generation: u64) -> Option<(Exit, Duration)> {
+        let mut state = self.state();
+        if state.generation == generation { note_exit(&mut state) } else { None }
+    }
+
+    /// From now on nobody starts it again. Gives back what runs, or ran last. An exit until now counts.
     pub fn give_up(&self) -> Option<Arc<Process>> {
         let mut state = self.state();
+        note_exit(&mut state);
         state.wanted = false;
         state.process.clone()
     }
@@ -200,28 +237,32 @@ impl PodContainer {
         let conditions = ["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(
             |kind| json!({"type": kind, "status": if kind.ends_with("eady") { status } else { "True" }}),
         );
-        let (restarts, started, last_exit) = {
+        let (restarts, first, started, last_exit) = {
             let state = self.state();
-            (state.restarts, state.started.map(|(_, at)| at), state.exits.last().cloned())
+            let started = state.started.map_or_else(Timestamp::now, |(_, at)| at);
+            (state.restarts, state.first_started.unwrap_or(started), started, state.exits.last().cloned())
         };
-        let started = started.unwrap_or_else(Timestamp::now).to_string();
         let running = match waiting {
-            None => json!({"running": {"startedAt": started}}),
+            None => json!({"running": {"startedAt": started.to_string()}}),
             Some(reason) => json!({"waiting": {"reason": reason}}),
         };
         let last = last_exit.map_or(json!({}), |exit| {
             let reason = if exit.code == 0 { "Completed" } else { "Error" };
-            json!({"terminated": {"exitCode": exit.code, "reason": reason, "message": exit.said}})
+            json!({"terminated": {
+                "exitCode": exit.code, "reason": reason, "message": exit.said,
+                "startedAt": exit.started.to_string(), "finishedAt": exit.finished.to_string(),
+            }})
         });
         let patch = json!({"status": {
             "phase": "Running",
-            "startTime": started,
+            "startTime": first.to_string(),
             "conditions": conditions,
             "containerStatuses": [{
                 "name": self.spec.name,
                 "image": self.spec.image,
                 "imageID": "",
                 "ready": ready,
+                "started": waiting.is_none(),
                 "restartCount": restarts,
                 "state": running,
                 "lastState": last,
@@ -283,6 +324,24 @@ impl PodContainer {
             None => Err(format!("{what} has no key {key}, or isn't there")),
         }
     }
+}
+
+/// Notes that the process that is to run has ended, once.
+fn note_exit(state: &mut State) -> Option<(Exit, Duration)> {
+    let status = state.process.as_ref().filter(|_| state.wanted && !state.ended)?.exit()?;
+    state.ended = true;
+    let finished = Timestamp::now();
+    let (ran, started) =
+        state.started.map_or((Duration::ZERO, finished), |(at, started)| (at.elapsed(), started));
+    let exit = Exit { code: code(status), said: status.to_string(), started, finished };
+    if !state.stays_dead {
+        state.exits.push(exit.clone());
+    }
+    Some((exit, ran))
+}
+
+fn code(status: ExitStatus) -> i32 {
+    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
 }
 
 fn text(bytes: Vec<u8>) -> Result<String, String> {

@@ -3,13 +3,11 @@
 //!
 //! It has a thread of its own: it works on while a test's only thread is busy.
 
-use std::os::unix::process::ExitStatusExt as _;
-use std::process::ExitStatus;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use super::container::{Exit, PodContainer};
 
@@ -19,7 +17,7 @@ pub const SYNC: Duration = Duration::from_secs(60);
 /// How often it looks whether the container still runs.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How long one call of the API server may take; what it is for is done at the next turn.
+/// How long one call of the API server may take. A slower one is given up and made again later.
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// How often what failed is tried again.
@@ -43,7 +41,7 @@ struct Backoff {
 impl Backoff {
     const FIRST: Duration = Duration::from_secs(10);
     const LONGEST: Duration = Duration::from_secs(300);
-    /// Who ran this long starts over.
+    /// A container that ran this long is started again without a pause.
     const GOOD: Duration = Duration::from_secs(600);
 
     /// The pause after a container that ran so long: none at first, then 10 s, doubled up to 5 minutes.
@@ -54,85 +52,112 @@ impl Backoff {
     }
 }
 
-/// Looks after a started container until this is aborted.
-pub(super) fn keep(container: Arc<PodContainer>, sync: Duration) -> AbortHandle {
-    THREAD.spawn(look_after(container, sync)).abort_handle()
+/// Looks after the container in this generation, until it is told to stop or the container is another generation's.
+pub(super) fn keep(container: Arc<PodContainer>, generation: u64, sync: Duration) -> JoinHandle<()> {
+    let keeper = Keeper {
+        container,
+        generation,
+        backoff: Backoff::default(),
+        next_sync: Instant::now() + sync,
+        start_at: None,
+        probe_at: None,
+    };
+    THREAD.spawn(keeper.run(sync))
 }
 
-async fn look_after(container: Arc<PodContainer>, sync: Duration) {
-    let mut backoff = Backoff::default();
-    let mut synced = Instant::now();
-    loop {
-        tokio::time::sleep(LOOK).await;
-        if synced.elapsed() >= sync {
-            synced = Instant::now();
-            match tokio::time::timeout(ANSWER, container.volumes.fill(&container.object)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(why)) => eprintln!("kubelet: Pod {}: {why}", container.name()),
-                Err(_) => {
-                    eprintln!("kubelet: Pod {}: no answer while its volumes were filled", container.name())
-                }
+struct Keeper {
+    container: Arc<PodContainer>,
+    generation: u64,
+    backoff: Backoff,
+    next_sync: Instant,
+    /// When the container that exited is started again.
+    start_at: Option<Instant>,
+    /// When the container that was started again is asked whether it is ready.
+    probe_at: Option<Instant>,
+}
+
+impl Keeper {
+    async fn run(mut self, sync: Duration) {
+        while self.container.is_of(self.generation) {
+            tokio::time::sleep(LOOK).await;
+            let now = Instant::now();
+            if now >= self.next_sync {
+                self.next_sync = now + sync;
+                self.fill().await;
+            }
+            if let Some((exit, ran)) = self.container.take_exit(self.generation) {
+                self.exited(&exit, ran).await;
+            }
+            if self.start_at.is_some_and(|at| now >= at) {
+                self.start_again().await;
+            }
+            if self.probe_at.is_some_and(|at| now >= at) {
+                self.probe().await;
             }
         }
-        if let Some((exit, ran)) = exited(&container) {
-            let pause = backoff.after(ran);
-            start_again(&container, &exit, ran, pause).await;
+    }
+
+    fn say(&self, what: &str) {
+        eprintln!("kubelet: Pod {}: {what}", self.container.name());
+    }
+
+    async fn fill(&self) {
+        match tokio::time::timeout(ANSWER, self.container.volumes.fill(&self.container.object)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => self.say(&why),
+            Err(_) => self.say("no answer while its volumes were filled"),
         }
     }
-}
 
-/// Takes note of an exit that nobody asked for.
-fn exited(container: &PodContainer) -> Option<(Exit, Duration)> {
-    let mut state = container.state();
-    let status = state.process.as_ref().filter(|_| state.wanted && !state.ended)?.exit()?;
-    let exit = Exit { code: code(status), said: status.to_string() };
-    state.exits.push(exit.clone());
-    state.ended = true;
-    let ran = state.started.map_or(Duration::ZERO, |(at, _)| at.elapsed());
-    Some((exit, ran))
-}
-
-fn code(status: ExitStatus) -> i32 {
-    status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(-1)
-}
-
-async fn start_again(container: &PodContainer, exit: &Exit, ran: Duration, pause: Duration) {
-    let name = container.name();
-    let (ran, seconds) = (ran.as_secs(), pause.as_secs());
-    eprintln!("kubelet: Pod {name} ended after {ran} s ({}); it is started again in {seconds} s", exit.said);
-    report(container, false, Some("CrashLoopBackOff")).await;
-    tokio::time::sleep(pause).await;
-    loop {
-        match tokio::time::timeout(ANSWER, container.prepare()).await {
-            Ok(Ok(program)) => {
-                container.state().restarts += 1;
-                if !container.run(&program) {
-                    return;
-                }
-                break;
-            }
-            Ok(Err(why)) => eprintln!("kubelet: Pod {name}: {why}"),
-            Err(_) => eprintln!("kubelet: Pod {name}: no answer while it was prepared"),
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
-    eprintln!("kubelet: Pod {name} is started again (restart {})", container.state().restarts);
-    report(container, false, None).await;
-    let probe = container.spec.readiness_probe.as_ref();
-    while probe.is_some() && container.probe(probe).await.is_err() {
-        if container.state().process.as_ref().is_none_or(|process| !process.is_running()) {
+    async fn exited(&mut self, exit: &Exit, ran: Duration) {
+        self.probe_at = None;
+        if self.container.state().stays_dead {
             return;
         }
-        tokio::time::sleep(AGAIN).await;
+        let pause = self.backoff.after(ran);
+        let (ran, seconds) = (ran.as_secs(), pause.as_secs());
+        self.say(&format!("ended after {ran} s ({}); it is started again in {seconds} s", exit.said));
+        self.start_at = Some(Instant::now() + pause);
+        if !pause.is_zero() {
+            self.report(false, Some("CrashLoopBackOff")).await;
+        }
     }
-    report(container, true, None).await;
-}
 
-async fn report(container: &PodContainer, ready: bool, waiting: Option<&str>) {
-    match tokio::time::timeout(ANSWER, container.report(ready, waiting)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => eprintln!("kubelet: the status of Pod {} isn't written: {error}", container.name()),
-        Err(_) => eprintln!("kubelet: the status of Pod {} isn't written: no answer", container.name()),
+    async fn start_again(&mut self) {
+        self.start_at = Some(Instant::now() + AGAIN);
+        match tokio::time::timeout(ANSWER, self.container.prepare()).await {
+            Ok(Ok(program)) => {
+                self.start_at = None;
+                if self.container.run(&program, self.generation, true) {
+                    self.say(&format!("started again (restart {})", self.container.state().restarts));
+                    self.report(false, None).await;
+                    self.probe_at = Some(Instant::now());
+                }
+            }
+            Ok(Err(why)) => self.say(&why),
+            Err(_) => self.say("no answer while it was prepared"),
+        }
+    }
+
+    async fn probe(&mut self) {
+        let probe = self.container.spec.readiness_probe.as_ref();
+        if probe.is_some() && self.container.probe(probe).await.is_err() {
+            self.probe_at = Some(Instant::now() + AGAIN);
+        } else {
+            self.probe_at = None;
+            self.report(true, None).await;
+        }
+    }
+
+    async fn report(&self, ready: bool, waiting: Option<&str>) {
+        if !self.container.is_of(self.generation) {
+            return;
+        }
+        match tokio::time::timeout(ANSWER, self.container.report(ready, waiting)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.say(&format!("its status isn't written: {error}")),
+            Err(_) => self.say("its status isn't written: no answer"),
+        }
     }
 }
 

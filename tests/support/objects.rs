@@ -3,7 +3,8 @@
 
 use axum::http::{Request, header};
 use kube::api::{
-    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, ValidationDirective,
+    Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, Preconditions,
+    ValidationDirective,
 };
 use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
@@ -57,9 +58,10 @@ fn api(
     }
 }
 
-/// Takes every `null` out, as kubectl does.
+/// Takes every `null` out, as kubectl does of what it creates.
 fn without_nulls(value: &Value) -> Value {
     match value {
+        Value::Array(all) => all.iter().map(without_nulls).collect(),
         Value::Object(map) => {
             let kept = map.iter().filter(|(_, value)| !value.is_null());
             kept.map(|(key, value)| (key.clone(), without_nulls(value))).collect::<Map<_, _>>().into()
@@ -131,12 +133,11 @@ async fn apply_one(
     let name = text(&object["metadata"]["name"]);
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or(namespace);
     let api = api(access, user, Some(&version), &kind, namespace);
-    let object = without_nulls(object);
     let mut wanted = object.clone();
     if !wanted["metadata"]["annotations"].is_object() {
         wanted["metadata"]["annotations"] = json!({});
     }
-    wanted["metadata"]["annotations"][LAST_APPLIED] = json!(object.to_string());
+    wanted["metadata"]["annotations"][LAST_APPLIED] = json!(without_nulls(object).to_string());
 
     let old = api.get_opt(&name).await?;
     let done = if let Some(old) = old {
@@ -149,7 +150,7 @@ async fn apply_one(
     } else {
         let request = Request::post(format!("{}?fieldValidation=Strict", api.resource_url()))
             .header(header::CONTENT_TYPE, "application/json")
-            .body(wanted.to_string().into_bytes())
+            .body(without_nulls(&wanted).to_string().into_bytes())
             .expect("a request");
         access.client_as(user).request::<Value>(request).await?;
         "created"
@@ -192,26 +193,30 @@ pub fn patch(
     }
 }
 
-/// Has an object deleted, and doesn't wait for its end.
+/// Has an object deleted, and doesn't wait for its end. Gives back its UID.
 ///
 /// # Panics
-/// When the API server refuses it.
-pub async fn begin_deletion(access: &Access, kind: &str, namespace: &str, name: &str) {
+/// When there is none, or the API server refuses it.
+pub async fn begin_deletion(access: &Access, kind: &str, namespace: &str, name: &str) -> Option<String> {
     let api = api(access, None, None, kind, namespace);
-    api.delete(name, &DeleteParams::default()).await.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
+    let uid = api.get(name).await.unwrap_or_else(|error| panic!("{kind} {name}: {error}")).metadata.uid;
+    let only = Preconditions { uid: uid.clone(), resource_version: None };
+    let deleted = api.delete(name, &DeleteParams::default().preconditions(only)).await;
+    deleted.unwrap_or_else(|error| panic!("{kind} {name}: {error}"));
+    uid
 }
 
-/// Deletes an object, and waits until it is gone.
+/// Deletes an object, and waits until it is gone; another one of its name may be there by then.
 ///
 /// # Panics
 /// When the API server refuses it, or it doesn't go.
 pub async fn delete(access: &Access, kind: &str, namespace: &str, name: &str) {
-    begin_deletion(access, kind, namespace, name).await;
+    let uid = begin_deletion(access, kind, namespace, name).await;
     let api = api(access, None, None, kind, namespace);
     eventually(SOON, format!("the end of {kind} {name}"), async || {
         match api.get_opt(name).await.map_err(|error| error.to_string())? {
-            None => Ok(()),
-            Some(left) => Err(serde_json::to_string(&left).expect("JSON")),
+            Some(left) if left.metadata.uid == uid => Err(serde_json::to_string(&left).expect("JSON")),
+            _ => Ok(()),
         }
     })
     .await;
@@ -225,7 +230,8 @@ pub async fn until_ready(access: &Access, kind: &str, namespace: &str, name: &st
     eventually(SOON, format!("{kind} {name} to be Ready"), async || {
         let found = get(access, kind, namespace, name).await.ok_or("it isn't there")?;
         let ready = super::stage::condition(&found["status"], "Ready").is_some_and(|c| c["status"] == "True");
-        if ready { Ok(()) } else { Err(found["status"].to_string()) }
+        let current = found["status"]["observedGeneration"] == found["metadata"]["generation"];
+        if ready && current { Ok(()) } else { Err(found["status"].to_string()) }
     })
     .await;
 }

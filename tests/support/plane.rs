@@ -27,12 +27,10 @@ const CONTROLLERS: &str = "clusterrole-aggregation-controller,deployment-control
     root-ca-certificate-publisher-controller,serviceaccount-controller,serviceaccount-token-controller,\
     statefulset-controller";
 
-/// How much garbage a part of the control plane may have before it looks for it, in hundredths of what it needs. Go's own 100
-/// keeps memory small, and a fifth of the processor busy.
+/// Go collects garbage when the heap has grown by so many percent. Its default of 100 costs a fifth of the processor's time.
 const GOGC: (&str, &str) = ("GOGC", "400");
 
-/// How many releases may be installed and started at once: more of them only make each other slower, until what waits
-/// for one of them gives up.
+/// How many releases may be installed and started at once: more of them only make each other slower, until tests time out.
 const INSTALLS: usize = 3;
 
 /// How a private control plane differs from the usual one.
@@ -115,7 +113,7 @@ impl ControlPlane {
                     "--endpoint-reconciler-type=none".to_owned(),
                     "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
                     "--authorization-mode=RBAC".to_owned(),
-                    // It shares out a server among many who want more than it can give; here it only takes time.
+                    // API Priority and Fairness divides a busy server among its callers; here it only takes time.
                     "--enable-priority-and-fairness=false".to_owned(),
                     // Where it can be found: who trusts its tokens fetches its keys there.
                     format!("--service-account-issuer={url}"),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod as PodObject;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use super::container::{PodContainer, field, rewrite};
 use super::kubelet;
@@ -21,7 +21,7 @@ use super::wait::{SOON, eventually};
 
 pub struct Pod<'p> {
     container: Arc<PodContainer>,
-    kubelet: Option<AbortHandle>,
+    kubelet: Option<JoinHandle<()>>,
     sync: Duration,
     /// Its processes don't outlive the control plane.
     plane: PhantomData<&'p ControlPlane>,
@@ -65,9 +65,8 @@ impl<'p> Pod<'p> {
         self.container.state().may_exit = true;
     }
 
-    /// Nobody starts the container again when it exits, from now on: for a test that has it killed, or waits for its end.
-    pub fn stays_dead(&mut self) {
-        self.stop_looking();
+    /// Its end is what the test is about: until it is started again, an exit doesn't fail the test, and nobody starts it.
+    pub fn stays_dead(&self) {
         self.container.state().stays_dead = true;
     }
 
@@ -85,17 +84,18 @@ impl<'p> Pod<'p> {
         self.stop_looking();
         let what = format!("what Pod {} needs", self.name());
         let program = eventually(SOON, what, async || self.container.prepare().await).await;
-        self.container.state().wanted = true;
-        self.container.run(&program);
-        if !self.container.state().stays_dead {
-            self.kubelet = Some(kubelet::keep(Arc::clone(&self.container), self.sync));
-        }
+        let generation = self.container.begin();
+        self.container.run(&program, generation, false);
+        self.kubelet = Some(kubelet::keep(Arc::clone(&self.container), generation, self.sync));
     }
 
+    /// # Panics
+    /// When what looked after the container has panicked: then nobody saw what became of it.
     fn stop_looking(&mut self) {
-        if let Some(kubelet) = self.kubelet.take() {
-            kubelet.abort();
-        }
+        let Some(kubelet) = self.kubelet.take() else { return };
+        let ended = kubelet.is_finished() && self.container.state().wanted;
+        kubelet.abort();
+        assert!(!ended || std::thread::panicking(), "the kubelet of Pod {} panicked", self.name());
     }
 
     /// Ends the container as a rollout does, and starts it again in the same Pod.
@@ -191,7 +191,9 @@ impl<'p> Pod<'p> {
     /// When the container ends, or isn't ready in time.
     pub async fn until_ready(&self, deadline: Duration) {
         eventually(deadline, format!("Pod {} to be ready", self.name()), async || {
-            self.process().must_run();
+            if !self.container.state().may_exit {
+                self.process().must_run();
+            }
             self.readiness().await
         })
         .await;
@@ -234,19 +236,12 @@ impl<'p> Pod<'p> {
 impl Drop for Pod<'_> {
     fn drop(&mut self) {
         self.stop_looking();
-        let exited = {
-            let mut state = self.container.state();
-            let stays_dead = state.stays_dead;
-            state.stays_dead = true;
-            state.wanted = false;
-            let process = state.process.take();
-            // The kubelet may hold it for an instant yet.
-            if let Some(process) = process {
-                process.kill();
-            }
-            !stays_dead && !state.exits.is_empty()
-        };
-        if exited && !std::thread::panicking() {
+        // The kubelet may hold the process for an instant yet.
+        if let Some(process) = self.container.give_up() {
+            process.kill();
+        }
+        self.container.state().process = None;
+        if !std::thread::panicking() {
             self.assert_no_exit();
         }
     }

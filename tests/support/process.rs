@@ -119,8 +119,9 @@ impl Process {
 
     /// Sends a signal, unless it has ended.
     pub fn signal(&self, signal: Signal) {
-        if self.is_running() {
-            // It is our own child and not reaped yet: its number is still its own.
+        let Ok(mut child) = self.child.lock() else { return };
+        if child.try_wait().expect("a child can be asked for its state").is_none() {
+            // Nobody reaps it while its lock is held: its number is still its own.
             let pid = Pid::from_raw(i32::try_from(self.pid).expect("a PID fits"));
             nix::sys::signal::kill(pid, signal)
                 .unwrap_or_else(|error| panic!("{signal} to {}: {error}", self.name));

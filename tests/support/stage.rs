@@ -172,7 +172,7 @@ impl<'p> Stage<'p> {
         objects::delete(self.plane.access(), kind, namespace, name).await;
     }
 
-    /// Waits until an object of any kind is Ready, whoever it is for.
+    /// Waits until an object of any kind is Ready.
     pub async fn until_ready(&self, kind: &str, namespace: &str, name: &str) {
         objects::until_ready(self.plane.access(), kind, namespace, name).await;
     }

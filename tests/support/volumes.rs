@@ -51,12 +51,15 @@ pub struct Volumes {
     /// By the path in the volume and the audience. A token is kept until it is due.
     tokens: Mutex<BTreeMap<(String, Option<String>), Token>>,
     renew_at: Mutex<i64>,
+    /// Two that fill at the same time would write into each other's files, and an older content over a newer one.
+    filling: tokio::sync::Mutex<()>,
 }
 
 impl Volumes {
     pub fn new(access: Access, namespace: &str, folder: PathBuf) -> Self {
         let (tokens, renew_at) = (Mutex::default(), Mutex::new(RENEW_AT));
-        Self { access, namespace: namespace.to_owned(), folder, tokens, renew_at }
+        let filling = tokio::sync::Mutex::default();
+        Self { access, namespace: namespace.to_owned(), folder, tokens, renew_at, filling }
     }
 
     /// Has tokens renewed after another part of their life than [`RENEW_AT`].
@@ -94,6 +97,7 @@ impl Volumes {
     /// # Panics
     /// When the Pod has a kind of volume that isn't known here.
     pub async fn fill(&self, pod: &Pod) -> Result<(), String> {
+        let _filling = self.filling.lock().await;
         let mut missing = Ok(());
         for volume in volumes(pod) {
             match self.files(pod, volume).await {

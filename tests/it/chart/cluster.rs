@@ -100,6 +100,8 @@ async fn uninstall_and_reinstall_lose_no_link_and_no_client() {
     let data = stage.data(&team, "mirror-oauth").await;
 
     nothing_was_refused(&stage, Mark::default()).await;
+    // Without its rights it loses its lease.
+    stage.operator.may_exit();
     stage.release.uninstall().await.ok();
     stage.operator.stop().await;
     stage.provider.stop().await;

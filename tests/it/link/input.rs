@@ -93,6 +93,14 @@ fn provider(kind: &str, name: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_fields_and_wrong_types_are_refused() {
     let desk = Desk::new().await;
+    // kubectl shows the API server's words as they are, and what follows is about those.
+    let bad = link("bad", json!({"incoming": {"oauth2": {"scope": ["A"]}}}));
+    let file = desk.plane.run_dir().write(format!("{}.json", desk.namespace), bad.to_string());
+    let said = desk.plane.kubectl(&["apply", "-n", &desk.namespace, "-f", &file.to_string_lossy()]).await;
+    assert!(
+        !said.is_ok() && said.stderr.contains("unknown field \"spec.incoming.oauth2.scope\""),
+        "{said:?}"
+    );
     for (spec, says) in [
         (json!({"incoming": {"oauth2": {"scope": ["A"]}}}), "unknown field \"spec.incoming.oauth2.scope\""),
         (json!({"incoming": {"oauth1": {}, "oauth2": {}}}), "unknown field \"spec.incoming.oauth1\""),

@@ -129,10 +129,10 @@ async fn a_leader_that_is_told_to_stop_hands_over_at_once() {
     let mut cast = Cast::set(plane, 2).await;
     cast.links(0..1).await;
     cast.ready(0..1).await;
-    let before = cast.lease().await;
-    assert_eq!(before.holder_identity, Some(cast.stage.operator.name()));
     // In the middle of its work.
     cast.links(1..12).await;
+    let before = cast.lease().await;
+    assert_eq!(before.holder_identity, Some(cast.stage.operator.name()));
     assert!(cast.stage.operator.stop().await.success());
     let after = cast.succession().await;
     assert_eq!(after.holder_identity, Some(cast.others[0].name()));
@@ -195,7 +195,7 @@ async fn a_container_that_starts_again_takes_its_own_lease_up_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_is_cut_off_stops_before_another_begins() {
     let plane = ControlPlane::shared().await;
-    let mut cast = Cast::set(plane, 2).await;
+    let cast = Cast::set(plane, 2).await;
     cast.stage.operator.stays_dead();
     // Nobody listens there.
     cast.proxies[0].forward_to(&format!("http://127.0.0.1:{}", crate::support::ports::free()));

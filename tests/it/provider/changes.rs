@@ -103,7 +103,7 @@ async fn a_number_of_another_start_is_a_reset() {
 
 #[tokio::test]
 async fn the_request_timeout_doesnt_cut_a_wait() {
-    let service = Service::start(&["--request-timeout", "1s", "--header-timeout", "1s"]).await;
+    let service = Service::start(&["--request-timeout", "2s", "--header-timeout", "1s"]).await;
     let start = now(&service).await;
     let answer = changes(&service, &format!("?after={start}&wait=3")).send().await.must(200).json();
     assert_eq!((&answer["next"], &answer["changes"]), (&json!(start), &json!([])));

@@ -49,7 +49,7 @@ async fn large_requests_are_refused_on_both_listeners() {
 
 #[tokio::test]
 async fn slow_peers_are_cut_off() {
-    let service = Service::start(&["--header-timeout", "1s", "--request-timeout", "1s"]).await;
+    let service = Service::start(&["--header-timeout", "1s", "--request-timeout", "4s"]).await;
     service.register("c", json!({})).await;
     for port in [service.public, service.admin] {
         let started = Instant::now();

@@ -311,11 +311,11 @@ pub async fn silence_comes_to_an_end<S: Subject>(subject: &S) {
     // Most of it is waiting, half a minute for some calls: each has a front of its own.
     let all = futures::stream::iter(CALLS).for_each_concurrent(subject.at_once(), async |call| {
         // Shorter than the operator's own, which is 15 s; enough for an answer of a busy machine.
-        let front = Front::of(subject, http_client().with_timeout(Duration::from_millis(1500))).await;
+        let front = Front::of(subject, http_client().with_timeout(Duration::from_secs(4))).await;
         if !front.has(call) {
             return;
         }
-        // At its last request, when what it does is done. What an adapter keeps of its first call it doesn't ask again.
+        // At its last request, when what it does is done. The first call fills what the adapter keeps; the second counts.
         let mut last = 0;
         for what in ["the first time", "without a fault"] {
             let (mut client, mut metadata) = front.set_up(call).await;

@@ -113,9 +113,9 @@ async fn a_person_connects_a_link_with_less_than_it_asks_for() {
 async fn an_address_that_is_passed_on_connects_nothing() {
     let stage = stage().await;
     let hydra = connected_to(&stage, "mailed").await;
-    let tool = authorize(&stage, "mailed", &["--timeout", "25s"]);
-    // Somebody else opens it, and agrees. Their browser is on another machine: the button leads nowhere.
     let browser = Browser::start().await;
+    let tool = authorize(&stage, "mailed", &["--timeout", "45s"]);
+    // Somebody else opens it, and agrees. Their browser is on another machine: the button leads nowhere.
     sign_in(&browser, &tool.address().await, "victim", None).await;
     let links = stage.links(stage.team());
     let link = links.get("mailed").await.expect("the link");

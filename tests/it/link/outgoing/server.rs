@@ -32,7 +32,7 @@ async fn token(stage: &Stage<'_>, name: &str) -> (String, jiff::Timestamp, jiff:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_are_kept_fresh() {
-    let values = json!({"provider": {"accessTokenLifetime": "15s"}});
+    let values = json!({"provider": {"accessTokenLifetime": "24s"}});
     let stage = Stage::set(ControlPlane::shared().await, binary(), 1, values).await;
     let team = stage.team();
     // By an issuer and by endpoints; with the schedule of its own, and with each that a user can set.
