@@ -2,7 +2,9 @@
 //!
 //! Keycloak pages by number: a client that is deleted meanwhile moves all behind it one up, and the
 //! next page would pass over one. So a page begins some clients before the end of the one before,
-//! and is good only if one of those stands in it; else it is read from further up.
+//! and is good only if one of those stands in it; else it is read from further up. A client that is
+//! deleted while Keycloak reads a page is missing in it, so a short page isn't the last one: the last
+//! one has nothing new.
 
 use crate::provider::ProviderError;
 use std::fmt;
@@ -33,9 +35,13 @@ impl Bookmark {
         Ok(Self { first, last: parts.map(str::to_owned).collect() })
     }
 
-    /// The place behind a page that began at `first` and holds clients of these keys.
-    pub fn after<'a>(first: usize, keys: impl Iterator<Item = Option<&'a str>>) -> Self {
+    /// The place behind a page that began at `first` and holds clients of these keys, of which `read` were in the page
+    /// before; `None` where it was the last page.
+    pub fn after<'a>(first: usize, keys: impl Iterator<Item = Option<&'a str>>, read: usize) -> Option<Self> {
         let keys: Vec<_> = keys.collect();
+        if keys.len() <= read {
+            return None;
+        }
         let kept = keys.len().min(OVERLAP);
         let last = keys[keys.len() - kept..]
             .iter()
@@ -43,7 +49,7 @@ impl Bookmark {
             .filter(|k| !k.contains(' '))
             .map(|k| (*k).to_owned())
             .collect();
-        Self { first: first + keys.len() - kept, last }
+        Some(Self { first: first + keys.len() - kept, last })
     }
 
     /// How many clients of a page were in the one before; `None` where some may lie between the two.
@@ -75,25 +81,31 @@ impl fmt::Display for Bookmark {
 mod tests {
     use super::*;
 
-    /// Reads all the pages of ten, deleting between them; what stays is seen.
-    fn listing(delete: impl Fn(usize, &mut Vec<String>)) -> (Vec<String>, Vec<String>) {
+    /// Reads all the pages of twenty, deleting between them, and while each is read (`missing`: the places of those in the
+    /// page); what stays is seen.
+    fn listing(missing: &[usize], delete: impl Fn(usize, &mut Vec<String>)) -> (Vec<String>, Vec<String>) {
         const PAGE: usize = 20;
         let mut there: Vec<String> = (0..200).map(|i| format!("k{i:03}")).collect();
         let (mut seen, mut next, mut round) = (vec![], None::<String>, 0);
         loop {
             let mut mark = Bookmark::parse(next.as_deref()).expect("our own");
             let (page, read) = loop {
-                let page: Vec<String> = there.iter().skip(mark.first).take(PAGE).cloned().collect();
+                let mut page: Vec<String> = there.iter().skip(mark.first).take(PAGE).cloned().collect();
+                for place in missing.iter().filter(|_| page.len() == PAGE) {
+                    let gone = page[*place].clone();
+                    there.retain(|k| *k != gone);
+                }
+                page.retain(|k| there.contains(k));
                 match mark.read_up_to(page.iter().map(|k| Some(k.as_str()))) {
                     Some(read) => break (page, read),
                     None => mark.step_back(PAGE),
                 }
             };
             seen.extend_from_slice(&page[read..]);
-            if page.len() < PAGE {
-                return (there, seen);
+            match Bookmark::after(mark.first, page.iter().map(|k| Some(k.as_str())), read) {
+                Some(mark) => next = Some(mark.to_string()),
+                None => return (there, seen),
             }
-            next = Some(Bookmark::after(mark.first, page.iter().map(|k| Some(k.as_str()))).to_string());
             delete(round, &mut there);
             round += 1;
             assert!(round < 200, "it doesn't end");
@@ -102,10 +114,10 @@ mod tests {
 
     #[test]
     fn nothing_is_passed_over_whatever_is_deleted_meanwhile() {
-        let (there, seen) = listing(|_, _| {});
+        let (there, seen) = listing(&[], |_, _| {});
         assert_eq!(there, seen, "each once where nothing changes");
         for few in [1, 3, 12, 45] {
-            let (there, seen) = listing(|round, all| {
+            let (there, seen) = listing(&[], |round, all| {
                 if round < 3 {
                     all.drain(..few);
                 }
@@ -113,12 +125,17 @@ mod tests {
             assert!(there.iter().all(|k| seen.contains(k)), "{few} deleted at a time");
         }
         // All that was remembered is gone.
-        let (there, seen) = listing(|round, all| {
+        let (there, seen) = listing(&[], |round, all| {
             if round == 1 {
                 all.drain(20..40);
             }
         });
         assert!(there.iter().all(|k| seen.contains(k)));
+        // Some go while a page is read.
+        for missing in [&[0][..], &[19], &[3, 7], &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]] {
+            let (there, seen) = listing(missing, |_, _| {});
+            assert!(there.iter().all(|k| seen.contains(k)), "{missing:?}");
+        }
     }
 
     #[test]

@@ -538,7 +538,7 @@ impl Provider for KeycloakProvider {
                 None => mark.step_back(PAGE_SIZE),
             }
         };
-        let next = (all.len() >= PAGE_SIZE).then(|| Bookmark::after(mark.first, all.iter().map(Client::key)));
+        let next = Bookmark::after(mark.first, all.iter().map(Client::key), read);
         let mut clients = Vec::with_capacity(all.len());
         for client in all.into_iter().skip(read) {
             // An identifier that no link can have isn't any link's client.
