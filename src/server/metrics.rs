@@ -46,6 +46,8 @@ pub struct Metrics {
     durations: Family<Route, Histogram>,
     tokens: Family<Grant, Counter>,
     connections: Family<Listener, Gauge>,
+    disk_free: Gauge<i64>,
+    disk_size: Gauge<i64>,
     /// Client authentications that failed.
     pub failed_authentications: Counter,
     /// Refresh tokens that came again within the grace.
@@ -62,6 +64,17 @@ impl Metrics {
         let durations = Family::new_with_constructor((|| Histogram::new(SECONDS)) as fn() -> Histogram);
         let tokens = Family::default();
         let connections = Family::default();
+        let (disk_free, disk_size) = (Gauge::default(), Gauge::default());
+        registry.register(
+            "database_disk_free_bytes",
+            "Bytes that can be written to the database's file system",
+            disk_free.clone(),
+        );
+        registry.register(
+            "database_disk_size_bytes",
+            "Size of the database's file system",
+            disk_size.clone(),
+        );
         let (failed, replays, reuses) = (Counter::default(), Counter::default(), Counter::default());
         registry.register("http_requests", "Requests, by route, method and status", requests.clone());
         registry.register("http_request_duration_seconds", "Time that requests took", durations.clone());
@@ -80,6 +93,8 @@ impl Metrics {
             durations,
             tokens,
             connections,
+            disk_free,
+            disk_size,
             failed_authentications: failed,
             refresh_replays: replays,
             refresh_reuses: reuses,
@@ -122,6 +137,10 @@ fn known(method: &Method) -> &'static str {
 /// `GET /metrics`
 pub async fn get(State(app): State<Arc<App>>) -> Response {
     let mut text = String::new();
+    if let Some(space) = app.store.space() {
+        app.metrics.disk_free.set(i64::try_from(space.free).unwrap_or(i64::MAX));
+        app.metrics.disk_size.set(i64::try_from(space.size).unwrap_or(i64::MAX));
+    }
     if encode(&mut text, &app.metrics.registry).is_err() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }

@@ -1,6 +1,7 @@
 //! What handlers share.
 
 use super::changes::Changes;
+use super::health::Writing;
 use super::metrics::Metrics;
 use super::secret::SecretHasher;
 use super::store::{Client, Store};
@@ -36,6 +37,8 @@ pub struct App {
     pub instance: String,
     /// Clients and tokens.
     pub store: Store,
+    /// Whether the store can be written.
+    pub writing: Writing,
     /// Checks client secrets.
     pub secrets: SecretHasher,
     /// Counters.
@@ -71,6 +74,7 @@ impl App {
             admin_token_file: config.admin_token_file.clone(),
             instance: random::name().map_err(random)?,
             store,
+            writing: Writing::default(),
             secrets: SecretHasher::new(cores.min(MOST_ARGON2)),
             metrics: Metrics::new(),
             waiters: Semaphore::new(MOST_WAITERS),

@@ -15,6 +15,7 @@
 //! - [`browser`]: a real Chromium, without a window.
 //! - [`chart`]: a Helm release of the chart, and the Pods that it leads to.
 //! - [`container`]: the one container of a Pod: what the chart gives it, and its process.
+//! - [`disk`]: a disk that fails when a test says so.
 //! - [`fault_proxy`]: stands before a real provider and does one request wrong.
 //! - [`hydra`]: Ory Hydra.
 //! - [`keycloak`]: Keycloak, one for all tests, and a realm for each.
@@ -42,6 +43,7 @@ pub mod browser;
 pub mod chart;
 pub mod consent_app;
 pub mod container;
+pub mod disk;
 pub mod fault_proxy;
 pub mod hydra;
 pub mod keycloak;

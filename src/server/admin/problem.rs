@@ -54,6 +54,12 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "timed-out", "the request took too long; try again")
     }
 
+    /// The disk is full.
+    pub fn no_room() -> Self {
+        let text = "the database has no room to keep this; make room on its disk, or try again later";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "no-room", text)
+    }
+
     /// Something is wrong here.
     pub fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server failed; its log says why")
@@ -105,6 +111,10 @@ impl From<Broken> for Problem {
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
+        if error.is_full() {
+            tracing::warn!(%error, "an admin request is refused: the disk is full");
+            return Self::no_room();
+        }
         failed(&error)
     }
 }

@@ -78,6 +78,12 @@ impl OAuthError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", text)
     }
 
+    /// The disk is full.
+    pub const fn no_room() -> Self {
+        let text = "the server has no room to keep what it would issue; try again later";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", text)
+    }
+
     /// Something is wrong here.
     pub const fn server_error() -> Self {
         let text = "the server failed; its log says why";
@@ -108,6 +114,10 @@ fn failed(error: &dyn std::error::Error) -> OAuthError {
 
 impl From<StoreError> for OAuthError {
     fn from(error: StoreError) -> Self {
+        if error.is_full() {
+            tracing::warn!(%error, "a request is refused: the disk is full");
+            return Self::no_room();
+        }
         failed(&error)
     }
 }
@@ -138,6 +148,7 @@ mod tests {
             OAuthError::method_not_allowed(),
             OAuthError::not_found(),
             OAuthError::timed_out(),
+            OAuthError::no_room(),
             OAuthError::server_error(),
         ];
         for error in all {

@@ -160,6 +160,7 @@ impl Store {
     pub async fn insert(&self, client: &Client, actor: Option<&str>) -> Result<bool, StoreError> {
         let mut write = self.write().await?;
         if !insert(&mut write.tx, client).await? {
+            write.undo().await?;
             return Ok(false);
         }
         write.commit_and_tell(self.changes.clone(), client.change(actor)).await?;
@@ -179,6 +180,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let mut write = self.write().await?;
         if !update(&mut write.tx, client, etag).await? {
+            write.undo().await?;
             return Ok(false);
         }
         if tokens == Tokens::End {
@@ -194,6 +196,11 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn end_tokens(&self, id: &ClientId, etag: &str) -> Result<bool, StoreError> {
+        let done = self.try_to_end_tokens(id, etag).await;
+        if self.writing.made_room_after(&done) { self.try_to_end_tokens(id, etag).await } else { done }
+    }
+
+    async fn try_to_end_tokens(&self, id: &ClientId, etag: &str) -> Result<bool, StoreError> {
         let mut write = self.write().await?;
         let there: Option<i64> = sqlx::query_scalar("SELECT 1 FROM clients WHERE id = ?1 AND etag = ?2")
             .bind(id.as_str())
@@ -217,6 +224,16 @@ impl Store {
         etag: Option<&str>,
         actor: Option<&str>,
     ) -> Result<Deleted, StoreError> {
+        let done = self.try_to_delete(id, etag, actor).await;
+        if self.writing.made_room_after(&done) { self.try_to_delete(id, etag, actor).await } else { done }
+    }
+
+    async fn try_to_delete(
+        &self,
+        id: &ClientId,
+        etag: Option<&str>,
+        actor: Option<&str>,
+    ) -> Result<Deleted, StoreError> {
         let mut write = self.write().await?;
         // The rest goes by ON DELETE CASCADE, in this transaction.
         let sql = "DELETE FROM clients WHERE id = ?1 AND etag = coalesce(?2, etag) RETURNING *";
@@ -233,6 +250,7 @@ impl Store {
             .bind(id.as_str())
             .fetch_optional(&mut *write.tx)
             .await?;
+        write.undo().await?;
         Ok(if there.is_some() { Deleted::Changed } else { Deleted::Absent })
     }
 

@@ -1,6 +1,6 @@
 //! The store: one SQLite file, in WAL mode, with its migrations inside the binary.
 //!
-//! SQLite has one writer at a time, so writers queue here and never find the file busy. Most
+//! SQLite has one writer at a time, so writers queue in `writer` and never find the file busy. Most
 //! commits are on the disk when they return. Access tokens of clients that act for themselves aren't
 //! quite: a power cut may lose those of the last moment, and such a client just asks again; so a slow
 //! disk doesn't slow down what there is most of.
@@ -11,32 +11,37 @@
 mod clients;
 mod refresh;
 mod registrations;
+mod reserve;
 mod rows;
 mod sweep;
 mod tokens;
+mod writer;
 
 pub use clients::{Client, Deleted, PreviousSecret, Tokens};
 pub use refresh::{Grant, Refreshed, Refusal, Rotation, Successor};
 pub use registrations::{InitialToken, Turn};
 pub use tokens::{AccessToken, NewGrant, Revoked, Seen};
 
-use super::changes::{Change, Changes};
+use super::changes::Changes;
+use reserve::Reserve;
+pub use reserve::Space;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Sqlite, SqlitePool, Transaction};
+use sqlx::{ConnectOptions as _, SqlitePool};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use writer::{Shared, Write, Writer};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("src/server/store/migrations");
 // The compiler doesn't see what the macro above reads; so it builds anew when the file changes.
-const _: [&str; 4] = [
+const _: [&str; 5] = [
     include_str!("migrations/0001_init.sql"),
     include_str!("migrations/0002_previous_secret.sql"),
     include_str!("migrations/0003_token_epoch.sql"),
     include_str!("migrations/0004_registration.sql"),
+    include_str!("migrations/0005_write_probe.sql"),
 ];
 
 const READERS: u32 = 4;
@@ -45,36 +50,13 @@ const READERS: u32 = 4;
 #[derive(Debug, Clone)]
 pub struct Store {
     /// Its commits survive a power cut.
-    durable: SqlitePool,
+    durable: Writer,
     /// Its commits survive the end of the process.
-    quick: SqlitePool,
+    quick: Writer,
     readers: SqlitePool,
-    turn: Arc<Mutex<()>>,
+    writing: Arc<Shared>,
     changes: Arc<Changes>,
-}
-
-/// A transaction, and the turn to write. Dropped without a commit, it wrote nothing.
-struct Write {
-    tx: Transaction<'static, Sqlite>,
-    _turn: OwnedMutexGuard<()>,
-}
-
-impl Write {
-    async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.tx.commit().await?)
-    }
-
-    /// Commits, and tells of the change before anybody else may write. A caller that goes away in the middle makes no
-    /// difference: what was committed was told.
-    async fn commit_and_tell(self, changes: Arc<Changes>, change: Change) -> Result<(), StoreError> {
-        let done = tokio::spawn(async move {
-            let Self { tx, _turn } = self;
-            tx.commit().await?;
-            changes.push(change);
-            Ok(())
-        });
-        done.await.unwrap_or(Err(StoreError::Database(sqlx::Error::WorkerCrashed)))
-    }
+    path: Arc<PathBuf>,
 }
 
 /// What went wrong in the store. No text of it has a value of a row.
@@ -95,6 +77,16 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the disk has no room. Nothing is wrong with the database then, and all is well once there is room.
+    pub fn is_full(&self) -> bool {
+        const FULL: i32 = 13;
+        // The shared index of the write-ahead log could not grow: SQLite calls that an I/O error.
+        const NO_ROOM_FOR_THE_INDEX: i32 = 10 | (19 << 8);
+        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        let code = error.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or_default();
+        code & 0xff == FULL || code == NO_ROOM_FOR_THE_INDEX
+    }
+
     /// What to do when the store can't be opened for this.
     pub fn way_out(&self) -> &'static str {
         match self {
@@ -137,7 +129,17 @@ impl Store {
         MIGRATIONS.run(&durable).await?;
         let quick = pool().max_connections(1).connect_with(writer(SqliteSynchronous::Normal)).await?;
         let readers = pool().max_connections(READERS).connect_with(options.read_only(true)).await?;
-        Ok(Self { durable, quick, readers, turn: Arc::default(), changes: Arc::new(changes) })
+        let writing = Shared::new(Reserve::beside(path));
+        writing.keep_reserve();
+        let [durable, quick] = [durable, quick].map(|pool| Writer::new(pool, writing.clone()));
+        Ok(Self {
+            durable,
+            quick,
+            readers,
+            writing,
+            changes: Arc::new(changes),
+            path: Arc::new(path.to_owned()),
+        })
     }
 
     /// What became of the clients since this was opened.
@@ -161,17 +163,33 @@ impl Store {
         self.durable.close().await;
     }
 
+    /// Whether nothing was written since a write came to nothing, so that only a try can tell whether writing works.
+    pub fn is_in_doubt(&self) -> bool {
+        self.writing.is_in_doubt()
+    }
+
+    /// Writes something that means nothing, as durably as anything.
+    ///
+    /// # Errors
+    /// [`StoreError`] when nothing can be written.
+    pub async fn try_to_write(&self) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
+        let sql = "INSERT INTO write_probe (id, tries) VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET tries = tries + 1";
+        sqlx::query(sql).execute(&mut *write.tx).await?;
+        write.commit().await
+    }
+
+    /// The space of the database's file system; `None` where the system doesn't say.
+    pub fn space(&self) -> Option<Space> {
+        self.path.parent().and_then(Space::of)
+    }
+
     async fn write(&self) -> Result<Write, StoreError> {
-        Self::begin(&self.durable, &self.turn).await
+        self.durable.begin().await
     }
 
     async fn write_quickly(&self) -> Result<Write, StoreError> {
-        Self::begin(&self.quick, &self.turn).await
-    }
-
-    async fn begin(pool: &SqlitePool, turn: &Arc<Mutex<()>>) -> Result<Write, StoreError> {
-        let turn = turn.clone().lock_owned().await;
-        Ok(Write { tx: pool.begin_with("BEGIN IMMEDIATE").await?, _turn: turn })
+        self.quick.begin().await
     }
 }
 

@@ -95,10 +95,16 @@ impl Store {
         .fetch_optional(&mut *write.tx)
         .await
         .map_err(StoreError::from)?;
-        let Some(id) = spent else { return Ok(Self::not_spent(write, rotation).await?) };
+        let Some(id) = spent else { return Ok(self.not_spent(write, rotation).await?) };
         let grant = Self::grant(&mut write.tx, id).await?;
-        // A refusal drops the transaction, and with it the spending.
-        let next = successor(&grant)?;
+        let next = match successor(&grant) {
+            Ok(next) => next,
+            // With the transaction the spending goes.
+            Err(refusal) => {
+                write.undo().await?;
+                return Err(refusal);
+            }
+        };
         Self::keep(&mut write.tx, id, rotation, &next).await?;
         write.commit().await?;
         Ok(Refreshed::Rotated)
@@ -136,8 +142,8 @@ impl Store {
         Ok(())
     }
 
-    /// Why it was not spent; still in the same transaction, so nobody comes in between.
-    async fn not_spent(mut write: Write, rotation: Rotation<'_>) -> Result<Refreshed, StoreError> {
+    /// Why it was not spent, as the same transaction sees it. A family whose token came twice ends, also on a full disk.
+    async fn not_spent(&self, mut write: Write, rotation: Rotation<'_>) -> Result<Refreshed, StoreError> {
         let row: Option<SpentRow> = sqlx::query_as(
             "SELECT g.id, r.used_at, r.successor, g.scopes FROM refresh_tokens r JOIN grants g ON g.id = r.grant_id \
              WHERE r.hash = ?1 AND g.client_id = ?2",
@@ -146,6 +152,7 @@ impl Store {
         .bind(rotation.client.as_str())
         .fetch_optional(&mut *write.tx)
         .await?;
+        write.undo().await?;
         let Some((id, used_at, sealed, words)) = row else {
             return Ok(Refreshed::Refused(Refusal::Unknown));
         };
@@ -157,9 +164,18 @@ impl Store {
         if let (true, Some(sealed)) = (within, sealed) {
             return Ok(Refreshed::Replayed { grant: Grant { scopes: scopes(&words)? }, sealed });
         }
-        sqlx::query("DELETE FROM grants WHERE id = ?1").bind(id).execute(&mut *write.tx).await?;
-        write.commit().await?;
+        let mut ended = self.end_grant(id).await;
+        if self.writing.made_room_after(&ended) {
+            ended = self.end_grant(id).await;
+        }
+        ended?;
         Ok(Refreshed::Refused(Refusal::Reused))
+    }
+
+    async fn end_grant(&self, id: i64) -> Result<(), StoreError> {
+        let mut write = self.write().await?;
+        sqlx::query("DELETE FROM grants WHERE id = ?1").bind(id).execute(&mut *write.tx).await?;
+        write.commit().await
     }
 }
 

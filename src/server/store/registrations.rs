@@ -98,6 +98,11 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn delete_initial_token(&self, id: &str) -> Result<bool, StoreError> {
+        let done = self.try_to_delete_initial_token(id).await;
+        if self.writing.made_room_after(&done) { self.try_to_delete_initial_token(id).await } else { done }
+    }
+
+    async fn try_to_delete_initial_token(&self, id: &str) -> Result<bool, StoreError> {
         let mut write = self.write().await?;
         let query = sqlx::query("DELETE FROM registration_tokens WHERE id = ?1").bind(id);
         let done = query.execute(&mut *write.tx).await?;
@@ -139,7 +144,10 @@ impl Store {
         .bind(client.created_at.as_millisecond())
         .fetch_optional(&mut *write.tx)
         .await?;
-        let Some(used) = used else { return Ok(None) };
+        let Some(used) = used else {
+            write.undo().await?;
+            return Ok(None);
+        };
         if !insert(&mut write.tx, client).await? {
             // Its identifier has 96 random bits.
             return Err(StoreError::Corrupt("client with a new random ID"));
@@ -191,6 +199,7 @@ impl Store {
         if let Some(turn) = turn
             && !turned(&mut write.tx, id, turn).await?
         {
+            write.undo().await?;
             return Ok(false);
         }
         let Some((client, etag)) = client else {
@@ -198,6 +207,7 @@ impl Store {
             return Ok(true);
         };
         if !update(&mut write.tx, client, etag).await? {
+            write.undo().await?;
             return Ok(false);
         }
         write.commit_and_tell(self.changes.clone(), client.change(None)).await?;

@@ -15,6 +15,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; what was cleared out until then stays so.
     pub async fn sweep(&self, now: Timestamp, grace: Duration) -> Result<u64, StoreError> {
+        self.writing.keep_reserve();
         let grace = SignedDuration::try_from(grace).unwrap_or(SignedDuration::ZERO);
         let graceless = now.checked_sub(grace).unwrap_or(now).as_millisecond();
         let now = now.as_millisecond();
@@ -54,14 +55,27 @@ impl Store {
         Ok(gone)
     }
 
+    async fn batch(&self, sql: &'static str, before: i64) -> Result<u64, StoreError> {
+        // What a power cut brings back is swept again.
+        let mut write = self.write_quickly().await?;
+        let query = sqlx::query(sql).bind(before).bind(BATCH);
+        let done = query.execute(&mut *write.tx).await?.rows_affected();
+        if done == 0 {
+            write.undo().await?
+        } else {
+            write.commit().await?
+        }
+        Ok(done)
+    }
+
     async fn in_batches(&self, sql: &'static str, before: i64) -> Result<u64, StoreError> {
         let mut all = 0;
         loop {
-            // What a power cut brings back is swept again.
-            let mut write = self.write_quickly().await?;
-            let query = sqlx::query(sql).bind(before).bind(BATCH);
-            let done = query.execute(&mut *write.tx).await?.rows_affected();
-            write.commit().await?;
+            let mut done = self.batch(sql, before).await;
+            if self.writing.made_room_after(&done) {
+                done = self.batch(sql, before).await;
+            }
+            let done = done?;
             all += done;
             if done < u64::from(BATCH) {
                 return Ok(all);

@@ -141,7 +141,10 @@ impl Store {
         .bind(new.expires_at.as_millisecond())
         .fetch_optional(&mut *write.tx)
         .await?;
-        let Some(id) = id else { return Ok(false) };
+        let Some(id) = id else {
+            write.undo().await?;
+            return Ok(false);
+        };
         insert_refresh(&mut write.tx, &new.refresh, id, new.now, new.expires_at).await?;
         write.commit().await?;
         Ok(true)
@@ -192,6 +195,11 @@ impl Store {
         if known.is_none() {
             return Ok(Revoked::Nothing);
         }
+        let done = self.try_to_revoke(client, hash).await;
+        if self.writing.made_room_after(&done) { self.try_to_revoke(client, hash).await } else { done }
+    }
+
+    async fn try_to_revoke(&self, client: &ClientId, hash: &TokenHash) -> Result<Revoked, StoreError> {
         let mut write = self.write().await?;
         let grant = sqlx::query(
             "DELETE FROM grants WHERE client_id = ?2 AND id = (SELECT grant_id FROM refresh_tokens WHERE hash = ?1)",

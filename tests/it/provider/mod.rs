@@ -5,6 +5,7 @@ mod admin_errors;
 mod changes;
 mod client_auth;
 mod clients;
+mod disk;
 mod http;
 mod introspect_revoke;
 mod lifecycle;

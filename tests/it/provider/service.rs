@@ -1,6 +1,7 @@
 //! The service as a process of its own, with a folder of its own.
 
 use super::http::{Reply, Request};
+use crate::support::disk::Disk;
 use crate::support::ports;
 use crate::support::process::{Process, Program, RunDir};
 use crate::support::wait::{SOON, eventually};
@@ -17,6 +18,7 @@ pub struct Service {
     pub issuer: String,
     program: Program,
     process: Process,
+    disk: Option<Disk>,
 }
 
 impl Service {
@@ -27,7 +29,17 @@ impl Service {
 
     /// Starts with an issuer that has a path.
     pub async fn start_at(path: &str, flags: &[&str]) -> Self {
+        Self::begin(RunDir::new("applink-provider-"), None, path, flags).await
+    }
+
+    /// Starts with its database on a disk that fails when it is told to.
+    pub async fn on_a_disk(flags: &[&str]) -> Self {
         let dir = RunDir::new("applink-provider-");
+        let disk = Disk::below(&dir, "db").await;
+        Self::begin(dir, Some(disk), "", flags).await
+    }
+
+    async fn begin(dir: RunDir, disk: Option<Disk>, path: &str, flags: &[&str]) -> Self {
         let (public, admin) = (ports::free(), ports::free());
         let issuer = format!("http://127.0.0.1:{public}{path}");
         dir.write("token", format!("{ADMIN_TOKEN}\n"));
@@ -40,8 +52,10 @@ impl Service {
             .env("APPLINK_PROVIDER_LISTEN", format!("127.0.0.1:{public}"))
             .env("APPLINK_PROVIDER_DATABASE", file("db"))
             .env("APPLINK_PROVIDER_LOG_LEVEL", "debug");
+        let env = disk.iter().flat_map(Disk::env);
+        let program = env.fold(program, |program, (name, value)| program.env(name, value));
         let process = program.start();
-        let service = Self { dir, public, admin, issuer, program, process };
+        let service = Self { dir, public, admin, issuer, program, process, disk };
         service.ready().await;
         service
     }
@@ -59,6 +73,14 @@ impl Service {
         assert!(!self.process.is_running());
         self.process = self.program.start();
         self.ready().await;
+    }
+
+    /// The disk below its database.
+    ///
+    /// # Panics
+    /// When it isn't one that fails.
+    pub fn disk(&self) -> &Disk {
+        self.disk.as_ref().expect("a service on such a disk")
     }
 
     pub fn process(&self) -> &Process {
