@@ -112,7 +112,7 @@ impl From<Broken> for Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         if error.is_full() {
-            tracing::warn!(%error, "an admin request is refused: the disk is full");
+            tracing::debug!(%error, "an admin request is refused: the disk is full");
             return Self::no_room();
         }
         failed(&error)

@@ -115,7 +115,7 @@ fn failed(error: &dyn std::error::Error) -> OAuthError {
 impl From<StoreError> for OAuthError {
     fn from(error: StoreError) -> Self {
         if error.is_full() {
-            tracing::warn!(%error, "a request is refused: the disk is full");
+            tracing::debug!(%error, "a request is refused: the disk is full");
             return Self::no_room();
         }
         failed(&error)
