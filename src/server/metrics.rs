@@ -137,7 +137,7 @@ fn known(method: &Method) -> &'static str {
 /// `GET /metrics`
 pub async fn get(State(app): State<Arc<App>>) -> Response {
     let mut text = String::new();
-    if let Some(space) = app.store.space() {
+    if let Some(space) = app.store.space().await {
         app.metrics.disk_free.set(i64::try_from(space.free).unwrap_or(i64::MAX));
         app.metrics.disk_size.set(i64::try_from(space.size).unwrap_or(i64::MAX));
     }

@@ -1,7 +1,8 @@
 //! The clients.
 
 use super::rows::{auth_method, grant_type, scopes, time, words};
-use super::{Store, StoreError};
+use super::sweep::BATCH;
+use super::{Store, StoreError, Write};
 use crate::domain::{ClientId, ClientMetadata, Owner, RedirectUri};
 use crate::server::changes::Change;
 use crate::server::secret::StoredSecret;
@@ -178,7 +179,24 @@ impl Store {
         tokens: Tokens,
         actor: Option<&str>,
     ) -> Result<bool, StoreError> {
-        let mut write = self.write().await?;
+        if tokens == Tokens::Keep {
+            return self.try_to_replace(self.write().await?, client, etag, tokens, actor).await;
+        }
+        let done = self.try_to_replace(self.write_away().await?, client, etag, tokens, actor).await;
+        if !self.writing.made_room_after(&done) {
+            return done;
+        }
+        self.try_to_replace(self.write_away().await?, client, etag, tokens, actor).await
+    }
+
+    async fn try_to_replace(
+        &self,
+        mut write: Write,
+        client: &Client,
+        etag: &str,
+        tokens: Tokens,
+        actor: Option<&str>,
+    ) -> Result<bool, StoreError> {
         if !update(&mut write.tx, client, etag).await? {
             write.undo().await?;
             return Ok(false);
@@ -201,7 +219,7 @@ impl Store {
     }
 
     async fn try_to_end_tokens(&self, id: &ClientId, etag: &str) -> Result<bool, StoreError> {
-        let mut write = self.write().await?;
+        let mut write = self.write_away().await?;
         let there: Option<i64> = sqlx::query_scalar("SELECT 1 FROM clients WHERE id = ?1 AND etag = ?2")
             .bind(id.as_str())
             .bind(etag)
@@ -210,7 +228,7 @@ impl Store {
         if there.is_some() {
             end_tokens(&mut write.tx, id).await?;
         }
-        write.commit().await?;
+        write.commit_if(there.is_some()).await?;
         Ok(there.is_some())
     }
 
@@ -225,7 +243,36 @@ impl Store {
         actor: Option<&str>,
     ) -> Result<Deleted, StoreError> {
         let done = self.try_to_delete(id, etag, actor).await;
-        if self.writing.made_room_after(&done) { self.try_to_delete(id, etag, actor).await } else { done }
+        if !self.writing.made_room_after(&done) {
+            return done;
+        }
+        // All that it has in one transaction may be more than the reserve: its tokens go first, some at a time.
+        self.shed(id, etag).await?;
+        self.try_to_delete(id, etag, actor).await
+    }
+
+    /// Deletes what a client was issued, some at a time, if it has `etag`.
+    async fn shed(&self, id: &ClientId, etag: Option<&str>) -> Result<(), StoreError> {
+        for sql in [
+            "DELETE FROM access_tokens WHERE hash IN (SELECT hash FROM access_tokens WHERE client_id = \
+             (SELECT id FROM clients WHERE id = ?1 AND etag = coalesce(?2, etag)) LIMIT ?3)",
+            "DELETE FROM refresh_tokens WHERE hash IN (SELECT r.hash FROM refresh_tokens r \
+             JOIN grants g ON g.id = r.grant_id WHERE g.client_id = \
+             (SELECT id FROM clients WHERE id = ?1 AND etag = coalesce(?2, etag)) LIMIT ?3)",
+            "DELETE FROM grants WHERE id IN (SELECT id FROM grants WHERE client_id = \
+             (SELECT id FROM clients WHERE id = ?1 AND etag = coalesce(?2, etag)) LIMIT ?3)",
+        ] {
+            loop {
+                let mut write = self.write_away().await?;
+                let query = sqlx::query(sql).bind(id.as_str()).bind(etag).bind(BATCH);
+                let gone = query.execute(&mut *write.tx).await?.rows_affected();
+                write.commit_if(gone > 0).await?;
+                if gone < u64::from(BATCH) {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn try_to_delete(
@@ -234,7 +281,7 @@ impl Store {
         etag: Option<&str>,
         actor: Option<&str>,
     ) -> Result<Deleted, StoreError> {
-        let mut write = self.write().await?;
+        let mut write = self.write_away().await?;
         // The rest goes by ON DELETE CASCADE, in this transaction.
         let sql = "DELETE FROM clients WHERE id = ?1 AND etag = coalesce(?2, etag) RETURNING *";
         let gone: Option<Row> =

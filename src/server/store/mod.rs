@@ -23,7 +23,6 @@ pub use registrations::{InitialToken, Turn};
 pub use tokens::{AccessToken, NewGrant, Revoked, Seen};
 
 use super::changes::Changes;
-use reserve::Reserve;
 pub use reserve::Space;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, SqlitePool};
@@ -32,7 +31,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use writer::{Shared, Write, Writer};
+use writer::{Purpose, Shared, Write, Writer};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("src/server/store/migrations");
 // The compiler doesn't see what the macro above reads; so it builds anew when the file changes.
@@ -62,6 +61,9 @@ pub struct Store {
 /// What went wrong in the store. No text of it has a value of a row.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
+    /// The disk is full, and what room there is belongs to writes that take away.
+    #[error("the disk is full")]
+    Full,
     /// SQLite said so.
     #[error("the database failed: {0}")]
     Database(#[from] sqlx::Error),
@@ -79,20 +81,26 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the disk has no room. Nothing is wrong with the database then, and all is well once there is room.
     pub fn is_full(&self) -> bool {
-        const FULL: i32 = 13;
+        const SQLITE_FULL: i32 = 13;
         // The shared index of the write-ahead log could not grow: SQLite calls that an I/O error.
-        const NO_ROOM_FOR_THE_INDEX: i32 = 10 | (19 << 8);
-        let Self::Database(sqlx::Error::Database(error)) = self else { return false };
+        const SQLITE_IOERR_SHMSIZE: i32 = 10 | (19 << 8);
+        let error = match self {
+            Self::Full => return true,
+            Self::Database(error) | Self::Migration(sqlx::migrate::MigrateError::Execute(error)) => error,
+            _ => return false,
+        };
+        let sqlx::Error::Database(error) = error else { return false };
         let code = error.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or_default();
-        code & 0xff == FULL || code == NO_ROOM_FOR_THE_INDEX
+        code & 0xff == SQLITE_FULL || code == SQLITE_IOERR_SHMSIZE
     }
 
     /// What to do when the store can't be opened for this.
     pub fn way_out(&self) -> &'static str {
         match self {
+            _ if self.is_full() => "make room on its disk",
             Self::File(_) => "give a path whose folder is there and can be written",
             Self::Migration(_) => "run the version that wrote it or a newer one, or restore its backup",
-            Self::Database(_) | Self::Corrupt(_) => {
+            Self::Database(_) | Self::Corrupt(_) | Self::Full => {
                 "give a file that this service has made, or one that isn't there yet, in a folder that can be written"
             }
         }
@@ -106,6 +114,26 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn open(path: &Path, changes: Changes) -> Result<Self, StoreError> {
+        let writing = Shared::new(path);
+        let mut pools = Self::pools(path).await;
+        if writing.made_room_after(&pools) {
+            pools = Self::pools(path).await;
+        }
+        let [durable, quick, readers] = pools?;
+        writing.keep_reserve().await;
+        let [durable, quick] = [durable, quick].map(|pool| Writer::new(pool, writing.clone()));
+        Ok(Self {
+            durable,
+            quick,
+            readers,
+            writing,
+            changes: Arc::new(changes),
+            path: Arc::new(path.to_owned()),
+        })
+    }
+
+    /// The connections: one that writes durably, one that writes quickly, and those that read.
+    async fn pools(path: &Path) -> Result<[SqlitePool; 3], StoreError> {
         // SQLite would make it readable for everybody; its -wal and -shm take over the mode.
         std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
         let options = SqliteConnectOptions::new()
@@ -129,17 +157,7 @@ impl Store {
         MIGRATIONS.run(&durable).await?;
         let quick = pool().max_connections(1).connect_with(writer(SqliteSynchronous::Normal)).await?;
         let readers = pool().max_connections(READERS).connect_with(options.read_only(true)).await?;
-        let writing = Shared::new(Reserve::beside(path));
-        writing.keep_reserve();
-        let [durable, quick] = [durable, quick].map(|pool| Writer::new(pool, writing.clone()));
-        Ok(Self {
-            durable,
-            quick,
-            readers,
-            writing,
-            changes: Arc::new(changes),
-            path: Arc::new(path.to_owned()),
-        })
+        Ok([durable, quick, readers])
     }
 
     /// What became of the clients since this was opened.
@@ -163,9 +181,14 @@ impl Store {
         self.durable.close().await;
     }
 
-    /// Whether nothing was written since a write came to nothing, so that only a try can tell whether writing works.
+    /// Whether only a try can tell whether writing works: the last write failed, or one takes long.
     pub fn is_in_doubt(&self) -> bool {
-        self.writing.is_in_doubt()
+        self.durable.is_in_doubt() || self.quick.is_in_doubt() || self.writing.is_stuck()
+    }
+
+    /// How many writes were committed since the start.
+    pub fn successes(&self) -> u64 {
+        self.writing.successes()
     }
 
     /// Writes something that means nothing, as durably as anything.
@@ -173,23 +196,30 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when nothing can be written.
     pub async fn try_to_write(&self) -> Result<(), StoreError> {
-        let mut write = self.write().await?;
+        let mut write = self.durable.begin(Purpose::TakesAway).await?;
         let sql = "INSERT INTO write_probe (id, tries) VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET tries = tries + 1";
         sqlx::query(sql).execute(&mut *write.tx).await?;
-        write.commit().await
+        write.commit().await?;
+        self.quick.trust();
+        Ok(())
     }
 
-    /// The space of the database's file system; `None` where the system doesn't say.
-    pub fn space(&self) -> Option<Space> {
-        self.path.parent().and_then(Space::of)
+    /// The space of the database's file system; `None` where the system doesn't say. It may wait for a disk that hangs,
+    /// away from the runtime's threads.
+    pub async fn space(&self) -> Option<Space> {
+        let path = self.path.clone();
+        let ask = tokio::task::spawn_blocking(move || path.parent().and_then(Space::of));
+        ask.await.ok().flatten()
     }
 
+    /// A write that adds.
     async fn write(&self) -> Result<Write, StoreError> {
-        self.durable.begin().await
+        self.durable.begin(Purpose::Adds).await
     }
 
-    async fn write_quickly(&self) -> Result<Write, StoreError> {
-        self.quick.begin().await
+    /// A write that takes away.
+    async fn write_away(&self) -> Result<Write, StoreError> {
+        self.durable.begin(Purpose::TakesAway).await
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Store, StoreError, Write};
 use crate::domain::{ClientId, ScopeSet};
 use crate::server::random::TokenHash;
 use jiff::{SignedDuration, Timestamp};
-use sqlx::{Sqlite, Transaction};
+use sqlx::SqliteConnection;
 use std::time::Duration;
 
 /// Who spends what, when.
@@ -110,16 +110,14 @@ impl Store {
         Ok(Refreshed::Rotated)
     }
 
-    async fn grant(tx: &mut Transaction<'_, Sqlite>, id: i64) -> Result<Grant, StoreError> {
-        let words: String = sqlx::query_scalar("SELECT scopes FROM grants WHERE id = ?1")
-            .bind(id)
-            .fetch_one(&mut **tx)
-            .await?;
+    async fn grant(on: &mut SqliteConnection, id: i64) -> Result<Grant, StoreError> {
+        let words: String =
+            sqlx::query_scalar("SELECT scopes FROM grants WHERE id = ?1").bind(id).fetch_one(on).await?;
         Ok(Grant { scopes: scopes(&words)? })
     }
 
     async fn keep(
-        tx: &mut Transaction<'_, Sqlite>,
+        tx: &mut SqliteConnection,
         id: i64,
         rotation: Rotation<'_>,
         next: &Successor,
@@ -130,14 +128,14 @@ impl Store {
             sqlx::query("UPDATE refresh_tokens SET successor = ?1 WHERE hash = ?2")
                 .bind(sealed)
                 .bind(rotation.presented.as_bytes())
-                .execute(&mut **tx)
+                .execute(&mut *tx)
                 .await?;
         }
         let last = next.access.expires_at.max(next.refresh_expires_at);
         sqlx::query("UPDATE grants SET expires_at = max(expires_at, ?1) WHERE id = ?2")
             .bind(last.as_millisecond())
             .bind(id)
-            .execute(&mut **tx)
+            .execute(&mut *tx)
             .await?;
         Ok(())
     }
@@ -173,9 +171,10 @@ impl Store {
     }
 
     async fn end_grant(&self, id: i64) -> Result<(), StoreError> {
-        let mut write = self.write().await?;
-        sqlx::query("DELETE FROM grants WHERE id = ?1").bind(id).execute(&mut *write.tx).await?;
-        write.commit().await
+        let mut write = self.write_away().await?;
+        let query = sqlx::query("DELETE FROM grants WHERE id = ?1").bind(id);
+        let done = query.execute(&mut *write.tx).await?.rows_affected() > 0;
+        write.commit_if(done).await
     }
 }
 

@@ -72,9 +72,11 @@ impl Store {
         .bind(token.expires_at.as_millisecond())
         .bind(MOST_TOKENS)
         .execute(&mut *write.tx)
-        .await?;
-        write.commit().await?;
-        Ok(done.rows_affected() == 1)
+        .await?
+        .rows_affected()
+            == 1;
+        write.commit_if(done).await?;
+        Ok(done)
     }
 
     /// The live initial access tokens, the oldest first.
@@ -103,11 +105,11 @@ impl Store {
     }
 
     async fn try_to_delete_initial_token(&self, id: &str) -> Result<bool, StoreError> {
-        let mut write = self.write().await?;
+        let mut write = self.write_away().await?;
         let query = sqlx::query("DELETE FROM registration_tokens WHERE id = ?1").bind(id);
-        let done = query.execute(&mut *write.tx).await?;
-        write.commit().await?;
-        Ok(done.rows_affected() == 1)
+        let done = query.execute(&mut *write.tx).await?.rows_affected() == 1;
+        write.commit_if(done).await?;
+        Ok(done)
     }
 
     /// Whether a client may be registered with this initial access token.
@@ -177,11 +179,17 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn forget_before(&self, id: &ClientId, newest: &TokenHash) -> Result<(), StoreError> {
-        let mut write = self.write().await?;
+        let done = self.try_to_forget_before(id, newest).await;
+        if self.writing.made_room_after(&done) { self.try_to_forget_before(id, newest).await } else { done }
+    }
+
+    async fn try_to_forget_before(&self, id: &ClientId, newest: &TokenHash) -> Result<(), StoreError> {
+        let mut write = self.write_away().await?;
         let sql =
             "UPDATE registrations SET previous = NULL, successor = NULL WHERE client_id = ?1 AND hash = ?2";
-        sqlx::query(sql).bind(id.as_str()).bind(newest.as_bytes()).execute(&mut *write.tx).await?;
-        write.commit().await
+        let query = sqlx::query(sql).bind(id.as_str()).bind(newest.as_bytes());
+        let done = query.execute(&mut *write.tx).await?.rows_affected() > 0;
+        write.commit_if(done).await
     }
 
     /// Writes a client over the one that has `etag`, or nothing where `client` is left out, and turns its registration

@@ -3,14 +3,31 @@
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-/// Bytes. A deletion writes some tens of KiB to the write-ahead log, which is used again once it is folded into the file.
-const SIZE: u64 = 4 << 20;
+/// Bytes, at most. A batch of deletions writes some hundreds of KiB to the write-ahead log, whose space is used again once
+/// it is folded into the file.
+const MOST: u64 = 4 << 20;
+
+/// Bytes, at least.
+const LEAST: u64 = 256 << 10;
+
+/// Which part of a small disk it takes.
+const PART: u64 = 16;
+
+/// How long after it could not be made it is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A file beside the database that is nothing but space.
 #[derive(Debug)]
 pub(super) struct Reserve {
     path: PathBuf,
+    /// The space was given up, and isn't there again.
+    in_use: AtomicBool,
+    /// When it could last not be made.
+    failed: Mutex<Option<Instant>>,
 }
 
 impl Reserve {
@@ -18,42 +35,64 @@ impl Reserve {
     pub(super) fn beside(database: &Path) -> Self {
         let mut name = database.as_os_str().to_owned();
         name.push("-reserve");
-        Self { path: name.into() }
+        Self { path: name.into(), in_use: AtomicBool::new(false), failed: Mutex::default() }
     }
 
-    /// Makes it where it isn't whole and as much again stays free.
+    /// Whether its space belongs to what takes away now.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.in_use.load(Ordering::Acquire)
+    }
+
+    /// Makes it where it isn't there and as much again stays free. It writes and syncs a file.
     pub(super) fn keep(&self) {
-        let size = std::fs::metadata(&self.path).map_or(0, |m| m.len());
-        let space = self.path.parent().and_then(Space::of);
-        if size == SIZE || space.is_none_or(|space| space.free < 2 * SIZE) {
+        // One at a time, and now and then where it fails.
+        let mut failed = self.failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if self.path.exists() || failed.is_some_and(|at| at.elapsed() < AGAIN) {
             return;
         }
-        if let Err(error) = self.make() {
-            tracing::warn!(%error, "no space could be kept for revocations on a full disk");
-            self.release();
+        *failed = Some(Instant::now());
+        let Some(space) = self.path.parent().and_then(Space::of) else { return };
+        let size = (space.size / PART).clamp(LEAST, MOST);
+        if space.free < 2 * size {
+            return;
+        }
+        match self.make(size) {
+            Ok(()) => {
+                *failed = None;
+                self.in_use.store(false, Ordering::Release);
+            }
+            Err(error) => tracing::warn!(%error, "no space can be kept for revocations on a full disk"),
         }
     }
 
-    fn make(&self) -> std::io::Result<()> {
+    fn make(&self, size: u64) -> std::io::Result<()> {
+        // It gets its name when it is whole.
+        let unfinished = self.path.with_extension("unfinished");
+        let made = Self::write(&unfinished, size).and_then(|()| std::fs::rename(&unfinished, &self.path));
+        if made.is_err() {
+            // What was written of it takes space for nothing.
+            let _ = std::fs::remove_file(&unfinished);
+        }
+        made
+    }
+
+    fn write(path: &Path, size: u64) -> std::io::Result<()> {
         let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
-        // Written, since a file of zeros that nobody wrote takes no space.
-        let block = [0x55; 1 << 16];
-        for _ in 0..SIZE / block.len() as u64 {
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        // Random: a file system that compresses would keep less space for anything else.
+        let mut block = [0; 1 << 16];
+        for _ in 0..size / block.len() as u64 {
+            getrandom::fill(&mut block).map_err(std::io::Error::other)?;
             file.write_all(&block)?;
         }
         file.sync_all()
     }
 
-    /// Gives the space up; whether there was some.
-    pub(super) fn release(&self) -> bool {
-        let was = std::fs::metadata(&self.path).is_ok_and(|m| m.len() > 0);
-        match std::fs::remove_file(&self.path) {
-            Ok(()) if was => {
-                tracing::warn!("the disk is full: the space that was kept for revocations is used now");
-                true
-            }
-            _ => false,
+    /// Gives its space up, where there is some.
+    pub(super) fn release(&self) {
+        if std::fs::remove_file(&self.path).is_ok() {
+            self.in_use.store(true, Ordering::Release);
+            tracing::warn!("the disk is full: the space that was kept for revocations is used now");
         }
     }
 }

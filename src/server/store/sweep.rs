@@ -1,12 +1,12 @@
 //! Clearing out what has expired, a bounded batch at a time, so that a sweep never holds the
 //! writer for long.
 
-use super::{Store, StoreError};
+use super::{Purpose, Store, StoreError};
 use jiff::{SignedDuration, Timestamp};
 use std::time::Duration;
 
 /// Rows of a kind that go in one transaction.
-const BATCH: u32 = 500;
+pub(super) const BATCH: u32 = 500;
 
 impl Store {
     /// Clears out all that expired before `now`, and sealed replies whose grace is over. Returns
@@ -15,7 +15,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; what was cleared out until then stays so.
     pub async fn sweep(&self, now: Timestamp, grace: Duration) -> Result<u64, StoreError> {
-        self.writing.keep_reserve();
+        self.writing.keep_reserve().await;
         let grace = SignedDuration::try_from(grace).unwrap_or(SignedDuration::ZERO);
         let graceless = now.checked_sub(grace).unwrap_or(now).as_millisecond();
         let now = now.as_millisecond();
@@ -57,14 +57,10 @@ impl Store {
 
     async fn batch(&self, sql: &'static str, before: i64) -> Result<u64, StoreError> {
         // What a power cut brings back is swept again.
-        let mut write = self.write_quickly().await?;
+        let mut write = self.quick.begin(Purpose::TakesAway).await?;
         let query = sqlx::query(sql).bind(before).bind(BATCH);
         let done = query.execute(&mut *write.tx).await?.rows_affected();
-        if done == 0 {
-            write.undo().await?
-        } else {
-            write.commit().await?
-        }
+        write.commit_if(done > 0).await?;
         Ok(done)
     }
 

@@ -1,7 +1,7 @@
 //! Access tokens and grants: made, looked up, revoked.
 
 use super::rows::{grant_type, scopes, time};
-use super::{Client, Store, StoreError};
+use super::{Client, Purpose, Store, StoreError};
 use crate::domain::{ClientId, GrantType, ScopeSet};
 use crate::server::random::TokenHash;
 use jiff::Timestamp;
@@ -118,9 +118,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn add_access(&self, client: &Client, token: &AccessToken) -> Result<bool, StoreError> {
-        let mut write = self.write_quickly().await?;
+        let mut write = self.quick.begin(Purpose::Adds).await?;
         let done = insert_access(&mut write.tx, &client.id, Some(client.token_epoch), None, token).await?;
-        write.commit().await?;
+        write.commit_if(done).await?;
         Ok(done)
     }
 
@@ -200,7 +200,7 @@ impl Store {
     }
 
     async fn try_to_revoke(&self, client: &ClientId, hash: &TokenHash) -> Result<Revoked, StoreError> {
-        let mut write = self.write().await?;
+        let mut write = self.write_away().await?;
         let grant = sqlx::query(
             "DELETE FROM grants WHERE client_id = ?2 AND id = (SELECT grant_id FROM refresh_tokens WHERE hash = ?1)",
         );
@@ -213,7 +213,7 @@ impl Store {
                 break;
             }
         }
-        write.commit().await?;
+        write.commit_if(found != Revoked::Nothing).await?;
         Ok(found)
     }
 }

@@ -200,7 +200,12 @@ async fn a_full_disk_issues_nothing_and_still_takes_away() {
     assert_eq!((refused.status, refused.text("code").as_str()), (503, "no-room"), "{refused:?}");
     assert_eq!((probe(&service, "/readyz").await, probe(&service, "/healthz").await), (200, 200));
 
-    // Nobody keeps what was taken away, however often.
+    // Nobody keeps what was taken away, whoever asks for more meanwhile.
+    let refused_all = async || {
+        for _ in 0..50 {
+            token().await.must_be_error(503, "temporarily_unavailable");
+        }
+    };
     service
         .post("/oauth2/revoke")
         .basic("base", DERIVED)
@@ -221,8 +226,10 @@ async fn a_full_disk_issues_nothing_and_still_takes_away() {
         service.admin("DELETE", &format!("/admin/clients/{id}")).send().await.must(204);
     }
 
+    refused_all().await;
+
     service.disk().heal();
-    token().await.must(200);
+    eventually(SOON, "a token", async || token().await.status == 200).await;
     service.register("later", json!({})).await;
     assert_eq!((probe(&service, "/readyz").await, probe(&service, "/healthz").await), (200, 200));
 }
@@ -239,6 +246,7 @@ async fn a_broken_disk_is_said_and_the_service_goes_on_once_it_is_mended() {
         assert_eq!(probe(&service, "/readyz").await, 503);
     }
     assert!(service.disk().struck() <= tried + 10, "one try for all that ask");
+    assert_eq!(Deed::Token.act(&service, &[]).await.status, 500);
     // Reading works all the while.
     service.admin("GET", "/admin/clients/base").send().await.must(200);
     assert_eq!(probe(&service, "/healthz").await, 200);

@@ -18,17 +18,16 @@
 enum { NO_SPACE = 1, IO_ERROR = 2, SHORT_WRITE = 3 };
 
 struct control {
-    /* Operations so far. */
-    uint64_t count;
-    /* The operation that fails; 0 for none. */
-    uint64_t strike_at;
+    /* The operation that fails, counted from now; 0 for none. Counted down, so that it is armed by one store. */
+    int64_t left;
     uint64_t kind;
     /* Whether all after it fail, too. */
     uint64_t lasting;
     /* How many have failed. */
     uint64_t struck;
-    /* Bytes that the files may still grow by; negative for any number. */
+    /* Bytes that the files may still grow by, and whether there is such a bound. */
     int64_t room;
+    uint64_t bounded;
 };
 
 static struct control *control(void) {
@@ -63,15 +62,21 @@ static int fd_is_ours(int fd) {
 static int verdict(int may_be_short) {
     struct control *c = control();
     if (c == NULL) return 0;
-    uint64_t nth = __atomic_add_fetch(&c->count, 1, __ATOMIC_SEQ_CST);
-    uint64_t at = __atomic_load_n(&c->strike_at, __ATOMIC_SEQ_CST);
-    if (at == 0 || nth < at) return 0;
-    if (c->kind == SHORT_WRITE) {
-        /* Half of it is written, and then there is no space for the rest. */
-        if (nth == at && may_be_short) return SHORT_WRITE;
-        if (nth > at + 1 && !c->lasting) return 0;
-    } else if (nth > at && !c->lasting) {
-        return 0;
+    if (!__atomic_load_n(&c->lasting, __ATOMIC_SEQ_CST)) {
+        if (__atomic_load_n(&c->left, __ATOMIC_SEQ_CST) == 0) return 0;
+        int64_t left = __atomic_sub_fetch(&c->left, 1, __ATOMIC_SEQ_CST);
+        if (left > 0) return 0;
+        if (left < 0) {
+            /* Another thread's operation was the one. */
+            __atomic_store_n(&c->left, 0, __ATOMIC_SEQ_CST);
+            return 0;
+        }
+        if (c->kind == SHORT_WRITE && may_be_short) {
+            /* Half of it is written, and the next one finds no space for the rest. */
+            __atomic_store_n(&c->kind, NO_SPACE, __ATOMIC_SEQ_CST);
+            __atomic_store_n(&c->left, 1, __ATOMIC_SEQ_CST);
+            return SHORT_WRITE;
+        }
     }
     __atomic_add_fetch(&c->struck, 1, __ATOMIC_SEQ_CST);
     return c->kind == IO_ERROR ? EIO : ENOSPC;
@@ -81,11 +86,12 @@ static int verdict(int may_be_short) {
 static int may_grow(int fd, off_t end) {
     struct control *c = control();
     struct stat stat;
-    if (c == NULL || __atomic_load_n(&c->room, __ATOMIC_SEQ_CST) < 0 || fstat(fd, &stat) != 0) return 1;
-    int64_t growth = end - stat.st_size;
+    if (c == NULL || !__atomic_load_n(&c->bounded, __ATOMIC_SEQ_CST) || fstat(fd, &stat) != 0) return 1;
+    int64_t growth = end - stat.st_size, room = __atomic_load_n(&c->room, __ATOMIC_SEQ_CST);
     if (growth <= 0) return 1;
-    if (growth > __atomic_load_n(&c->room, __ATOMIC_SEQ_CST)) return 0;
-    __atomic_sub_fetch(&c->room, growth, __ATOMIC_SEQ_CST);
+    do {
+        if (growth > room) return 0;
+    } while (!__atomic_compare_exchange_n(&c->room, &room, room - growth, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
     return 1;
 }
 
@@ -145,7 +151,6 @@ int unlink(const char *path) {
     struct control *c = is_ours(path) ? control() : NULL;
     off_t size = c != NULL && lstat(path, &stat) == 0 ? stat.st_size : 0;
     int done = real(path);
-    if (done == 0 && c != NULL && __atomic_load_n(&c->room, __ATOMIC_SEQ_CST) >= 0)
-        __atomic_add_fetch(&c->room, size, __ATOMIC_SEQ_CST);
+    if (done == 0 && c != NULL) __atomic_add_fetch(&c->room, size, __ATOMIC_SEQ_CST);
     return done;
 }

@@ -29,12 +29,12 @@ pub struct Disk {
     env: Vec<(&'static str, PathBuf)>,
 }
 
-const COUNT: u64 = 0;
-const STRIKE_AT: u64 = 8;
-const KIND: u64 = 16;
-const LASTING: u64 = 24;
-const STRUCK: u64 = 32;
-const ROOM: u64 = 40;
+const LEFT: u64 = 0;
+const KIND: u64 = 8;
+const LASTING: u64 = 16;
+const STRUCK: u64 = 24;
+const ROOM: u64 = 32;
+const BOUNDED: u64 = 40;
 
 impl Disk {
     /// A disk for the files of a folder whose names begin so. It does nothing until it is told to.
@@ -78,28 +78,26 @@ impl Disk {
     pub fn strike(&self, n: u64, fault: Fault) {
         self.heal();
         self.set(KIND, fault as u64);
-        self.set(STRIKE_AT, self.get(COUNT) + n);
+        self.set(LEFT, n);
     }
 
     /// All operations fail from now on.
     pub fn fail(&self, fault: Fault) {
-        self.set(LASTING, 1);
         self.set(KIND, fault as u64);
-        self.set(STRIKE_AT, self.get(COUNT) + 1);
+        self.set(LASTING, 1);
     }
 
     /// The files may grow by so many bytes in all, and by what files that are removed had.
     pub fn room(&self, bytes: u32) {
         self.set(ROOM, bytes.into());
+        self.set(BOUNDED, 1);
     }
 
     /// Nothing fails any more; there is room.
     pub fn heal(&self) {
-        self.set(STRIKE_AT, 0);
-        for field in [LASTING, STRUCK] {
+        for field in [LEFT, LASTING, STRUCK, BOUNDED] {
             self.set(field, 0);
         }
-        self.set(ROOM, u64::MAX);
     }
 
     /// How many operations failed since the last fault was asked for.
