@@ -5,9 +5,10 @@ use crate::runtime::listen::Bounds;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::telemetry::{self, LogFormat, TelemetryError};
 use crate::server::config::{DEFAULT_SCOPES, MAX_REFRESH_GRACE};
-use crate::server::{self, Config, Issuer, Limits, ServerError, TokenPolicy};
+use crate::server::{self, ClientLimits, Config, Issuer, Limits, ServerError, TokenPolicy};
 use clap::Args;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -82,6 +83,24 @@ pub struct ProviderArgs {
     #[arg(long, value_name = "NUMBER", env = "APPLINK_PROVIDER_MAX_CONNECTIONS", default_value = "1024")]
     max_connections: String,
 
+    /// Tokens a second that one client is issued on average; ten times as many at once after a rest
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        env = "APPLINK_PROVIDER_CLIENT_TOKENS_PER_SECOND",
+        default_value = "50"
+    )]
+    client_tokens_per_second: String,
+
+    /// Access tokens of one client that haven't ended
+    #[arg(
+        long,
+        value_name = "NUMBER",
+        env = "APPLINK_PROVIDER_CLIENT_LIVE_TOKENS",
+        default_value = "100000"
+    )]
+    client_live_tokens: String,
+
     /// Log lines for people, or as JSON
     #[arg(long, value_enum, env = "APPLINK_PROVIDER_LOG_FORMAT", default_value = "human")]
     log_format: LogFormat,
@@ -152,6 +171,10 @@ impl ProviderArgs {
                 request_timeout: time("--request-timeout", &self.request_timeout, SECOND, HOUR)?,
                 ..Limits::default()
             },
+            clients: ClientLimits {
+                tokens_per_second: number("--client-tokens-per-second", &self.client_tokens_per_second)?,
+                live_tokens: number("--client-live-tokens", &self.client_live_tokens)?.get(),
+            },
             drain_timeout: time("--drain-timeout", &self.drain_timeout, Duration::ZERO, HOUR)?,
         })
     }
@@ -216,6 +239,11 @@ fn time(flag: &'static str, text: &str, least: Duration, most: Duration) -> Resu
 fn connections(text: &str) -> Result<usize, ProviderError> {
     let found = text.parse().ok().filter(|n| (1..=100_000).contains(n));
     found.ok_or_else(|| bad("--max-connections", text, "is no number from 1 to 100000; write one, like 1024"))
+}
+
+fn number(flag: &'static str, text: &str) -> Result<NonZeroU32, ProviderError> {
+    let found = text.parse().ok().filter(|n: &NonZeroU32| n.get() <= 10_000_000);
+    found.ok_or_else(|| bad(flag, text, "is no number from 1 to 10000000; write one, like 50"))
 }
 
 /// Runs the service until SIGTERM or SIGINT.
@@ -289,6 +317,8 @@ mod tests {
             ("--header-timeout", "0s"),
             ("--request-timeout", "x"),
             ("--max-connections", "0"),
+            ("--client-tokens-per-second", "0"),
+            ("--client-live-tokens", "many"),
         ] {
             let said =
                 check(dir.path(), &[flag, value]).err().unwrap_or_else(|| panic!("{flag} {value}: taken"));

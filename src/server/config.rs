@@ -1,5 +1,6 @@
 //! What the service is told at its start. Everything here has been checked.
 
+use super::client_budget::ClientLimits;
 use crate::domain::{Lifetime, ScopeSet};
 use crate::runtime::listen::Bounds;
 use std::fmt;
@@ -36,6 +37,8 @@ pub struct Config {
     pub registration: bool,
     /// What a peer may cost.
     pub limits: Limits,
+    /// What a client may cost.
+    pub clients: ClientLimits,
     /// How long requests in flight may take after a shutdown was asked for.
     pub drain_timeout: Duration,
 }

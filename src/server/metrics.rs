@@ -48,6 +48,8 @@ pub struct Metrics {
     connections: Family<Listener, Gauge>,
     disk_free: Gauge<i64>,
     disk_size: Gauge<i64>,
+    /// Token requests of clients that had been issued too much.
+    pub over_budget: Counter,
     /// Client authentications that failed.
     pub failed_authentications: Counter,
     /// Refresh tokens that came again within the grace.
@@ -80,6 +82,12 @@ impl Metrics {
         registry.register("http_request_duration_seconds", "Time that requests took", durations.clone());
         registry.register("tokens_issued", "Access tokens issued, by grant", tokens.clone());
         registry.register("connections", "Open connections, by listener", connections.clone());
+        let over_budget = Counter::default();
+        registry.register(
+            "token_requests_over_budget",
+            "Token requests that were refused since the client had been issued too much",
+            over_budget.clone(),
+        );
         registry.register(
             "failed_client_authentications",
             "Client authentications that failed",
@@ -95,6 +103,7 @@ impl Metrics {
             connections,
             disk_free,
             disk_size,
+            over_budget,
             failed_authentications: failed,
             refresh_replays: replays,
             refresh_reuses: reuses,

@@ -10,6 +10,7 @@
 //! | `admin/` | the admin API: clients and grants |
 //! | `store/` | SQLite; the only place with SQL |
 //! | `secret`, `seal`, `random` | client secrets, sealed replies, tokens |
+//! | `client_budget` | how many tokens one client is issued |
 //! | `client_rules` | what a client may be registered with, whoever registers it |
 //! | `changes` | what became of the clients, for who wants to be told |
 //! | `state` | what handlers share |
@@ -22,6 +23,7 @@
 
 mod admin;
 mod changes;
+mod client_budget;
 mod client_rules;
 pub mod config;
 mod health;
@@ -35,6 +37,7 @@ mod state;
 mod store;
 
 pub use admin::{AdminTokenError, check_token_file};
+pub use client_budget::ClientLimits;
 pub use config::{Config, Issuer, IssuerError, Limits, TokenPolicy};
 
 use state::App;
@@ -131,6 +134,7 @@ async fn sweep(app: Arc<App>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        app.budget.forget();
         match app.store.sweep(app.now(), app.tokens.refresh_grace).await {
             Ok(0) => {}
             Ok(gone) => tracing::debug!(gone, "expired tokens were cleared out"),

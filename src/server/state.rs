@@ -1,6 +1,7 @@
 //! What handlers share.
 
 use super::changes::Changes;
+use super::client_budget::ClientBudget;
 use super::health::Writing;
 use super::metrics::Metrics;
 use super::secret::SecretHasher;
@@ -37,6 +38,8 @@ pub struct App {
     pub instance: String,
     /// Clients and tokens.
     pub store: Store,
+    /// What each client was issued lately.
+    pub budget: ClientBudget,
     /// Whether the store can be written.
     pub writing: Writing,
     /// Checks client secrets.
@@ -74,6 +77,7 @@ impl App {
             admin_token_file: config.admin_token_file.clone(),
             instance: random::name().map_err(random)?,
             store,
+            budget: ClientBudget::new(config.clients),
             writing: Writing::default(),
             secrets: SecretHasher::new(cores.min(MOST_ARGON2)),
             metrics: Metrics::new(),
@@ -132,6 +136,7 @@ pub mod testing {
             },
             registration: true,
             limits,
+            clients: crate::server::ClientLimits::default(),
             drain_timeout: Duration::from_secs(1),
         };
         let app = App::open(&config).await.expect("a service");

@@ -277,7 +277,7 @@ async fn the_program_knows_each_setting_of_the_config_map() {
     let plane = ControlPlane::shared().await;
     let objects = template(plane, &everything()).await;
     let settings = one(&objects, "ConfigMap")["data"].as_object().expect("settings");
-    assert_eq!(settings.len(), 5);
+    assert_eq!(settings.len(), 7);
     assert_eq!(settings["APPLINK_PROVIDER_REGISTRATION"], "true");
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_applink"));
     command.args(["provider", "--help"]);

@@ -56,7 +56,7 @@ impl Problem {
 
     /// The disk is full.
     pub fn no_room() -> Self {
-        let text = "the database has no room to keep this; make room on its disk, or try again later";
+        let text = "the database's disk is full; make room on it, or try again later";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "no-room", text)
     }
 

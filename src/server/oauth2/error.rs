@@ -7,6 +7,7 @@ use crate::server::store::StoreError;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use std::time::Duration;
 
 /// An error reply of an OAuth endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,11 +15,13 @@ pub struct OAuthError {
     status: StatusCode,
     code: &'static str,
     description: &'static str,
+    /// After how many seconds the client may ask again.
+    retry_after: Option<u64>,
 }
 
 impl OAuthError {
     const fn new(status: StatusCode, code: &'static str, description: &'static str) -> Self {
-        Self { status, code, description }
+        Self { status, code, description, retry_after: None }
     }
 
     /// The request is malformed.
@@ -78,9 +81,17 @@ impl OAuthError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", text)
     }
 
+    /// The client has been issued more than one client may have.
+    pub fn too_many(wait: Duration) -> Self {
+        let text = "this client asks for more tokens than it may have; keep a token until it ends, and ask again later";
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable", text);
+        Self { retry_after: Some(seconds.max(1)), ..error }
+    }
+
     /// The disk is full.
     pub const fn no_room() -> Self {
-        let text = "the server has no room to keep what it would issue; try again later";
+        let text = "the server's disk is full; try again later";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", text)
     }
 
@@ -98,6 +109,9 @@ impl IntoResponse for OAuthError {
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         if self.status == StatusCode::UNAUTHORIZED {
             // RFC 9110 section 15.5.2 wants it with every 401, RFC 6749 with one after Basic.
             let basic = HeaderValue::from_static("Basic realm=\"applink\", charset=\"UTF-8\"");
@@ -149,6 +163,7 @@ mod tests {
             OAuthError::not_found(),
             OAuthError::timed_out(),
             OAuthError::no_room(),
+            OAuthError::too_many(Duration::ZERO),
             OAuthError::server_error(),
         ];
         for error in all {

@@ -16,6 +16,7 @@ pub async fn post(State(app): State<Arc<App>>, form: Form) -> Result<Response, O
     match grant {
         "client_credentials" => {
             registered(&client, GrantType::ClientCredentials)?;
+            within_budget(&app, &client).await?;
             client_credentials::grant(&app, &client, &form).await
         }
         "refresh_token" => {
@@ -24,6 +25,15 @@ pub async fn post(State(app): State<Arc<App>>, form: Form) -> Result<Response, O
         }
         _ => Err(OAuthError::unsupported_grant_type()),
     }
+}
+
+/// For a client that has authenticated and acts for itself: nobody else can use its budget up. A refresh isn't counted: a client
+/// that repeats one within its grace must not be told to come back after it.
+async fn within_budget(app: &App, client: &Client) -> Result<(), OAuthError> {
+    let Some(wait) = app.budget.take(&app.store, &client.id).await? else { return Ok(()) };
+    app.metrics.over_budget.inc();
+    tracing::debug!(client = client.id.as_str(), ?wait, "a client asks for more tokens than it may have");
+    Err(OAuthError::too_many(wait))
 }
 
 fn registered(client: &Client, grant: GrantType) -> Result<(), OAuthError> {

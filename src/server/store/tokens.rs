@@ -124,6 +124,17 @@ impl Store {
         Ok(done)
     }
 
+    /// How many access tokens of a client are kept, up to `most`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn live_tokens(&self, client: &ClientId, most: u32) -> Result<u32, StoreError> {
+        let sql = "SELECT count(*) FROM (SELECT 1 FROM access_tokens WHERE client_id = ?1 LIMIT ?2)";
+        let found: i64 =
+            sqlx::query_scalar(sql).bind(client.as_str()).bind(most).fetch_one(&self.readers).await?;
+        Ok(u32::try_from(found).unwrap_or(u32::MAX))
+    }
+
     /// Keeps a grant; `false` when the client is gone.
     ///
     /// # Errors

@@ -48,6 +48,31 @@ async fn large_requests_are_refused_on_both_listeners() {
 }
 
 #[tokio::test]
+async fn a_client_that_asks_without_end_is_told_to_wait_and_others_go_on() {
+    let flags = ["--client-tokens-per-second", "1", "--client-live-tokens", "100"];
+    let service = Service::start(&flags).await;
+    for id in ["greedy", "modest"] {
+        service.register(id, json!({})).await;
+    }
+    let ask = async || {
+        let request = service.post("/oauth2/token").basic("greedy", DERIVED);
+        request.form("grant_type=client_credentials").send().await
+    };
+    let refused = eventually(SOON, "a refusal", async || Some(ask().await).filter(|r| r.status != 200)).await;
+    refused.must_be_error(429, "temporarily_unavailable");
+    let wait: u64 = refused.header("retry-after").expect("Retry-After").parse().expect("seconds");
+    assert!((1..=10).contains(&wait), "{wait}");
+    // Others go on, and so does what isn't counted.
+    service.access("modest").await;
+    let grant = service.grant("greedy").await;
+    service.refresh("greedy", &grant).await.must(200);
+    let metrics = Request::new(service.admin, "GET", "/metrics").send().await.must(200);
+    assert!(metrics.body.contains("applink_provider_token_requests_over_budget_total"), "{}", metrics.body);
+    // Once it has waited, it gets one.
+    eventually(SOON, "another token", async || ask().await.status == 200).await;
+}
+
+#[tokio::test]
 async fn slow_peers_are_cut_off() {
     let service = Service::start(&["--header-timeout", "1s", "--request-timeout", "4s"]).await;
     service.register("c", json!({})).await;

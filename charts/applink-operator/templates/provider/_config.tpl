@@ -4,6 +4,8 @@
 APPLINK_PROVIDER_ACCESS_TOKEN_LIFETIME: {{ quote .accessTokenLifetime }}
 APPLINK_PROVIDER_REFRESH_TOKEN_LIFETIME: {{ quote .refreshTokenLifetime }}
 APPLINK_PROVIDER_REFRESH_GRACE: {{ quote .refreshGrace }}
+APPLINK_PROVIDER_CLIENT_TOKENS_PER_SECOND: {{ int64 .clientTokensPerSecond | quote }}
+APPLINK_PROVIDER_CLIENT_LIVE_TOKENS: {{ int64 .clientLiveTokens | quote }}
 {{- if .registration.enabled }}
 APPLINK_PROVIDER_REGISTRATION: "true"
 {{- end }}
