@@ -46,13 +46,15 @@ async fn main() -> ExitCode {
         demo.operator.may_exit();
         demo.provider.may_exit();
         println!(
-            "\nIn another terminal:\n\n  source target/demo/env\n  kubectl get applicationlinks -A\n\nCtrl-C stops all of it."
+            "\nIn another terminal:\n\n  source target/demo/env\n  kubectl get applicationlinks -A\n\nThe Pods' logs (no \
+             kubelet serves kubectl logs): {}\nCtrl-C stops all of it.",
+            demo.logs.display()
         );
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        println!("\nStopping.");
+        println!("\nStopping. What target/demo/env names in other terminals is gone, too.");
     }
     let env = root().join("target/demo/env");
     // The file names what is about to go.
@@ -62,6 +64,8 @@ async fn main() -> ExitCode {
 }
 
 struct Demo {
+    /// Where the Pods' folders are.
+    logs: PathBuf,
     operator: Pod<'static>,
     provider: Pod<'static>,
     _hydra: Hydra,
@@ -133,7 +137,9 @@ async fn run(check: bool) -> Demo {
     }
     let farm = include_str!("build-farm.yaml").replace("${PROVIDER_URL}", &provider_url);
     let file = plane.run_dir().write("build-farm.yaml", farm);
-    println!("$ kubectl apply -n {TEAM} -f tests/demo/build-farm.yaml");
+    println!(
+        "$ kubectl apply -n {TEAM} -f tests/demo/build-farm.yaml   # a copy with the provider's address in it"
+    );
     print!("{}", plane.kubectl(&["apply", "-n", TEAM, "-f", &file.to_string_lossy()]).await.ok());
     show(plane, &["get", "applicationlinks", "-n", TEAM], async |out| {
         out.lines().count() == 1 + EXAMPLES.len() + 2
@@ -190,7 +196,8 @@ async fn run(check: bool) -> Demo {
         println!("\nEvery step was as it should be.");
     }
     println!("\nReady in {} s.", started.elapsed().as_secs());
-    Demo { operator, provider, _hydra: hydra, _release: release }
+    let logs = plane.run_dir().path().join("pods").join(SYSTEM);
+    Demo { logs, operator, provider, _hydra: hydra, _release: release }
 }
 
 /// A link that a person connects, at an Ory Hydra. The demo plays the person's browser.
@@ -205,7 +212,9 @@ async fn connect(plane: &ControlPlane, binary: &Path) -> Hydra {
     let text =
         text.replace("client-id: REPLACE-ME", "client-id: release-notes").replace("REPLACE-ME", SECRET);
     let file = plane.run_dir().write("release-notes.yaml", text);
-    println!("$ kubectl apply -n {TEAM} -f deploy/examples/outgoing-authorization-code.yaml");
+    println!(
+        "$ kubectl apply -n {TEAM} -f deploy/examples/outgoing-authorization-code.yaml   # a copy with this server's address"
+    );
     print!("{}", plane.kubectl(&["apply", "-n", TEAM, "-f", &file.to_string_lossy()]).await.ok());
     let path = "jsonpath={.status.outgoing.redirectUri}";
     let mut uri = String::new();

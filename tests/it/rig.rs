@@ -171,7 +171,10 @@ fn programs_that_are_there_are_used_where_they_are_of_the_pinned_version() {
     let assets = run.folder("assets");
     let there = [("KUBEBUILDER_ASSETS", assets.as_path())];
     let said = build_fails(&run, "etcd", &[], &[("KUBEBUILDER_ASSETS", Path::new("/nowhere"))]);
-    assert_eq!(said, "rig: KUBEBUILDER_ASSETS is /nowhere, and there is no such folder.");
+    assert_eq!(
+        said,
+        "rig: KUBEBUILDER_ASSETS is /nowhere, and there is no such folder. Name one that holds the programs, or unset it."
+    );
 
     write_script(&assets.join("etcd"), "echo 'etcd Version: 3.4.9'");
     let said = build_fails(&run, "etcd", &[], &there);

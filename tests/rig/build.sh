@@ -72,7 +72,8 @@ ready_made() {
   local variable path version minor=${2%.*}
   for variable in APPLINK_RIG_BIN KUBEBUILDER_ASSETS; do
     [[ -n ${!variable:-} ]] || continue
-    path=$(cd "${!variable}" 2>/dev/null && pwd)/${1##*/} || fail "$variable is ${!variable}, and there is no such folder."
+    path=$(cd "${!variable}" 2>/dev/null && pwd)/${1##*/} ||
+      fail "$variable is ${!variable}, and there is no such folder. Name one that holds the programs, or unset it."
     [[ -x $path ]] || continue
     version=$(says_version "$path")
     if [[ ${version%.*} == "$minor" ]]; then

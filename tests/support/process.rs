@@ -7,6 +7,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -195,7 +196,10 @@ impl RunDir {
     /// # Panics
     /// When it can't be made.
     pub fn new(prefix: &str) -> Self {
-        let path = tempfile::Builder::new().prefix(prefix).tempdir().expect("a temporary folder").keep();
+        // It holds the keys of a control plane.
+        let private = std::fs::Permissions::from_mode(0o700);
+        let folder = tempfile::Builder::new().prefix(prefix).permissions(private).tempdir();
+        let path = folder.expect("a temporary folder").keep();
         if std::env::var_os("APPLINK_RIG_KEEP").is_some() {
             eprintln!("rig: keeping {}", path.display());
             return Self { path, remover: None };
