@@ -157,9 +157,18 @@ impl<'p> Stage<'p> {
         objects::apply(self.plane.access(), None, namespace, yaml).await
     }
 
-    /// Merges a patch into an object, or makes the changes of a JSON patch.
+    /// Merges a patch into an object, or makes the changes of a JSON patch. What a provider of the cluster allows counts once
+    /// the operator has seen it: that is awaited.
     pub async fn patch(&self, kind: &str, namespace: &str, name: &str, patch: Value) {
         objects::patch(self.plane.access(), kind, namespace, name, &patch).await;
+        if kind == "ClusterLinkProvider" {
+            eventually(SOON, format!("{kind} {name} to be seen"), async || {
+                let found = self.object(kind, namespace, name).await.ok_or("it isn't there")?;
+                let seen = found["status"]["observedGeneration"] == found["metadata"]["generation"];
+                if seen { Ok(()) } else { Err(found["status"].to_string()) }
+            })
+            .await;
+        }
     }
 
     /// An object as JSON; `None` where there is none.
