@@ -80,7 +80,14 @@ impl ClientBudget {
             return Ok(known);
         }
         // The bound is reached, or there is none yet; many of the tokens that it counted may have ended.
-        let live = store.live_tokens(client, self.limits.live_tokens).await?;
+        let live = match store.live_tokens(client, self.limits.live_tokens).await {
+            Ok(live) => live,
+            Err(error) => {
+                // Who comes next counts.
+                self.all().remove(client);
+                return Err(error);
+            }
+        };
         let is_full = live >= self.limits.live_tokens;
         let mut all = self.all();
         let known = all.entry(client.clone()).or_insert(Live {

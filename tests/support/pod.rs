@@ -145,11 +145,6 @@ impl<'p> Pod<'p> {
         self.container.state().process.clone().expect("the Pod is started")
     }
 
-    /// How often it was started again after an exit.
-    pub fn restarts(&self) -> i32 {
-        self.container.state().restarts
-    }
-
     pub fn name(&self) -> String {
         field(&self.container.object, "metadata.name")
     }

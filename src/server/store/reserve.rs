@@ -65,9 +65,16 @@ impl Reserve {
         }
     }
 
+    /// What it is called until it is whole. Added to the whole name: it can't be the database's.
+    fn unfinished(&self) -> PathBuf {
+        let mut name = self.path.as_os_str().to_owned();
+        name.push("-unfinished");
+        name.into()
+    }
+
     fn make(&self, size: u64) -> std::io::Result<()> {
         // It gets its name when it is whole.
-        let unfinished = self.path.with_extension("unfinished");
+        let unfinished = self.unfinished();
         let made = Self::write(&unfinished, size).and_then(|()| std::fs::rename(&unfinished, &self.path));
         if made.is_err() {
             // What was written of it takes space for nothing.
@@ -90,6 +97,8 @@ impl Reserve {
 
     /// Gives its space up, where there is some.
     pub(super) fn release(&self) {
+        // What a process that was killed left of one.
+        let _ = std::fs::remove_file(self.unfinished());
         if std::fs::remove_file(&self.path).is_ok() {
             self.in_use.store(true, Ordering::Release);
             tracing::warn!("the disk is full: the space that was kept for revocations is used now");
