@@ -20,6 +20,19 @@ fn same_service() -> Rule {
     Rule::new("has(self.bundled) == has(oldSelf.bundled) && has(self.hydra) == has(oldSelf.hydra) && has(self.keycloak) == has(oldSelf.keycloak) && has(self.registration) == has(oldSelf.registration) && has(self.bitbucket) == has(oldSelf.bitbucket)").message("the kind of provider service can't change; make another provider and name that one in the links")
 }
 
+/// The addresses of a tenant's provider are its identity: secrets are bound to them.
+fn same_address(service: &str, field: &str) -> Rule {
+    let (now, old) = (format!("self.{service}"), format!("oldSelf.{service}"));
+    let mut same = format!("{now}.{field} == {old}.{field}");
+    if !field.contains('.') {
+        // Optional: an absent one has no value to compare.
+        same = format!("has({now}.{field}) == has({old}.{field}) && (!has({now}.{field}) || {same})");
+    }
+    Rule::new(format!("!has({now}) || !has({old}) || ({same})"))
+        .message("is part of the provider's identity and can't change; make another provider, name that one in the links, and delete this one")
+        .field_path(format!(".{service}.{field}"))
+}
+
 /// A provider service for one namespace.
 #[derive(CustomResource, Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
 #[kube(
@@ -47,7 +60,13 @@ fn same_service() -> Rule {
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = one_service(), validation = same_service())]
+#[x_kube(
+    validation = one_service(),
+    validation = same_service(),
+    validation = same_address("bundled", "admin.url"),
+    validation = same_address("hydra", "admin.url"),
+    validation = same_address("bitbucket", "apiPath")
+)]
 pub struct LinkProviderSpec {
     /// This project's own provider service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -309,8 +328,8 @@ impl Service {
         }
     }
 
-    /// What client identifiers, secrets and owner records are bound to: type and address (and realm),
-    /// which can't change, and not what the service calls itself today.
+    /// Type and address (and realm), which can't change, and not what the service calls itself today:
+    /// which service it is, by the word of whoever wrote it.
     pub fn identity(&self) -> String {
         let url = self.url().trim_end_matches('/');
         match self {
@@ -328,6 +347,20 @@ impl Service {
             Self::Registration(s) => &s.issuer,
             Self::Bitbucket(s) => &s.url,
         }
+    }
+
+    /// All that the spec says of where the service is: every address that is called, and what tells
+    /// one service at an address from another.
+    pub fn addresses(&self) -> Vec<&str> {
+        let mut all = vec![self.url()];
+        match self {
+            Self::Bundled(s) => all.push(&s.admin.url),
+            Self::Hydra(s) => all.push(&s.admin.url),
+            Self::Keycloak(s) => all.push(&s.realm),
+            Self::Registration(_) => {}
+            Self::Bitbucket(s) => all.extend(s.api_path.as_deref()),
+        }
+        all
     }
 
     /// Certificates to trust beside the built-in roots (PEM).

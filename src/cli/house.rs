@@ -6,8 +6,10 @@ use super::ToolError;
 use super::cluster::{Cluster, failed, is_forbidden, list};
 use crate::api::link::ProviderKind;
 use crate::api::{ApplicationLink, ClusterLinkProvider, LinkProvider, names};
-use crate::domain::{KeyRing, Owner, OwnerMark};
+use crate::domain::{KeyRing, Owner};
 use crate::http::{AllowList, Guard, GuardOptions};
+use crate::link::derive;
+use crate::link::identity::Identity;
 use crate::link::cache::{Cache, Key};
 use crate::link::connections::{Connected, Connections};
 use crate::link::context::{Context, Discoveries, Namespaces};
@@ -245,7 +247,7 @@ pub struct Reached {
     /// The connection to it.
     pub connected: Arc<Connected>,
     /// What identifiers and marks are made from.
-    pub identity: String,
+    pub identity: Identity,
 }
 
 impl Reached {
@@ -289,8 +291,10 @@ impl Reached {
             None => Whose::Nobody,
             Some(owner) if !owner.is_of(keys.installation()) => Whose::Others,
             Some(owner) => {
-                let at = OwnerMark { provider: &self.identity, client_id: client.id.as_str() };
-                if owner.is_genuine(keys, at) { Whose::Ours(owner) } else { Whose::Forged }
+                let namesakes = self.identity.namesakes.iter().map(String::as_str);
+                let marks: Vec<&str> = self.identity.names().into_iter().chain(namesakes).collect();
+                let marked = derive::marked(keys, &marks, &client.id, owner);
+                if marked.is_some() { Whose::Ours(owner) } else { Whose::Forged }
             }
         }
     }
@@ -349,7 +353,12 @@ impl ProviderArgs {
             }
         };
         let connected = connection(ctx, &view).await.map_err(|p| refusal(&full_name(&view), &p))?;
-        let identity = view.service.as_ref().map(crate::api::provider::Service::identity).unwrap_or_default();
+        // To whoever may not list the others, their clients have a mark that isn't genuine.
+        let others = list(&Api::<LinkProvider>::all(ctx.client.clone()), &ListParams::default()).await;
+        let others: Vec<_> = others.unwrap_or_default().iter().map(ProviderView::from).collect();
+        let identity = view.identity(connected.recorded_before, &others).ok_or_else(|| {
+            ToolError::Precondition(format!("{}: its spec names no provider service", full_name(&view)))
+        })?;
         Ok(Reached { view, connected, identity })
     }
 }

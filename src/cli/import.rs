@@ -77,8 +77,8 @@ pub async fn run(args: ImportArgs) -> Result<Answer, ToolError> {
     let links = house::all_links(&cluster).await?;
     let mut taken: BTreeSet<&str> = records
         .iter()
-        .filter_map(|(kept, _)| kept.at.get(&reached.identity))
-        .map(|r| r.id.as_str())
+        .filter_map(|(kept, _)| kept.perhaps_at(&reached.identity))
+        .map(|(_, r)| r.id.as_str())
         .collect();
     taken.extend(links.iter().flat_map(|l| claimed(l, &reached)));
     let mut names: BTreeSet<String> = names_of(&cluster).await?;

@@ -149,7 +149,7 @@ pub async fn run(args: OrphansArgs) -> Result<Answer, ToolError> {
         }
     }
     for (kept, _) in &records {
-        let Some(record) = kept.at.get(&reached.identity) else { continue };
+        let Some((_, record)) = kept.perhaps_at(&reached.identity) else { continue };
         let Some(why) = links.missing(&kept.link.namespace, &kept.link.name, &kept.link.uid) else {
             continue;
         };
@@ -245,9 +245,10 @@ async fn remove(
         ctx.store.clients(&orphan.uid).await.map_err(|p| house::refusal("the operator's record", &p))?;
     let record = kept
         .as_ref()
-        .and_then(|(kept, _)| kept.at.get(&reached.identity))
-        .filter(|r| r.id == orphan.client_id);
-    let handle = record.and_then(|r| r.handle.as_ref()).map(|k| k.0.clone());
+        .and_then(|(kept, _)| kept.perhaps_at(&reached.identity))
+        .filter(|(_, r)| r.id == orphan.client_id)
+        .map(|(key, r)| (key.clone(), r.clone()));
+    let handle = record.as_ref().and_then(|(_, r)| r.handle.as_ref()).map(|k| k.0.clone());
     let at = ClientRef { id, handle };
     let mut version = None;
     if provider.capabilities().tells_owner {
@@ -266,7 +267,8 @@ async fn remove(
     // looked at before.
     provider.delete(&at, version.as_deref()).await.map_err(|e| reached.failed(&e))?;
     if let Some((mut kept, version)) = kept
-        && kept.at.remove(&reached.identity).is_some()
+        && let Some((key, _)) = &record
+        && kept.at.remove(key).is_some()
     {
         let done = if kept.at.is_empty() {
             ctx.store.forget_clients(&orphan.uid).await

@@ -22,6 +22,9 @@ pub struct Connected {
     pub provider: Box<dyn Provider>,
     /// Who it says it is.
     pub info: ProviderInfo,
+    /// Whether a record of it was made by a version to which type and address were a `LinkProvider`'s
+    /// identity.
+    pub recorded_before: bool,
     /// Whether it was seen to refuse a wrong secret since it started.
     controlled: Mutex<bool>,
 }
@@ -29,7 +32,7 @@ pub struct Connected {
 impl Connected {
     /// A provider that just answered.
     pub fn new(provider: Box<dyn Provider>, info: ProviderInfo) -> Self {
-        Self { provider, info, controlled: Mutex::new(false) }
+        Self { provider, info, recorded_before: false, controlled: Mutex::new(false) }
     }
 
     /// Proves credentials. A provider that takes any secret proves nothing: so after the first

@@ -2,6 +2,7 @@
 //! owner record. Pure; `observe` and `decide` both ask here, so they can't disagree.
 
 use super::facts::Observed;
+use super::identity::Identity;
 use super::kept_client::KeptClient;
 use crate::domain::keyring::SecretInput;
 use crate::domain::{ClientId, KeyRing, Owner, OwnerMark, SecretString};
@@ -10,21 +11,21 @@ use crate::provider::{Capabilities, ClientRef, RegisteredClient};
 /// The identifier of a link's client at a provider.
 ///
 /// Returns `None` only for names that no link can have.
-pub fn client_id(keys: &KeyRing, identity: &str, namespace: &str, name: &str) -> Option<ClientId> {
-    ClientId::parse(&keys.client_id(identity, namespace, name)).ok()
+pub fn client_id(keys: &KeyRing, identity: &Identity, namespace: &str, name: &str) -> Option<ClientId> {
+    ClientId::parse(&keys.client_id(&identity.service, namespace, name)).ok()
 }
 
 /// What a link's client is called where the provider picks identifiers: found again by it after an
 /// answer was lost. A namespace made anew under an old name has another one.
-pub fn client_tag(keys: &KeyRing, identity: &str, seen: &Observed) -> Option<ClientId> {
-    let identity = format!("{identity}|{}", seen.namespace_uid);
+pub fn client_tag(keys: &KeyRing, identity: &Identity, seen: &Observed) -> Option<ClientId> {
+    let identity = format!("{}|{}", identity.service, seen.namespace_uid);
     ClientId::parse(&keys.client_id(&identity, &seen.namespace, &seen.name)).ok()
 }
 
 /// By what a link's client is looked for at a provider.
 pub fn lookup(
     keys: &KeyRing,
-    identity: &str,
+    identity: &Identity,
     caps: Capabilities,
     adopt: Option<&ClientId>,
     kept: Option<&KeptClient>,
@@ -39,7 +40,8 @@ pub fn lookup(
     Some(ClientRef { id, handle: kept.and_then(|k| k.handle.as_ref()).map(|k| k.0.clone()) })
 }
 
-/// A client's secret, by a key of the ring; by the active one where `key` isn't one.
+/// A client's secret that is made for `identity`, by a key of the ring; by the active one where `key`
+/// isn't one.
 pub fn secret(
     keys: &KeyRing,
     key: &str,
@@ -65,7 +67,7 @@ pub struct Term {
     pub request: String,
 }
 
-/// The owner record of a link's client.
+/// The owner record of a link's client, marked for `identity`: the one that its secret is made for.
 pub fn owner(keys: &KeyRing, identity: &str, id: &ClientId, seen: &Observed, term: &Term) -> Owner {
     Owner {
         installation: keys.installation().as_str().to_owned(),
@@ -104,27 +106,29 @@ pub struct Present {
     pub source: Source,
     /// The key that a derived secret and the owner record hang on.
     pub key: String,
+    /// The identity that a derived secret and the owner record are made for.
+    pub made_for: String,
 }
 
 /// Finds the credentials out that a link's client has: what the provider's record of it says,
 /// what we kept, and what the status last said; the higher serial wins, and it never falls.
 pub fn present(
     keys: &KeyRing,
-    identity: &str,
+    identity: &Identity,
     caps: Capabilities,
     id: &ClientId,
     client: Option<&RegisteredClient>,
     kept: Option<&KeptClient>,
     seen: &Observed,
 ) -> Present {
-    let at = OwnerMark { provider: identity, client_id: id.as_str() };
-    let ours = |o: &&Owner| standing(keys, identity, id, Some(o), seen) == Standing::Ours;
+    let marks = seen.marks_at(identity);
+    let ours = |o: &&Owner| standing(keys, &marks, id, Some(o), seen) == Standing::Ours;
     let owner = client.and_then(|c| c.owner.as_ref()).filter(ours);
     // A link that moves takes its serial along, also when no status was written on the way.
     let elsewhere = seen.elsewhere.iter().filter_map(|p| p.client.as_ref().ok());
     let floor = elsewhere.filter_map(|e| {
         let owner = e.client.as_ref()?.owner.as_ref()?;
-        let ours = standing(keys, &e.identity, &e.at.id, Some(owner), seen) == Standing::Ours;
+        let ours = standing(keys, &e.identity.names(), &e.at.id, Some(owner), seen) == Standing::Ours;
         ours.then_some(owner.serial)
     });
     let mut term = Term {
@@ -135,7 +139,7 @@ pub fn present(
         previous_until: seen.last.previous_until,
         request: seen.last.request.clone(),
     };
-    let mut key = keys.active_id();
+    let (mut key, mut made_for) = (keys.active_id(), identity.own.as_str());
     if let Some(owner) = owner
         && owner.serial >= term.serial
     {
@@ -152,7 +156,7 @@ pub fn present(
             previous_until: owner.previous_until,
             request,
         };
-        key = owner.key(keys, at).unwrap_or(key);
+        (key, made_for) = marked(keys, &marks, id, owner).unwrap_or((key, made_for));
     }
     if let Some(kept) = kept.filter(|k| k.serial >= term.serial || !caps.chooses_secret) {
         let request = if kept.request.is_empty() { term.request } else { kept.request.clone() };
@@ -162,11 +166,11 @@ pub fn present(
     let (secret, source) = match kept.and_then(|k| k.secret_of(term.serial)) {
         Some(secret) => (Some(secret.clone()), Source::Kept),
         None if caps.chooses_secret => {
-            (Some(self::secret(keys, key, identity, id, &seen.uid, term.serial)), Source::Derived)
+            (Some(self::secret(keys, key, made_for, id, &seen.uid, term.serial)), Source::Derived)
         }
         None => (None, Source::Unknown),
     };
-    Present { term, secret, source, key: key.to_owned() }
+    Present { term, secret, source, key: key.to_owned(), made_for: made_for.to_owned() }
 }
 
 /// Whose client one is, seen from a link.
@@ -183,17 +187,28 @@ pub enum Standing {
     Foreign,
 }
 
-/// Tells whose client one is. Only a genuine mark counts.
+/// The key that an owner record is marked by, and the one of these identities that it is marked for;
+/// `None` where the mark isn't genuine for any.
+pub fn marked<'a>(
+    keys: &'a KeyRing,
+    identities: &[&'a str],
+    id: &ClientId,
+    owner: &Owner,
+) -> Option<(&'a str, &'a str)> {
+    let by = |own: &'a str| Some((owner.key(keys, OwnerMark { provider: own, client_id: id.as_str() })?, own));
+    identities.iter().find_map(|own| by(own))
+}
+
+/// Tells whose client one is. Only a mark counts that is genuine for one of these identities.
 pub fn standing(
     keys: &KeyRing,
-    identity: &str,
+    identities: &[&str],
     id: &ClientId,
     owner: Option<&Owner>,
     seen: &Observed,
 ) -> Standing {
     let Some(owner) = owner else { return Standing::Foreign };
-    let at = OwnerMark { provider: identity, client_id: id.as_str() };
-    if !owner.is_of(keys.installation()) || !owner.is_genuine(keys, at) {
+    if !owner.is_of(keys.installation()) || marked(keys, identities, id, owner).is_none() {
         return Standing::Foreign;
     }
     if owner.namespace != seen.namespace || owner.name != seen.name {

@@ -272,8 +272,7 @@ impl Carry<'_> {
             Effect::DeleteSecret(id) => self.secrets.delete(id).await,
             Effect::ReleaseSecret(id) => self.secrets.release(id, &self.seen.uid).await,
             Effect::Unclaim(claims) => {
-                self.patch_link(json!({ "annotations": { names::REGISTERED_AT: claim::write(claims) } }))
-                    .await
+                self.patch_link(json!({ "annotations": { names::REGISTERED_AT: self.stated(claims)? } })).await
             }
             Effect::Finish => {
                 let left: Vec<_> =
@@ -331,14 +330,23 @@ impl Carry<'_> {
         }
     }
 
+    /// What the annotation is to say; `null` where it isn't to be there.
+    fn stated(&self, claims: &[claim::Claim]) -> Result<serde_json::Value, Problem> {
+        if claims.is_empty() {
+            return Ok(serde_json::Value::Null);
+        }
+        let keys = self.seen.keys.as_ref().map_err(Clone::clone)?;
+        Ok(json!(claim::write(keys, &self.seen.namespace, &self.seen.uid, claims)))
+    }
+
     async fn claim(&self, claims: &[claim::Claim]) -> Result<(), Problem> {
         let mut finalizers: Vec<_> = self.link.finalizers().to_vec();
         if !self.seen.finalizer {
             finalizers.push(names::LINK_FINALIZER.to_owned());
         }
         let mut metadata = json!({ "finalizers": finalizers });
-        if !claims.is_empty() {
-            metadata["annotations"] = json!({ names::REGISTERED_AT: claim::write(claims) });
+        if !claims.is_empty() || !self.seen.claims_current {
+            metadata["annotations"] = json!({ names::REGISTERED_AT: self.stated(claims)? });
         }
         self.patch_link(metadata).await?;
         // The provider may have been let go between our look and our claim. Whoever deletes one
@@ -346,7 +354,7 @@ impl Carry<'_> {
         for claim in claims.iter().filter(|c| !self.seen.claims.contains(c)) {
             if !self.ctx.provider_stands(claim, &self.seen.namespace).await? {
                 // Nothing was put there. A claim that stayed would wait for a provider that is gone.
-                let before = claim::write(&self.seen.claims);
+                let before = self.stated(&self.seen.claims)?;
                 self.patch_link(json!({ "annotations": { names::REGISTERED_AT: before } })).await?;
                 return Err(Problem::wait(
                     "ProviderDeleting",

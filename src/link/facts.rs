@@ -4,6 +4,7 @@ use super::claim::Claim;
 use super::consent::{Consent, Ticket};
 use super::content::Data;
 use super::grant::Grant;
+use super::identity::Identity;
 use super::kept_client::{KeptClient, KeptClients};
 use super::problem::Problem;
 use crate::domain::{GrantType, KeyRing, SecretString};
@@ -27,8 +28,10 @@ pub struct Observed {
     pub uid: String,
     /// Whether our finalizer stands on it.
     pub finalizer: bool,
-    /// Where its client is, as recorded.
+    /// Where its client is, as recorded, and proven to be.
     pub claims: Vec<Claim>,
+    /// Whether the annotation says just that, by the active key.
+    pub claims_current: bool,
     /// What the status last said of the client's secret.
     pub last: LastSecret,
     /// What is kept of the link's clients, and the record's version.
@@ -57,8 +60,31 @@ pub struct Observed {
 
 impl Observed {
     /// What is kept of the client at the provider of this identity.
-    pub fn kept_at(&self, identity: &str) -> Option<&KeptClient> {
-        self.kept.as_ref().and_then(|(kept, _)| kept.at.get(identity))
+    pub fn kept_at(&self, identity: &Identity) -> Option<&KeptClient> {
+        self.kept.as_ref().and_then(|(kept, _)| kept.at.get(&identity.own)).filter(|k| k.bound)
+    }
+
+    /// The identities whose marks are recognised at a provider that is wanted: its own, and those of the
+    /// others of the same type and address, also of ones that the link leaves and that are gone. They may
+    /// be the same service, named by another object: only the operator makes a mark, and it says which
+    /// link's client it stands on.
+    pub fn marks_at<'a>(&'a self, here: &'a Identity) -> Vec<&'a str> {
+        let left = self.elsewhere.iter().filter_map(|e| e.identity.as_ref());
+        let left = left.filter(|i| i.service == here.service).map(|i| i.own.as_str());
+        let mut all = here.names();
+        for own in here.namesakes.iter().map(String::as_str).chain(left) {
+            if !all.contains(&own) {
+                all.push(own);
+            }
+        }
+        all
+    }
+
+    /// The identities whose marks are recognised at a provider that isn't wanted. Where the wanted one
+    /// may be the same service, a mark of that one's is not this one's.
+    pub fn marks_left<'a>(&'a self, there: &'a Identity) -> Vec<&'a str> {
+        let here = self.incoming.as_ref().and_then(|i| i.place.as_ref().ok()).map(|p| p.identity.own.as_str());
+        there.names().into_iter().filter(|own| Some(*own) != here).collect()
     }
 }
 
@@ -90,8 +116,8 @@ pub struct SecretId {
 pub struct Place {
     /// Which.
     pub claim: Claim,
-    /// Type and issuer: what client identifiers and secrets are derived from.
-    pub identity: String,
+    /// What identifiers, secrets and marks are made from.
+    pub identity: Identity,
     /// The kind of provider service, such as `bundled`.
     pub type_: &'static str,
     /// Who it says it is.
@@ -142,6 +168,8 @@ pub struct IncomingFacts {
 pub struct PlaceFacts {
     /// Which.
     pub claim: Claim,
+    /// What it is, as far as that is known.
+    pub identity: Option<Identity>,
     /// The client there; `Err` when it can't be asked.
     pub client: Result<Elsewhere, Problem>,
 }
@@ -150,7 +178,7 @@ pub struct PlaceFacts {
 #[derive(Debug, Clone)]
 pub struct Elsewhere {
     /// The place's identity.
-    pub identity: String,
+    pub identity: Identity,
     /// What the place can do.
     pub caps: Capabilities,
     /// By what the client was looked for.

@@ -16,8 +16,8 @@
 //! | what is to be done | [`mod@decide`], [`plan`], and what both steps derive from keys, [`derive`] |
 //! | doing it | [`mod@execute`], [`secrets`], [`store`] |
 //! | saying it | [`status`], [`problem`] |
-//! | values on the way | [`claim`], [`grant`], [`kept_client`], [`content`], [`template`] |
-//! | providers | [`providers`], [`credentials`], [`mod@connect`], [`connections`], [`provider_pass`], [`bootstrap`] |
+//! | values on the way | [`claim`], [`identity`], [`grant`], [`kept_client`], [`content`], [`template`] |
+//! | providers | [`providers`], [`claimed`], [`credentials`], [`mod@connect`], [`connections`], [`provider_pass`], [`bootstrap`] |
 //! | what passes share | [`context`], [`own`], [`shared_read`], [`installation`], [`metrics`] |
 //! | a person connects a link | [`consent`] |
 //! | when | [`run`], [`cache`], whose turn it is to ask a host for a token, [`turns`], and what a pass tells who runs it, [`ended`]; how much it may say, [`event_budget`] |
@@ -28,6 +28,7 @@
 pub mod bootstrap;
 pub mod cache;
 pub mod claim;
+pub mod claimed;
 pub mod connect;
 pub mod connections;
 pub mod consent;
@@ -41,6 +42,7 @@ pub mod event_budget;
 pub mod execute;
 pub mod facts;
 pub mod grant;
+pub mod identity;
 pub mod installation;
 pub mod kept_client;
 pub mod metrics;

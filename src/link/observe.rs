@@ -5,6 +5,7 @@ mod incoming;
 pub mod outgoing;
 
 use super::claim::{self, Claim};
+use super::claimed::Claimant;
 use super::connect::connect;
 use super::connections::{Connected, Connections};
 use super::consent::{Consent, Ticket};
@@ -12,10 +13,13 @@ use super::context::Context;
 use super::credentials::{self, Credentials};
 use super::decide::Goal;
 use super::derive;
+use super::identity::Identity;
+use super::kept_client::KeptClients;
 use super::facts::{Elsewhere, LastSecret, Observed, PlaceFacts, SecretFact};
 use super::problem::Problem;
 use super::providers::ProviderView;
 use super::secrets::Secrets;
+use crate::api::link::ProviderKind;
 use crate::api::provider::Service;
 use crate::api::{ApplicationLink, names};
 use crate::domain::{ClientId, KeyRing};
@@ -31,7 +35,7 @@ pub type Handles = HashMap<String, Arc<Connected>>;
 /// Looks.
 pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Observed, Handles) {
     let namespace = link.namespace().unwrap_or_default();
-    let claims = claim::read(link.annotations());
+    let claims = claim::hints(link.annotations());
     let mut handles = Handles::new();
     let mut seen = Observed {
         namespace_uid: String::new(),
@@ -39,6 +43,7 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
         uid: link.uid().unwrap_or_default(),
         finalizer: link.finalizers().iter().any(|f| f == names::LINK_FINALIZER),
         claims,
+        claims_current: true,
         last: last_secret(link),
         kept: None,
         accepted_endpoint: link.annotations().get(names::ACCEPT_ENDPOINT).cloned(),
@@ -80,14 +85,19 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
             return (seen, handles);
         }
     }
-    match ctx.kept_clients_of(link).await {
-        Ok(kept) => seen.kept = kept,
+    let all = ctx.providers();
+    match known_places(ctx, link, &keys, &all).await {
+        Ok(known) => {
+            (seen.kept, seen.claims) = known;
+            let (namespace, uid) = (&seen.namespace, &seen.uid);
+            seen.claims_current =
+                claim::is_current(&keys, namespace, uid, &seen.claims, link.annotations());
+        }
         Err(problem) => {
             seen.keys = Err(problem);
             return (seen, handles);
         }
     }
-    let all = ctx.providers();
     let mut wanted_secrets = Vec::new();
     let mut wanted_claim = None;
     match goal {
@@ -124,12 +134,13 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
     if !leave_all && !settled {
         // Nothing is left as long as nobody knows what is wanted, so there is no look at it either.
         let unlooked = Err(Problem::wait("ProviderNotReady", "nobody looked there yet"));
-        seen.elsewhere.extend(unrecorded.map(|claim| PlaceFacts { claim, client: unlooked }));
+        seen.elsewhere.extend(unrecorded.map(|claim| PlaceFacts { claim, identity: None, client: unlooked }));
     } else {
         let places: Vec<_> = seen.claims.iter().cloned().chain(unrecorded).collect();
         for claim in places.into_iter().filter(|c| Some(c) != wanted_claim.as_ref()) {
-            let client = elsewhere(ctx, link, &claim, &mut seen, &all, &keys, &mut handles).await;
-            seen.elsewhere.push(PlaceFacts { claim, client });
+            let mut identity = None;
+            let client = elsewhere(ctx, link, &claim, &mut seen, &all, &keys, (&mut handles, &mut identity)).await;
+            seen.elsewhere.push(PlaceFacts { claim, identity, client });
         }
     }
     seen.strays.retain(|s| !wanted_secrets.contains(&s.name));
@@ -172,6 +183,54 @@ fn unrecorded(link: &ApplicationLink, seen: &Observed, all: &[ProviderView]) -> 
     (!seen.claims.contains(&view.claim)).then(|| view.claim.clone())
 }
 
+/// What the schema was to make sure of.
+fn no_service() -> Problem {
+    Problem::edit(
+        "InvalidSpec",
+        "exactly one of bundled, hydra, keycloak, registration and bitbucket must be set",
+    )
+}
+
+/// What is kept of the link's clients, and where it is known to have been registered.
+type Known = (Option<(KeptClients, String)>, Vec<Claim>);
+
+/// Finds out which of the link's claims count, and where what a version before kept belongs.
+///
+/// # Errors
+/// [`Problem`] when the API server doesn't say.
+async fn known_places(
+    ctx: &Context,
+    link: &ApplicationLink,
+    keys: &KeyRing,
+    all: &[ProviderView],
+) -> Result<Known, Problem> {
+    let mut kept = ctx.kept_clients_of(link).await?;
+    let claimant = Claimant { kept: kept.as_ref().map(|(kept, _)| kept), ..Claimant::of(link) };
+    let claims = claimant.claims(ctx, keys).await?;
+    let Some((record, _)) = kept.as_mut().filter(|(record, _)| !record.unbound().is_empty()) else {
+        return Ok((kept, claims));
+    };
+    // The status first: no tenant writes that.
+    let said = link.status.as_ref().and_then(|s| s.provider.as_ref());
+    let by_status = |c: &&Claim| said.is_some_and(|p| p.kind == c.kind && p.name == c.name);
+    let of_status = said.and_then(|p| {
+        let namespace = link.namespace().unwrap_or_default();
+        all.iter().find(|v| v.claim.kind == p.kind && v.claim.name == p.name && v.is_visible_to(&namespace))
+    });
+    let mut identities: Vec<Identity> = of_status.and_then(|v| v.identity(false, all)).into_iter().collect();
+    let (first, rest): (Vec<_>, Vec<_>) = claims.iter().partition(by_status);
+    for claim in first.into_iter().chain(rest.into_iter().rev()) {
+        let live = all.iter().find(|v| v.claim == *claim).and_then(|v| v.identity(false, all));
+        let identity = match live {
+            Some(identity) => Some(identity),
+            None => ctx.store.provider(&claim.uid).await?.map(|(kept, _)| kept.identity(all)),
+        };
+        identities.extend(identity);
+    }
+    record.bind(&identities);
+    Ok((kept, claims))
+}
+
 /// What a provider is, and the credentials that its spec refers to.
 ///
 /// # Errors
@@ -180,12 +239,7 @@ pub async fn credentials_of<'v>(
     ctx: &Context,
     view: &'v ProviderView,
 ) -> Result<(&'v Service, Credentials), Problem> {
-    let service = view.service.as_ref().ok_or_else(|| {
-        Problem::edit(
-            "InvalidSpec",
-            "exactly one of bundled, hydra, keycloak, registration and bitbucket must be set",
-        )
-    })?;
+    let service = view.service.as_ref().ok_or_else(no_service)?;
     let namespace = view.namespace.as_deref().unwrap_or(&ctx.namespace);
     let secrets = Secrets::new(ctx.client.clone(), namespace);
     Ok((service, credentials::read(service, &secrets).await?))
@@ -200,7 +254,13 @@ pub async fn connection(ctx: &Context, view: &ProviderView) -> Result<Arc<Connec
     ctx.connections
         .get(&view.claim.uid, &version, async {
             let (service, credentials) = credentials_of(ctx, view).await?;
-            connect(&ctx.guard, view.claim.kind, service, &credentials, &ctx.identity).await
+            let mut connected =
+                connect(&ctx.guard, view.claim.kind, service, &credentials, &ctx.identity).await?;
+            if view.claim.kind == ProviderKind::LinkProvider {
+                let record = ctx.store.provider(&view.claim.uid).await?;
+                connected.recorded_before = record.is_some_and(|(record, _)| record.recorded_before);
+            }
+            Ok(connected)
         })
         .await
 }
@@ -232,14 +292,15 @@ async fn elsewhere(
     seen: &mut Observed,
     all: &[ProviderView],
     keys: &KeyRing,
-    handles: &mut Handles,
+    (handles, found): (&mut Handles, &mut Option<Identity>),
 ) -> Result<Elsewhere, Problem> {
-    let live =
-        all.iter().find(|p| p.claim == *claim && p.namespace.as_ref().is_none_or(|n| *n == seen.namespace));
+    let live = all.iter().find(|p| p.claim == *claim && p.is_visible_to(&seen.namespace));
+    *found = live.and_then(|view| view.identity(false, all));
     let connected = match live {
-        Some(view) => connection(ctx, view)
-            .await
-            .map(|connected| (connected, view.service.as_ref().map(Service::identity).unwrap_or_default())),
+        Some(view) => connection(ctx, view).await.and_then(|connected| {
+            let identity = view.identity(connected.recorded_before, all).ok_or_else(no_service)?;
+            Ok((connected, identity))
+        }),
         None => Err(Problem::wait(
             "ProviderNotFound",
             format!("{} {}, where the client is registered, doesn't exist", claim.kind.as_str(), claim.name),
@@ -251,7 +312,8 @@ async fn elsewhere(
             // A claim is only as good as the namespace that it stands in.
             Some((kept, version)) if kept.namespace.as_ref().is_none_or(|n| *n == seen.namespace) => {
                 let key = Connections::kept(&claim.uid);
-                let identity = kept.service.identity();
+                let identity = kept.identity(all);
+                *found = Some(identity.clone());
                 let connecting =
                     connect(&ctx.guard, kept.kind, &kept.service, &kept.credentials, &ctx.identity);
                 (ctx.connections.get(&key, &version, connecting).await?, identity)

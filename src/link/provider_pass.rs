@@ -3,6 +3,7 @@
 
 use super::cache::Key;
 use super::claim;
+use super::claimed::Claimant;
 use super::context::Context;
 use super::observe::{connection, credentials_of};
 use super::problem::{Mend, Problem};
@@ -14,7 +15,7 @@ use crate::api::{ApplicationLink, ClusterLinkProvider, ConditionStatus, LinkProv
 use crate::outgoing::backoff;
 use jiff::Timestamp;
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::core::NamespaceResourceScope;
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -146,13 +147,14 @@ where
 
 async fn keep(ctx: &Context, view: &ProviderView) -> Result<(), Problem> {
     let (service, credentials) = credentials_of(ctx, view).await?;
-    let kept = KeptProvider {
+    let mut kept = KeptProvider {
         kind: view.claim.kind,
         namespace: view.namespace.clone(),
         name: view.claim.name.clone(),
         uid: view.claim.uid.clone(),
         service: service.clone(),
         credentials,
+        recorded_before: false,
     };
     let found = match ctx.store.provider(&view.claim.uid).await {
         Ok(found) => found,
@@ -163,6 +165,9 @@ async fn keep(ctx: &Context, view: &ProviderView) -> Result<(), Problem> {
         }
         Err(p) => return Err(p),
     };
+    if let Some((old, _)) = &found {
+        kept.recorded_before = old.recorded_before;
+    }
     match found {
         Some((old, _)) if old == kept => Ok(()),
         Some((_, version)) => ctx.store.keep_provider(&kept, Some(&version)).await.map(drop),
@@ -213,16 +218,13 @@ async fn users(ctx: &Context, view: &ProviderView, watched: &[String]) -> Result
         let mut params = ListParams::default().limit(500);
         loop {
             let page = api.list_metadata(&params).await.map_err(|e| Problem::kube("the links", &e))?;
-            let claims = |l: &kube::core::PartialObjectMeta<ApplicationLink>| {
-                claim::read(l.annotations()).iter().any(|c| c.uid == view.claim.uid)
-                    && l.finalizers().iter().any(|f| f == names::LINK_FINALIZER)
-            };
-            users.extend(
-                page.items
-                    .iter()
-                    .filter(|l| claims(l))
-                    .map(|l| format!("{}/{}", l.namespace().unwrap_or_default(), l.name_any())),
-            );
+            for link in &page.items {
+                let names_it = claim::hints(link.annotations()).contains(&view.claim);
+                let held = link.finalizers().iter().any(|f| f == names::LINK_FINALIZER);
+                if names_it && held && claims(ctx, link, view).await? {
+                    users.push(format!("{}/{}", link.namespace().unwrap_or_default(), link.name_any()));
+                }
+            }
             match page.metadata.continue_.filter(|c| !c.is_empty()) {
                 Some(token) => params = params.continue_token(&token),
                 None => break,
@@ -230,6 +232,28 @@ async fn users(ctx: &Context, view: &ProviderView, watched: &[String]) -> Result
         }
     }
     Ok(users)
+}
+
+/// Whether a link that names a provider was registered there, as far as anybody can tell.
+async fn claims(
+    ctx: &Context,
+    link: &PartialObjectMeta<ApplicationLink>,
+    view: &ProviderView,
+) -> Result<bool, Problem> {
+    // Without keys nothing that is written there can be told from what somebody made up.
+    let Ok(keys) = ctx.installation.keys() else { return Ok(true) };
+    let (namespace, uid) = (link.namespace().unwrap_or_default(), link.uid().unwrap_or_default());
+    let cached = ctx.links.get(&Key::new(namespace.as_str(), link.name_any()));
+    let status = cached.as_ref().filter(|l| l.uid() == link.uid()).and_then(|l| l.status.as_ref());
+    let kept = ctx.store.clients(&uid).await?;
+    let claimant = Claimant {
+        namespace: &namespace,
+        uid: &uid,
+        annotations: link.annotations(),
+        said: status.and_then(|s| s.provider.as_ref()),
+        kept: kept.as_ref().map(|(kept, _)| kept),
+    };
+    Ok(claimant.claims(ctx, &keys).await?.contains(&view.claim))
 }
 
 fn status(

@@ -2,6 +2,7 @@
 
 use super::claim::Claim;
 use super::facts::Restrictions;
+use super::identity::{Before, Identity};
 use super::problem::Problem;
 use crate::api::link::ProviderKind;
 use crate::api::provider::{Allow, Service};
@@ -67,6 +68,47 @@ fn view<K: kube::ResourceExt>(
     }
 }
 
+impl ProviderView {
+    /// Whether links of a namespace may name it at all.
+    pub fn is_visible_to(&self, namespace: &str) -> bool {
+        self.namespace.as_deref().is_none_or(|n| n == namespace)
+    }
+
+    /// What it is among `all`; `None` where its spec doesn't say.
+    pub fn identity(&self, recorded_before: bool, all: &[ProviderView]) -> Option<Identity> {
+        let namespace = self.namespace.as_deref();
+        let service = self.service.as_ref()?;
+        Some(identity(self.claim.kind, namespace, &self.claim.uid, service, recorded_before, all))
+    }
+}
+
+/// What a provider is. `recorded_before` says whether it was there already when type and address were a
+/// `LinkProvider`'s identity: then what was made for that stays, unless somebody else among `all` has the
+/// same.
+pub fn identity(
+    kind: ProviderKind,
+    namespace: Option<&str>,
+    uid: &str,
+    service: &Service,
+    recorded_before: bool,
+    all: &[ProviderView],
+) -> Identity {
+    let shared = service.identity();
+    let others = all.iter().filter(|v| v.claim.uid != uid);
+    let others = others.filter(|v| v.namespace.is_none() || v.namespace.as_deref() == namespace || namespace.is_none());
+    let others: Vec<Identity> = others
+        .filter_map(|v| {
+            let other = v.service.as_ref().filter(|s| s.identity() == shared)?;
+            Some(Identity::of(v.claim.kind, v.namespace.as_deref(), other, Before::Ends))
+        })
+        .collect();
+    let stays = recorded_before && others.is_empty();
+    let before = if stays { Before::Stays } else { Before::Ends };
+    let mut is = Identity::of(kind, namespace, service, before);
+    is.namesakes = others.into_iter().map(|other| other.own).filter(|own| *own != is.own).collect();
+    is
+}
+
 /// A provider's namespace and name.
 pub fn full_name(view: &ProviderView) -> String {
     format!("{} {}", view.claim.kind.as_str(), view.claim.name)
@@ -84,7 +126,7 @@ pub fn choose<'a>(
     namespace: &str,
     all: &'a [ProviderView],
 ) -> Result<&'a ProviderView, Problem> {
-    let visible = |p: &&ProviderView| p.namespace.as_deref().is_none_or(|n| n == namespace);
+    let visible = |p: &&ProviderView| p.is_visible_to(namespace);
     if let Some((kind, name)) = named {
         return all
             .iter()

@@ -4,7 +4,9 @@
 use super::consent::Consent;
 use super::grant::Grant;
 use super::kept_client::KeptClients;
+use super::identity::Identity;
 use super::problem::Problem;
+use super::providers::{self, ProviderView};
 use crate::api::link::ProviderKind;
 use crate::api::names;
 use crate::api::provider::Service;
@@ -39,6 +41,22 @@ pub struct KeptProvider {
     pub service: Service,
     /// Its credentials.
     pub credentials: super::credentials::Credentials,
+    /// Whether a version recorded it to which type and address were a `LinkProvider`'s identity: it
+    /// wrote nothing here.
+    #[serde(default = "yes")]
+    pub recorded_before: bool,
+}
+
+impl KeptProvider {
+    /// What the provider is, among those that there are.
+    pub fn identity(&self, all: &[ProviderView]) -> Identity {
+        let namespace = self.namespace.as_deref();
+        providers::identity(self.kind, namespace, &self.uid, &self.service, self.recorded_before, all)
+    }
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// The operator's own records.

@@ -294,8 +294,8 @@ async fn spent_by_looking(ctx: &Context, link: &ApplicationLink) -> Result<Optio
         }
         let mut harmless = false;
         for view in ctx.providers() {
-            let Some(service) = &view.service else { continue };
-            if service.identity() != *identity {
+            let is = view.identity(false, &[]);
+            if is.is_none_or(|is| is.own != *identity && (client.bound || is.service != *identity)) {
                 continue;
             }
             // Asking who it is changes nothing there.

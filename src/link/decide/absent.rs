@@ -2,10 +2,12 @@
 //! one can't block it.
 
 use super::Effect;
+use crate::api::link::ProviderKind;
 use crate::domain::KeyRing;
 use crate::link::claim::Claim;
 use crate::link::derive::{self, Standing};
-use crate::link::facts::{Elsewhere, Observed};
+use crate::link::facts::{Elsewhere, Observed, PlaceFacts};
+use crate::link::identity::Identity;
 use crate::link::plan::Plan;
 use crate::link::problem::{Mend, Problem};
 use crate::provider::RegisteredClient;
@@ -65,11 +67,12 @@ fn unread(seen: &Observed, force: bool) -> Option<Problem> {
 }
 
 /// Unregisters the clients of all places that aren't wanted; gives back the claims that must stay.
-/// `here` is the identity of the provider that is wanted: another provider object for the same
-/// service has the same client, which stays.
+/// `here` is the provider that is wanted: another object of the same identity has the same client, which
+/// stays. So has a tenant's provider that can't be reached, and whose mark stands at the client `here`:
+/// its service has another address by now, and is named by another object.
 pub(super) fn unregister(
     seen: &Observed,
-    here: Option<&str>,
+    here: Option<&Identity>,
     force: bool,
     effects: &mut Vec<Effect>,
     pending: &mut Option<Problem>,
@@ -88,7 +91,7 @@ pub(super) fn unregister(
         match &place.client {
             // Another provider object for the same service: the client stays, and what is kept of it
             // is kept for the other one.
-            Ok(there) if here == Some(&there.identity) => {}
+            Ok(there) if here.is_some_and(|h| h.own == there.identity.own) => {}
             Ok(there) => {
                 if let Some(client) = &there.client
                     && is_ours(keys, there, client, seen)
@@ -100,10 +103,11 @@ pub(super) fn unregister(
                     ));
                 }
                 if seen.kept_at(&there.identity).is_some() {
-                    effects.push(Effect::ForgetClient(there.identity.clone()));
+                    effects.push(Effect::ForgetClient(there.identity.own.clone()));
                 }
             }
             Err(_) if force => {}
+            Err(_) if is_taken_over(keys, place, seen) => {}
             Err(problem) => {
                 pending.get_or_insert_with(|| problem.clone());
                 left.push(place.claim.clone());
@@ -111,6 +115,17 @@ pub(super) fn unregister(
         }
     }
     left
+}
+
+/// Whether the client at the wanted provider is the one of this place, by the mark that it was found
+/// with. Of the platform team's providers none is left without a look.
+fn is_taken_over(keys: &KeyRing, place: &PlaceFacts, seen: &Observed) -> bool {
+    let Some(incoming) = &seen.incoming else { return false };
+    let found = incoming.client.as_ref().zip(incoming.at.as_ref()).and_then(|(c, at)| Some((c.owner.as_ref()?, at)));
+    let (Some(left), Some((owner, at))) = (&place.identity, found) else { return false };
+    place.claim.kind == ProviderKind::LinkProvider
+        && left.own != left.service
+        && derive::standing(keys, &[&left.own], &at.id, Some(owner), seen) == Standing::Ours
 }
 
 /// What isn't ours isn't touched, also when our claim says that it should be.
@@ -124,7 +139,8 @@ fn is_ours(keys: &KeyRing, there: &Elsewhere, client: &RegisteredClient, seen: &
             || derive::client_tag(keys, &there.identity, seen).as_ref() == Some(&there.at.id);
     }
     let id = &there.at.id;
-    derive::standing(keys, &there.identity, id, client.owner.as_ref(), seen) == Standing::Ours
+    let marks = seen.marks_left(&there.identity);
+    derive::standing(keys, &marks, id, client.owner.as_ref(), seen) == Standing::Ours
 }
 
 /// Revokes the grant where that is possible, and drops its record.

@@ -53,8 +53,9 @@ fn a_place_that_the_status_remembers_is_not_claimed_again_where_no_client_is() {
     world.settle(&moved);
     let mut seen = world.observe(&moved);
     let at = ClientRef { id: World::id("one"), handle: None };
-    let there = Elsewhere { identity: World::identity("one"), caps: caps("one"), at, client: None };
-    seen.elsewhere = vec![PlaceFacts { claim: claim("p1"), client: Ok(there) }];
+    let identity = World::identity("p1", "one");
+    let there = Elsewhere { identity: identity.clone(), caps: caps("one"), at, client: None };
+    seen.elsewhere = vec![PlaceFacts { claim: claim("p1"), identity: Some(identity), client: Ok(there) }];
     let plan = decide(&moved.goal(), &seen, world.time()).plan;
     assert!(plan.effects().next().is_none(), "{:?}", plan.names());
 }
@@ -80,7 +81,7 @@ fn what_a_link_holds_stays_held_whatever_is_wrong_with_its_spec() {
         let client = Err(Problem::wait("", ""));
         if !want.suspend {
             // What the status knows; a suspended link sees the client itself.
-            seen.elsewhere = vec![PlaceFacts { claim: claim("p1"), client }];
+            seen.elsewhere = vec![PlaceFacts { claim: claim("p1"), identity: None, client }];
         }
         let plan = decide(&goal(want), &seen, world.time()).plan;
         assert!(matches!(&plan.effects().collect::<Vec<_>>()[..], [Effect::Claim(c)] if *c == [claim("p1")]));

@@ -138,6 +138,8 @@ enum Found<'a> {
     Heir(&'a RegisteredClient),
     /// The one to adopt.
     Adoptable(&'a RegisteredClient),
+    /// One that was adopted is gone, and nobody names it any more.
+    Forgettable,
 }
 
 impl<'a> Case<'a> {
@@ -164,20 +166,45 @@ impl<'a> Case<'a> {
         format!("{} {}", self.place.claim.kind.as_str(), self.place.claim.name)
     }
 
+    /// Whether the identifier is the one that is made from the link's name.
+    fn is_derived(&self) -> bool {
+        let (identity, seen) = (&self.place.identity, self.seen);
+        derive::client_id(self.keys, identity, &seen.namespace, &seen.name).as_ref() == Some(&self.at.id)
+    }
+
+    /// Whether the client was there before the link: somebody named it.
+    fn is_adopted(&self) -> bool {
+        let names = || self.goal.adopt.as_ref().is_some_and(|a| a.id == self.at.id);
+        if self.place.caps.chooses_id { !self.is_derived() } else { names() }
+    }
+
+    /// Whether the identifier is one that somebody named, or an earlier provider did. Where the service
+    /// picks identifiers, nobody can name one to be made.
+    fn is_named(&self) -> bool {
+        self.place.caps.chooses_id && !self.is_derived()
+    }
+
     fn found(&self) -> Result<Found<'a>, Problem> {
         let id = &self.at.id;
         let adopts = self.goal.adopt.as_ref().is_some_and(|a| a.id == *id);
         let kept = self.kept().is_some();
         let Some(client) = &self.facts.client else {
-            if !adopts || kept {
-                return Ok(Found::Nobody);
+            if self.is_named() {
+                // Nothing is made under it unless it may be taken here, and was shown to be ours here.
+                return match (adopts, kept) {
+                    (false, _) => Ok(Found::Forgettable),
+                    (true, true) => adopt::allowed(self).map(|()| Found::Nobody),
+                    (true, false) => adopt::allowed(self).and_then(|()| Err(self.nothing_to_adopt())),
+                };
             }
-            // Also for a link that had its client elsewhere: the identifier is one of its choice.
-            adopt::allowed(self)?;
-            return if self.seen.last.serial > 0 { Ok(Found::Nobody) } else { Err(self.nothing_to_adopt()) };
+            if adopts && !kept {
+                adopt::allowed(self)?;
+                return if self.seen.last.serial > 0 { Ok(Found::Nobody) } else { Err(self.nothing_to_adopt()) };
+            }
+            return Ok(Found::Nobody);
         };
-        // Before a word of a client that isn't ours: who may not adopt it isn't told what it is.
-        let may_hear = || if adopts && !kept { adopt::allowed(self) } else { Ok(()) };
+        // Before a word of a client that isn't ours: who may not have it isn't told what it is.
+        let may_hear = || if self.is_named() || (adopts && !kept) { adopt::allowed(self) } else { Ok(()) };
         if client.protected {
             may_hear()?;
             return Err(Problem::edit(
@@ -191,20 +218,25 @@ impl<'a> Case<'a> {
         if !self.place.caps.tells_owner {
             return Ok(if adopts && !kept { Found::Adoptable(client) } else { Found::Ours(client) });
         }
-        match derive::standing(self.keys, &self.place.identity, id, client.owner.as_ref(), self.seen) {
+        let marks = self.seen.marks_at(&self.place.identity);
+        match derive::standing(self.keys, &marks, id, client.owner.as_ref(), self.seen) {
             Standing::Ours => Ok(Found::Ours(client)),
             // A link of this name was here before, and is gone: names are unique. Its client is bound
             // to us with a secret that nobody has seen.
             Standing::Predecessor { same_namespace } if same_namespace || self.place.rebind => {
+                may_hear()?;
                 Ok(Found::Heir(client))
             }
-            Standing::Predecessor { .. } => Err(Problem::edit(
-                "RebindNotAllowed",
-                format!(
-                    "client {id} belongs to a link of this name in an earlier namespace of this name; the platform team \
-                     can let it be taken over with spec.allow.rebind on the provider, or delete the client there"
-                ),
-            )),
+            Standing::Predecessor { .. } => {
+                may_hear()?;
+                Err(Problem::edit(
+                    "RebindNotAllowed",
+                    format!(
+                        "client {id} belongs to a link of this name in an earlier namespace of this name; the platform team \
+                         can let it be taken over with spec.allow.rebind on the provider, or delete the client there"
+                    ),
+                ))
+            }
             Standing::Foreign if adopts && client.owner.is_none() => Ok(Found::Adoptable(client)),
             Standing::Foreign => {
                 may_hear()?;

@@ -175,7 +175,7 @@ fn a_new_master_key_moves_the_client_to_a_new_secret_with_an_overlap() {
     assert_eq!(world.settle(&public), None);
     let ring = ring("ours", true);
     let held = world.clients.values().next().expect("a client");
-    let identity = World::identity("one");
+    let identity = World::identity("p1", "one").own;
     let id = World::id("one");
     let at = OwnerMark { provider: &identity, client_id: id.as_str() };
     assert_eq!(held.owner.as_ref().and_then(|o| o.key(&ring, at)), Some("2"));
@@ -358,7 +358,7 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        (0..4usize).prop_map(Event::Provider),
+        (0..6usize).prop_map(Event::Provider),
         any::<bool>().prop_map(Event::Request),
         Just(Event::Every),
         (1..5000i64).prop_map(Event::Time),
@@ -368,7 +368,7 @@ fn event() -> impl Strategy<Value = Event> {
         (0..3usize).prop_map(Event::Secret),
         Just(Event::Key),
         Just(Event::Suspend),
-        (0..4usize).prop_map(Event::Down),
+        (0..6usize).prop_map(Event::Down),
         Just(Event::EditSecret),
         Just(Event::DeleteSecret),
         Just(Event::EditClient),
@@ -382,7 +382,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 fn happen(world: &mut World, want: &mut Want, event: &Event) {
-    const PROVIDERS: [&str; 4] = ["p1", "p1-again", "p2", "p3"];
+    const PROVIDERS: [&str; 6] = ["p1", "p1-again", "p2", "p3", "t1", "t2"];
     let own: Option<String> =
         world.secrets.iter().find(|(_, k)| k.owner.as_ref() == Some(&world.uid)).map(|(n, _)| n.clone());
     let ours = world

@@ -8,6 +8,8 @@ mod consent;
 #[cfg(test)]
 mod held_tests;
 pub mod hosts;
+#[cfg(test)]
+mod identity_tests;
 mod incoming;
 #[cfg(test)]
 mod incoming_tests;
@@ -119,8 +121,12 @@ fn hold(plan: &mut Plan, seen: &Observed, claims: Vec<Claim>) {
     // A consent that begins after this pass leaves something behind too.
     let kept = seen.grant.is_some() || seen.consent.is_some() || seen.ticket.is_some();
     let held = plan.effects().next().is_some() || !claims.is_empty() || kept;
-    if claims != seen.claims || (held && !seen.finalizer) {
+    let written = claims == seen.claims && seen.claims_current;
+    if held && (!written || !seen.finalizer) {
         plan.opening.push(Effect::Claim(claims));
+    } else if !written {
+        // What somebody else wrote there holds nothing.
+        plan.opening.push(Effect::Unclaim(claims));
     }
 }
 
@@ -178,6 +184,14 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
             notes: Vec::new(),
         };
     }
+    // What was just written may be what stands at a place to leave, named by another object: that is
+    // looked at once more.
+    if let Some(part) = &mut in_part
+        && part.effects.iter().any(|e| matches!(e, Effect::PutClient(..)))
+        && leaves_a_namesake(seen)
+    {
+        part.again = true;
+    }
     // Nothing is left before what is wanted is wholly there.
     let step = in_part.as_ref().is_some_and(|p| p.again);
     let (closing, pending) =
@@ -186,6 +200,14 @@ fn present(link: &ValidatedLink, seen: &Observed, now: Timestamp) -> Decision {
         Plan { opening: vec![], incoming: in_part, outgoing: out_part, closing, pending, best_effort: false };
     hold(&mut plan, seen, claims);
     Decision { plan, incoming: view, token, in_place, connected, wake, asks, notes }
+}
+
+/// Whether a place to leave that answers has the type and address of the wanted one.
+fn leaves_a_namesake(seen: &Observed) -> bool {
+    let here = seen.incoming.as_ref().and_then(|i| i.place.as_ref().ok()).map(|p| &p.identity);
+    let answer = seen.elsewhere.iter().filter(|p| p.client.is_ok()).filter_map(|p| p.identity.as_ref());
+    let mut answer = answer.filter(|i| here.is_some_and(|h| i.service == h.service && i.own != h.own));
+    answer.next().is_some()
 }
 
 /// Leaves the places, the grant and the Secrets that aren't wanted any more: once what is wanted
@@ -201,7 +223,7 @@ fn leave(
     let mut effects = Vec::new();
     let mut pending = None;
     if ok(incoming) && !seen.elsewhere.is_empty() {
-        let here = seen.incoming.as_ref().and_then(|i| i.place.as_ref().ok()).map(|p| p.identity.as_str());
+        let here = seen.incoming.as_ref().and_then(|i| i.place.as_ref().ok()).map(|p| &p.identity);
         let mut left = absent::unregister(seen, here, false, &mut effects, &mut pending);
         // The wanted place comes last: it is the one that a link without a providerRef stays at.
         left.extend(claims.iter().filter(|c| !seen.elsewhere.iter().any(|e| e.claim == **c)).cloned());

@@ -10,9 +10,10 @@ use crate::domain::{
     AuthMethod, ClientId, ClientMetadata, ExposeSecret as _, InstallationId, KeyRing, MasterKey, Owner,
     OwnerMark, Scope,
 };
-use crate::link::derive;
+use crate::link::derive::{self, Source};
 use crate::link::facts::{Elsewhere, IncomingFacts, LastSecret, Place, PlaceFacts, SecretId};
 use crate::link::grant::LinkRef;
+use crate::link::identity::{Before, Identity};
 use crate::link::kept_client::KeptClients;
 use crate::provider::{
     Capabilities, ClientRef, Previous, Proof, ProviderInfo, PutSecret, Registered, RegisteredClient,
@@ -46,7 +47,7 @@ pub(super) fn caps(service: &str) -> Capabilities {
         chooses_secret: chosen,
         reads_secret: false,
         rotates: true,
-        overlaps: service == "one",
+        overlaps: service == "one" || service == "evil",
         lists: true,
         tells_owner: chosen,
         proves: true,
@@ -106,16 +107,25 @@ pub(super) struct World {
     pub(super) key_rotated: bool,
     /// What the provider answered last, until the pass ends.
     pub(super) reply: Option<Registered>,
+    /// Each secret of ours that a service was told, and which: no other one may hear it.
+    pub(super) told: BTreeMap<String, &'static str>,
+    /// The clients that may be adopted.
+    pub(super) adoptable: Vec<String>,
+    /// What a version before made for t1 stays as it is.
+    pub(super) stays: bool,
     /// After how many seconds service three ends a secret that it picked.
     pub(super) secret_life: Option<i64>,
 }
 
+/// The providers whose UID begins with "t" are of the link's namespace.
 pub(super) fn claim(uid: &str) -> Claim {
-    Claim { kind: ProviderKind::ClusterLinkProvider, name: format!("name-{uid}"), uid: uid.to_owned() }
+    let kind = if uid.starts_with('t') { ProviderKind::LinkProvider } else { ProviderKind::ClusterLinkProvider };
+    Claim { kind, name: format!("name-{uid}"), uid: uid.to_owned() }
 }
 
 impl World {
-    /// p1 and p1-again stand for the same service.
+    /// p1 and p1-again stand for the same service, and so does the tenant's t1. Its t2 says so too, and
+    /// has another one called.
     pub(super) fn new() -> Self {
         let foreign = Kept {
             uid: "foreign".into(),
@@ -126,7 +136,14 @@ impl World {
             own: BTreeSet::new(),
         };
         Self {
-            providers: [("p1", "one"), ("p1-again", "one"), ("p2", "two"), ("p3", "three")]
+            providers: [
+                ("p1", "one"),
+                ("p1-again", "one"),
+                ("p2", "two"),
+                ("p3", "three"),
+                ("t1", "one"),
+                ("t2", "evil"),
+            ]
                 .map(|(uid, service)| (uid.to_owned(), (service, true)))
                 .into(),
             clients: BTreeMap::new(),
@@ -143,6 +160,9 @@ impl World {
             keys: true,
             key_rotated: false,
             reply: None,
+            told: BTreeMap::new(),
+            adoptable: vec!["clicked".into()],
+            stays: false,
             secret_life: None,
         }
     }
@@ -152,23 +172,34 @@ impl World {
         self.counter
     }
 
-    pub(super) fn identity(service: &str) -> String {
-        format!("bundled|https://{service}.example.com")
+    /// What the providers' specs say that they are.
+    fn service(service: &str) -> String {
+        let named = if service == "evil" { "one" } else { service };
+        format!("bundled|https://{named}.example.com")
+    }
+
+    /// The identity of a provider, and of those that say that they are the same service.
+    pub(super) fn identity(uid: &str, service: &str) -> Identity {
+        let shared = Self::service(service);
+        let all = ["t1", "t2", "t3"].map(|t| format!("LinkProvider {t}"));
+        let own = if uid.starts_with('t') { format!("LinkProvider {uid}") } else { shared.clone() };
+        let alike = shared == Self::service("one");
+        let namesakes = all.into_iter().chain([shared.clone()]).filter(|o| alike && *o != own).collect();
+        Identity { own, service: shared, before: Before::Ends, namesakes }
     }
 
     pub(super) fn id(service: &str) -> ClientId {
-        derive::client_id(&keys("ours"), &Self::identity(service), NAMESPACE, LINK).expect("an identifier")
+        derive::client_id(&keys("ours"), &Self::identity("p", service), NAMESPACE, LINK).expect("an identifier")
     }
 
     fn ring(&self) -> KeyRing {
         ring("ours", self.key_rotated)
     }
 
-    fn at(&self, service: &'static str, adopt: Option<&'static str>, seen: &Observed) -> ClientRef {
-        let identity = Self::identity(service);
-        let kept = self.kept.as_ref().and_then(|k| k.at.get(&identity));
+    fn at(&self, identity: &Identity, service: &str, adopt: Option<&'static str>, seen: &Observed) -> ClientRef {
+        let kept = seen.kept_at(identity);
         let adopt = adopt.map(|id| ClientId::parse(id).expect("an ID"));
-        derive::lookup(&self.ring(), &identity, caps(service), adopt.as_ref(), kept, seen).expect("an ID")
+        derive::lookup(&self.ring(), identity, caps(service), adopt.as_ref(), kept, seen).expect("an ID")
     }
 
     /// The client's key at its service: by handle, by tag, or by identifier.
@@ -238,10 +269,13 @@ impl World {
                 let issuer = format!("https://{service}.example.com");
                 let place = Place {
                     claim: claim(uid),
-                    identity: Self::identity(service),
+                    identity: Identity {
+                        before: if self.stays { Before::Stays } else { Before::Ends },
+                        ..Self::identity(uid, service)
+                    },
                     type_: "bundled",
                     caps: caps(service),
-                    adoptable: vec!["clicked".into()],
+                    adoptable: self.adoptable.clone(),
                     info: ProviderInfo {
                         instance: "i".into(),
                         token_endpoint: format!("{issuer}/oauth2/token"),
@@ -270,6 +304,7 @@ impl World {
             uid: self.uid.clone(),
             finalizer: self.finalizer,
             claims: self.claims.clone(),
+            claims_current: true,
             last: self.last.clone(),
             kept: self.kept.clone().map(|k| (k, "1".to_owned())),
             accepted_endpoint: None,
@@ -303,7 +338,7 @@ impl World {
             };
             match self.place(&want.provider) {
                 Ok((place, service)) => {
-                    let mut at = self.at(service, want.adopt, &seen);
+                    let mut at = self.at(&place.identity, service, want.adopt, &seen);
                     facts.client = self.registered(service, &at);
                     if facts.client.is_none() && service == "three" {
                         let id = derive::client_tag(&self.ring(), &place.identity, &seen).expect("a tag");
@@ -328,8 +363,10 @@ impl World {
                             kept,
                             &seen,
                         );
+                        let may = place.identity.may_have(&present.made_for);
                         facts.proof = present
                             .secret
+                            .filter(|_| may || present.source != Source::Derived)
                             .map(|s| self.authenticates(service, client.id.as_str(), s.expose_secret()));
                     }
                     if want.adopt.is_some() && facts.client.as_ref().is_some_and(|c| c.owner.is_none()) {
@@ -351,11 +388,12 @@ impl World {
         if here.is_some() || matches!(goal, Goal::Absent { .. }) {
             for at in self.claims.iter().filter(|c| Some(*c) != here.as_ref()) {
                 let client = self.place(&at.uid).map(|(p, service)| {
-                    let look = self.at(service, want.adopt, &seen);
+                    let look = self.at(&p.identity, service, want.adopt, &seen);
                     let client = self.registered(service, &look);
                     Elsewhere { identity: p.identity, caps: p.caps, at: look, client }
                 });
-                seen.elsewhere.push(PlaceFacts { claim: at.clone(), client });
+                let identity = self.providers.get(&at.uid).map(|p| Self::identity(&at.uid, p.0));
+                seen.elsewhere.push(PlaceFacts { claim: at.clone(), identity, client });
             }
         }
         seen.strays = strays;
@@ -461,7 +499,7 @@ impl World {
     /// Somebody else's client stands under our identifier.
     pub(super) fn put_foreign(&mut self, service: &'static str) {
         let id = Self::id(service);
-        let identity = Self::identity(service);
+        let identity = Self::service(service);
         let owner = Owner {
             installation: "theirs".into(),
             namespace: NAMESPACE.into(),

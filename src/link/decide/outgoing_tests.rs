@@ -106,6 +106,7 @@ impl World {
                 uid: "u".into(),
                 finalizer: false,
                 claims: vec![],
+                claims_current: true,
                 last: crate::link::facts::LastSecret::default(),
                 kept: None,
                 accepted_endpoint: None,

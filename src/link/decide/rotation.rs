@@ -18,6 +18,8 @@ pub(super) enum Due {
     Schedule,
     /// The provider ends the present one soon.
     Expiry,
+    /// The present one was made for what may be another provider.
+    Identity,
 }
 
 impl Due {
@@ -28,6 +30,7 @@ impl Due {
             Self::Key => "the installation has a new master key",
             Self::Schedule => "rotation.every has passed",
             Self::Expiry => "the provider ends the old one soon",
+            Self::Identity => "the old one was made for another provider of the same type and address",
         }
     }
 }
@@ -36,12 +39,17 @@ impl Due {
 pub(super) fn due(
     goal: &IncomingGoal,
     present: &Present,
+    place: &Place,
     active_key: &str,
     expires_at: Option<i64>,
     now: Timestamp,
 ) -> Option<Due> {
     if goal.metadata.auth_method.is_public() {
         return None;
+    }
+    // Before a request: the one that there is must not be sent there, not even as the old one.
+    if present.source == Source::Derived && !place.identity.may_have(&present.made_for) {
+        return Some(Due::Identity);
     }
     if let Some(request) = goal.request.as_ref().filter(|r| r.value != present.term.request) {
         return Some(Due::Request { now: request.is_now(&present.term.request) });
@@ -93,7 +101,7 @@ pub(super) fn too_short(since: i64, expires_at: Option<i64>) -> Option<Problem> 
 
 /// How long the old secret works on, in seconds from now; 0 for not at all.
 pub(super) fn overlap(goal: &IncomingGoal, place: &Place, due: Due) -> i64 {
-    if !place.caps.overlaps || due == (Due::Request { now: true }) {
+    if !place.caps.overlaps || matches!(due, Due::Request { now: true } | Due::Identity) {
         return 0;
     }
     goal.rotation.overlap_or_default()

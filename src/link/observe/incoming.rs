@@ -3,13 +3,15 @@
 
 use super::connection;
 use crate::api::ApplicationLink;
+use crate::api::provider::Service;
 use crate::domain::{ClientId, KeyRing};
 use crate::link::claim::Claim;
 use crate::link::connections::Connected;
 use crate::link::context::Context;
-use crate::link::derive;
+use crate::link::derive::{self, Source};
 use crate::link::facts::{IncomingFacts, Observed, Place};
 use crate::link::grant::Kept;
+use crate::link::identity::Identity;
 use crate::link::kept_client::KeptClients;
 use crate::link::problem::{Mend, Problem};
 use crate::link::providers::{self, ProviderView};
@@ -128,7 +130,7 @@ impl Look<'_> {
         }
         let all = self.ctx.store.all_clients().await?;
         let theirs = |kept: &KeptClients| {
-            kept.link.uid != seen.uid && kept.at.get(&place.identity).is_some_and(|c| c.id == id.as_str())
+            kept.link.uid != seen.uid && kept.perhaps_at(&place.identity).is_some_and(|(_, c)| c.id == id.as_str())
         };
         if all.iter().any(|(kept, _)| theirs(kept)) {
             return Err(Problem::edit(
@@ -180,7 +182,10 @@ impl Look<'_> {
         if registered != Some(goal.metadata.auth_method) {
             return None;
         }
-        let secret = present.secret?;
+        // What was made for another provider isn't shown to this one.
+        let secret = present.secret.filter(|_| {
+            present.source != Source::Derived || place.identity.may_have(&present.made_for)
+        })?;
         Some(connected.prove(&client.id, &secret, goal.metadata.auth_method).await)
     }
 }
@@ -210,11 +215,11 @@ async fn place(
         message: format!("{name}: {}", p.message),
         ..p
     })?;
-    let (type_, identity) = view.service.as_ref().map(|s| (s.type_(), s.identity())).unwrap_or_default();
+    let identity = view.identity(connected.recorded_before, all).ok_or_else(super::no_service)?;
     let place = Place {
         claim: view.claim.clone(),
         identity,
-        type_,
+        type_: view.service.as_ref().map_or("", Service::type_),
         info: connected.info.clone(),
         caps: connected.provider.capabilities(),
         adoptable: permit.adoptable,
@@ -231,7 +236,7 @@ pub(super) async fn client_at(
     claim: &Claim,
     connected: &Connected,
     at: &ClientRef,
-    identity: &str,
+    identity: &Identity,
     link: &ApplicationLink,
     seen: &mut Observed,
 ) -> Result<Option<RegisteredClient>, Problem> {
@@ -244,7 +249,7 @@ pub(super) async fn client_at(
     })?;
     if let Some(handle) = client.as_ref().and_then(|c| c.handle.clone())
         && let Some((kept, version)) = &mut seen.kept
-        && let Some(entry) = kept.at.get_mut(identity)
+        && let Some(entry) = kept.at.get_mut(&identity.own).filter(|entry| entry.bound)
         && client.as_ref().is_some_and(|c| c.id.as_str() == entry.id)
         && entry.handle != Some(Kept(handle.clone()))
     {

@@ -4,7 +4,7 @@
 
 use crate::api::ApplicationLink;
 use crate::link::cache::Key;
-use crate::link::claim;
+use crate::link::claim::{self, Standing};
 use crate::link::consent::Consent;
 use crate::link::context::Context;
 use crate::link::decide::{Goal, decide};
@@ -20,9 +20,7 @@ use std::collections::BTreeMap;
 /// Sweeps. `watched` are the namespaces that are watched; empty for all.
 pub async fn sweep(ctx: &Context, watched: &[String]) {
     // Before there are keys nothing is done at all.
-    if ctx.installation.keys().is_err() {
-        return;
-    }
+    let Ok(keys) = ctx.installation.keys() else { return };
     for left in left_behind(ctx).await.into_values() {
         let ours = watched.is_empty() || watched.contains(&left.of.namespace);
         if ours && is_orphan(ctx, &left.of).await {
@@ -33,11 +31,12 @@ pub async fn sweep(ctx: &Context, watched: &[String]) {
     let views = ctx.providers();
     for (provider, _) in kept {
         let there = views.iter().any(|v| v.claim.uid == provider.uid);
-        let used = ctx
-            .links
-            .all()
-            .iter()
-            .any(|l| claim::read(l.annotations()).iter().any(|c| c.uid == provider.uid));
+        let proven = |l: &ApplicationLink, stated: &claim::Stated| {
+            let (namespace, uid) = (l.namespace().unwrap_or_default(), l.uid().unwrap_or_default());
+            stated.claim.uid == provider.uid && stated.standing(&keys, &namespace, &uid) != Standing::Forged
+        };
+        let used =
+            ctx.links.all().iter().any(|l| claim::read(l.annotations()).iter().any(|s| proven(l, s)));
         let ours = provider.namespace.as_ref().is_none_or(|n| watched.is_empty() || watched.contains(n));
         if !there && !used && ours && ctx.store.forget_provider(&provider.uid).await.is_ok() {
             tracing::info!(provider = %provider.name, "forgot a provider that is gone and that no link uses");
@@ -107,6 +106,7 @@ async fn drop_records(ctx: &Context, left: Left) {
         uid: of.uid.clone(),
         finalizer: false,
         claims: vec![],
+        claims_current: true,
         last: LastSecret::default(),
         kept: None,
         accepted_endpoint: None,

@@ -84,7 +84,7 @@ pub(super) fn lane_of(ctx: &Context, key: &Key) -> Lane {
         }
         (Some(_), Some(r)) => r.name.clone(),
         (Some(_), None) => {
-            claim::read(link.annotations()).last().map_or_else(|| "default".into(), |c| c.name.clone())
+            claim::hints(link.annotations()).last().map_or_else(|| "default".into(), |c| c.name.clone())
         }
     };
     let server = link.spec.outgoing.as_ref().map(|o| server_of(&o.oauth2.server)).unwrap_or_default();
@@ -178,18 +178,22 @@ impl Wires {
         links.iter().for_each(|l| self.link(Key::of(l.as_ref())));
     }
 
-    /// The links that use a provider, or might.
+    /// The links that use a provider, or might: of a namespace's provider, that namespace's alone.
     pub(super) fn links_of(&self, view: &ProviderView) {
         for link in self.ctx.links.all() {
             let key = Key::of(link.as_ref());
+            if !view.is_visible_to(&key.namespace) {
+                continue;
+            }
             let named = link
                 .spec
                 .provider_ref
                 .as_ref()
                 .is_some_and(|r| r.name == view.claim.name && r.kind == view.claim.kind);
-            let claims = claim::read(link.annotations());
+            let claims = claim::hints(link.annotations());
             let claimed = claims.iter().any(|c| c.uid == view.claim.uid);
-            let open = link.spec.incoming.is_some() && link.spec.provider_ref.is_none() && claims.is_empty();
+            let unnamed = link.spec.incoming.is_some() && link.spec.provider_ref.is_none();
+            let open = unnamed && claims.is_empty();
             if named || claimed || open {
                 self.link(key);
             }
@@ -201,7 +205,8 @@ impl Wires {
         let ids: HashSet<&str> = clients.iter().map(ClientId::as_str).collect();
         for link in self.ctx.links.all() {
             let id = link.status.as_ref().and_then(|s| s.incoming.as_ref()).map(|i| i.client_id.as_str());
-            let here = || claim::read(link.annotations()).iter().any(|c| c.uid == view.claim.uid);
+            let claims = || claim::hints(link.annotations()).iter().any(|c| c.uid == view.claim.uid);
+            let here = || view.is_visible_to(&link.namespace().unwrap_or_default()) && claims();
             if id.is_some_and(|id| ids.contains(id)) && here() {
                 self.link(Key::of(link.as_ref()));
             }

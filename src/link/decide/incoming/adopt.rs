@@ -3,6 +3,7 @@
 use super::{Case, Decided, Note, differences};
 use crate::domain::SecretString;
 use crate::link::derive::{self, Present, Source, Term};
+use crate::link::facts::Place;
 use crate::link::grant::Kept;
 use crate::link::kept_client::KeptClient;
 use crate::link::plan::{Effect, KeepClient, Part};
@@ -34,6 +35,7 @@ pub(super) fn allowed(case: &Case<'_>) -> Result<(), Problem> {
 pub(super) fn decide(case: &Case<'_>, client: &RegisteredClient) -> Result<Decided, Problem> {
     let id = &case.at.id;
     allowed(case)?;
+    same_kind(case, client)?;
     let secret = if case.goal.metadata.auth_method.is_public() { None } else { Some(secret(case, client)?) };
     let now = case.now.as_second();
     let request = case.goal.request.as_ref().map(|r| r.value.clone()).unwrap_or_default();
@@ -46,25 +48,32 @@ pub(super) fn decide(case: &Case<'_>, client: &RegisteredClient) -> Result<Decid
         since: now,
         secret_expires_at: client.secret_expires_at,
         request: term.request.clone(),
+        bound: true,
     };
     let put = PutClient {
         at: case.at.clone(),
         metadata: case.goal.metadata.clone(),
         secret: if secret.is_some() { PutSecret::Kept } else { PutSecret::Public },
-        owner: derive::owner(case.keys, &case.place.identity, id, case.seen, &term),
+        owner: derive::owner(case.keys, &case.place.identity.own, id, case.seen, &term),
         exists: true,
         version: client.version.clone(),
         revoke_tokens: false,
     };
     let mut part = Part::settled();
-    part.effects.push(keep(&case.place.identity, record));
+    part.effects.push(keep(case.place, record));
     part.effects.push(Effect::PutClient(case.place.claim.clone(), Box::new(put)));
     // It is looked at as one of ours from here on.
     part.again = true;
     let changed = differences(client.metadata.as_ref(), &case.goal.metadata);
     let changed =
         if changed.is_empty() { "as it was".to_owned() } else { format!("now as the spec says: {changed}") };
-    let present = Present { term, secret, source: Source::Kept, key: case.keys.active_id().to_owned() };
+    let present = Present {
+        term,
+        secret,
+        source: Source::Kept,
+        key: case.keys.active_id().to_owned(),
+        made_for: case.place.identity.own.clone(),
+    };
     Ok(Decided {
         part,
         view: Some(case.view(id, &present)),
@@ -75,9 +84,78 @@ pub(super) fn decide(case: &Case<'_>, client: &RegisteredClient) -> Result<Decid
     })
 }
 
+/// A client with a secret is adopted by whoever shows the secret. A public one has none to show, so it
+/// is adopted only as what it is, and never gets one: that would be handed to whoever named it.
+fn same_kind(case: &Case<'_>, client: &RegisteredClient) -> Result<(), Problem> {
+    let is_public = client.metadata.as_ref().map(|m| m.auth_method.is_public() && !client.has_secret);
+    let wanted = case.goal.metadata.auth_method;
+    if is_public == Some(wanted.is_public()) || (is_public.is_none() && !wanted.is_public()) {
+        return Ok(());
+    }
+    let (is, way_out) = if wanted.is_public() {
+        ("has a secret", "name another method here, or make it a public client there first")
+    } else {
+        ("is a public client, which shows nobody's right to it", "set none here, or give it a secret there first")
+    };
+    Err(Problem::edit(
+        "AdoptionMethodMismatch",
+        format!(
+            "spec.incoming.oauth2.tokenEndpointAuthMethod: {wanted}, and client {} at {} {is}; {way_out}",
+            case.at.id,
+            case.name()
+        ),
+    ))
+}
+
+/// How a client authenticates that was there before the link stays, unless the provider
+/// lists it for this namespace now and its credentials were seen to work there.
+pub(super) fn same_method(case: &Case<'_>, client: &RegisteredClient) -> Result<(), Problem> {
+    let Some(has) = client.metadata.as_ref().map(|m| m.auth_method) else { return Ok(()) };
+    let wanted = case.goal.metadata.auth_method;
+    if has == wanted || !case.is_adopted() {
+        return Ok(());
+    }
+    allowed(case)?;
+    if has.is_public() || case.facts.proof == Some(Proof::Authenticated) {
+        return same_kind_stays(case, has.is_public(), wanted.is_public());
+    }
+    Err(Problem::wait(
+        "CredentialsUnproved",
+        format!(
+            "spec.incoming.oauth2.tokenEndpointAuthMethod: the method of the adopted client {} changes only while its              secret is seen to authenticate at {}; it is tried again",
+            case.at.id,
+            case.name()
+        ),
+    ))
+}
+
+fn same_kind_stays(case: &Case<'_>, is_public: bool, wants_public: bool) -> Result<(), Problem> {
+    if !is_public || wants_public {
+        return Ok(());
+    }
+    Err(Problem::edit(
+        "AdoptionMethodMismatch",
+        format!(
+            "spec.incoming.oauth2.tokenEndpointAuthMethod: client {} was adopted as a public one and gets no secret; set              none, or leave adopt out in a link of another name to have a client made",
+            case.at.id
+        ),
+    ))
+}
+
+/// A client that was adopted, is gone, and isn't named any more: what is kept of it goes, and the link
+/// has one of its own from then on.
+pub(super) fn forget(case: &Case<'_>) -> Decided {
+    let mut part = Part::settled();
+    part.effects.push(Effect::ForgetClient(case.place.identity.own.clone()));
+    part.again = true;
+    let text = format!("client {} was gone from {}, and the link doesn't name it any more", case.at.id, case.name());
+    Decided { part, view: None, notes: vec![Note { reason: "Repaired", text }] }
+}
+
 /// Keeps a record as it stands.
-pub(super) fn keep(identity: &str, known: KeptClient) -> Effect {
-    Effect::KeepClient(identity.to_owned(), Box::new(KeepClient { known, from_reply: false }))
+pub(super) fn keep(place: &Place, known: KeptClient) -> Effect {
+    let known = KeptClient { bound: true, ..known };
+    Effect::KeepClient(place.identity.own.clone(), Box::new(KeepClient { known, from_reply: false }))
 }
 
 /// The secret that the client has, and that was seen to work.

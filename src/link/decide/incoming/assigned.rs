@@ -16,6 +16,7 @@ pub(super) fn decide(case: &Case<'_>) -> Result<Decided, Problem> {
     let kept = case.kept();
     match (found, kept) {
         (Found::Adoptable(client), _) => adopt::decide(case, client),
+        (Found::Forgettable, _) => Ok(adopt::forget(case)),
         (Found::Nobody, kept) => Ok(make(case, kept)),
         (Found::Ours(client) | Found::Heir(client), None) => Ok(found_again(case, client)),
         (Found::Ours(client) | Found::Heir(client), Some(kept)) => settled(case, client, kept),
@@ -36,6 +37,7 @@ fn blank(case: &Case<'_>, serial: i64) -> KeptClient {
             .request
             .as_ref()
             .map_or_else(|| case.seen.last.request.clone(), |r| r.value.clone()),
+        bound: true,
     }
 }
 
@@ -45,7 +47,7 @@ fn step(case: &Case<'_>, put: PutClient, known: KeptClient, announced: Option<Ef
     part.effects.extend(announced);
     part.effects.push(Effect::PutClient(case.place.claim.clone(), Box::new(put)));
     let keep = KeepClient { known, from_reply: true };
-    part.effects.push(Effect::KeepClient(case.place.identity.clone(), Box::new(keep)));
+    part.effects.push(Effect::KeepClient(case.place.identity.own.clone(), Box::new(keep)));
     part.again = true;
     part
 }
@@ -54,7 +56,7 @@ fn put(case: &Case<'_>, at: ClientRef, secret: PutSecret, client: Option<&Regist
     let public = case.goal.metadata.auth_method.is_public();
     let term = case.present().term;
     PutClient {
-        owner: derive::owner(case.keys, &case.place.identity, &at.id, case.seen, &term),
+        owner: derive::owner(case.keys, &case.place.identity.own, &at.id, case.seen, &term),
         at,
         metadata: case.goal.metadata.clone(),
         secret: if public { PutSecret::Public } else { secret },
@@ -99,7 +101,7 @@ fn found_again(case: &Case<'_>, client: &RegisteredClient) -> Decided {
     };
     let part = if client.secret.is_some() || case.goal.metadata.auth_method.is_public() {
         let mut part = Part::settled();
-        part.effects.push(adopt::keep(&case.place.identity, known));
+        part.effects.push(adopt::keep(case.place, known));
         part.again = true;
         part
     } else {
@@ -117,6 +119,7 @@ fn settled(case: &Case<'_>, client: &RegisteredClient, kept: &KeptClient) -> Res
             "what is kept of the client has no identifier; delete that record to start anew",
         )
     })?;
+    adopt::same_method(case, client)?;
     let public = case.goal.metadata.auth_method.is_public();
     let present = case.present();
     let view = Some(case.view(&id, &present));
@@ -135,7 +138,7 @@ fn settled(case: &Case<'_>, client: &RegisteredClient, kept: &KeptClient) -> Res
             ..kept.clone()
         };
         let mut part = Part::settled();
-        part.effects.push(adopt::keep(&case.place.identity, known));
+        part.effects.push(adopt::keep(case.place, known));
         part.again = true;
         return decided(
             part,
@@ -144,7 +147,7 @@ fn settled(case: &Case<'_>, client: &RegisteredClient, kept: &KeptClient) -> Res
     }
     let refused = !public && (secret.is_none() || case.facts.proof == Some(Proof::Refused));
     let expires = rotation::expires_at(Some(client), kept.secret_expires_at);
-    let due = rotation::due(case.goal, &present, case.keys.active_id(), expires, case.now);
+    let due = rotation::due(case.goal, &present, case.place, case.keys.active_id(), expires, case.now);
     let too_short = rotation::too_short(present.term.since, expires).filter(|_| !public);
     // Refused, since it has ended; its successor comes in its time.
     if let (true, None, Some(problem)) = (refused, due, &too_short) {

@@ -27,8 +27,11 @@ pub(super) fn decide(case: &Case<'_>) -> Result<Decided, Problem> {
     let public = case.goal.metadata.auth_method.is_public();
     let mut part = Part::settled();
     let found = case.found()?;
-    if let Found::Adoptable(client) = &found {
-        return adopt::decide(case, client);
+    match &found {
+        Found::Adoptable(client) => return adopt::decide(case, client),
+        Found::Forgettable => return Ok(adopt::forget(case)),
+        Found::Ours(client) | Found::Heir(client) => adopt::same_method(case, client)?,
+        Found::Nobody => {}
     }
     let aim = aim(case, &found, &mut notes);
     let id = &case.at.id;
@@ -73,7 +76,7 @@ fn aim(case: &Case<'_>, found: &Found<'_>, notes: &mut Vec<Note>) -> Aim {
     let public = case.goal.metadata.auth_method.is_public();
     let id = &case.at.id;
     let client = match found {
-        Found::Nobody | Found::Adoptable(_) => {
+        Found::Nobody | Found::Adoptable(_) | Found::Forgettable => {
             if case.seen.last.serial > 0 {
                 notes.push(Note::repaired(format!(
                     "client {id} was gone from {}: registered again",
@@ -130,10 +133,13 @@ fn aim(case: &Case<'_>, found: &Found<'_>, notes: &mut Vec<Note>) -> Aim {
     let ended = client.has_previous && present.term.previous_until <= now;
     let mut present = present;
     let mut register = ended || !is_registered(case, client, &present, notes);
-    // No secret hangs on the older key, but the mark does.
-    if present.key != case.keys.active_id() {
+    // No secret hangs on the older key, or on the other identity, but the mark does.
+    if present.key != case.keys.active_id() || !case.place.identity.may_have(&present.made_for) {
         register = true;
         present.key = case.keys.active_id().to_owned();
+        if present.source != Source::Derived || public {
+            present.made_for.clone_from(&case.place.identity.own);
+        }
     }
     // A client of the time before rotation: from now on it is known how old its secret is.
     if case.goal.rotation.every.is_some() && present.term.since == 0 {
@@ -151,17 +157,17 @@ fn aim(case: &Case<'_>, found: &Found<'_>, notes: &mut Vec<Note>) -> Aim {
 
 fn due(case: &Case<'_>, present: &Present, client: Option<&RegisteredClient>) -> Option<Due> {
     let expires_at = rotation::expires_at(client, None);
-    rotation::due(case.goal, present, case.keys.active_id(), expires_at, case.now)
+    rotation::due(case.goal, present, case.place, case.keys.active_id(), expires_at, case.now)
 }
 
 /// The present credentials, but by the active key.
 fn active(case: &Case<'_>, present: Present) -> Present {
-    let key = case.keys.active_id().to_owned();
+    let (key, made_for) = (case.keys.active_id().to_owned(), case.place.identity.own.clone());
     if present.source != Source::Derived {
-        return Present { key, ..present };
+        return Present { key, made_for, ..present };
     }
     let secret = secret(case, present.term.serial);
-    Present { secret: Some(secret), key, ..present }
+    Present { secret: Some(secret), key, made_for, ..present }
 }
 
 fn renewed(case: &Case<'_>, before: &Present, serial: i64, previous_until: i64) -> Present {
@@ -175,6 +181,7 @@ fn renewed(case: &Case<'_>, before: &Present, serial: i64, previous_until: i64) 
         secret: Some(secret(case, serial)),
         source: Source::Derived,
         key: case.keys.active_id().to_owned(),
+        made_for: case.place.identity.own.clone(),
     }
 }
 
@@ -185,7 +192,7 @@ fn request(case: &Case<'_>, present: &Present) -> String {
 
 fn secret(case: &Case<'_>, serial: i64) -> SecretString {
     let key = case.keys.active_id();
-    derive::secret(case.keys, key, &case.place.identity, &case.at.id, &case.seen.uid, serial)
+    derive::secret(case.keys, key, &case.place.identity.own, &case.at.id, &case.seen.uid, serial)
 }
 
 /// The secret before the present one, as it is most likely: it matters only to services that must
@@ -193,7 +200,11 @@ fn secret(case: &Case<'_>, serial: i64) -> SecretString {
 fn before(case: &Case<'_>, present: &Present) -> Option<SecretString> {
     let serial = present.term.serial - 1;
     let kept = case.kept().and_then(|k| k.secret_of(serial));
-    kept.cloned().or_else(|| (serial > 0).then(|| secret(case, serial)))
+    let derived = || {
+        let key = case.keys.active_id();
+        derive::secret(case.keys, key, &present.made_for, &case.at.id, &case.seen.uid, serial)
+    };
+    kept.cloned().or_else(|| (serial > 0).then(derived))
 }
 
 /// Whether the client stands as it should: every field, the kind of secret, the serial, and
@@ -236,7 +247,7 @@ fn put(case: &Case<'_>, aim: &Aim, secret: Option<&SecretString>) -> PutClient {
             }
             None => PutSecret::Public,
         },
-        owner: derive::owner(case.keys, &case.place.identity, &case.at.id, case.seen, &aim.present.term),
+        owner: derive::owner(case.keys, &aim.present.made_for, &case.at.id, case.seen, &aim.present.term),
         exists: case.facts.client.is_some(),
         version: case.facts.client.as_ref().and_then(|c| c.version.clone()),
         revoke_tokens: aim.revoke_tokens,
@@ -249,5 +260,5 @@ fn forget_old(case: &Case<'_>, aim: &Aim) -> Option<Effect> {
     let over = kept.secret.is_some() && kept.serial < aim.present.term.serial && aim.previous.is_none();
     let mut known = kept.clone();
     known.secret = None;
-    over.then(|| adopt::keep(&case.place.identity, known))
+    over.then(|| adopt::keep(case.place, known))
 }

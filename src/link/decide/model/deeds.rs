@@ -3,6 +3,14 @@
 use super::*;
 
 impl World {
+    /// A secret goes to one service alone; what a person clicked together goes where she put it.
+    fn tell(&mut self, service: &'static str, secret: &str) {
+        if secret != "clicked-secret" && !secret.is_empty() {
+            let first = *self.told.entry(secret.to_owned()).or_insert(service);
+            assert_eq!(first, service, "a secret was sent to another service");
+        }
+    }
+
     /// Does one effect; checks what must hold of every one.
     pub(in crate::link::decide) fn apply(&mut self, effect: &Effect) -> Result<(), Problem> {
         assert!(!self.finished, "{effect:?} after Finish");
@@ -41,6 +49,8 @@ impl World {
                     }
                     PutSecret::Chosen { secret, previous, .. } => {
                         assert_ne!(service, "three");
+                        self.tell(service, secret.expose_secret());
+                        previous.iter().for_each(|p| self.tell(service, p.secret.expose_secret()));
                         let keeps = |p: &Previous| (p.secret.expose_secret().to_owned(), p.until);
                         let previous = previous.as_ref().map(keeps).filter(|_| caps(service).overlaps);
                         (Some(secret.expose_secret().to_owned()), previous)
@@ -85,6 +95,7 @@ impl World {
             Effect::Prove(_, _, _, AuthMethod::None) => {}
             Effect::Prove(at, id, secret, _) => {
                 let service = service(self, at)?;
+                self.tell(service, secret.expose_secret());
                 if self.authenticates(service, id.as_str(), secret.expose_secret()) != Proof::Authenticated {
                     return Err(Problem::wait("CredentialsRefused", "refused"));
                 }
