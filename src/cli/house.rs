@@ -8,11 +8,12 @@ use crate::api::link::ProviderKind;
 use crate::api::{ApplicationLink, ClusterLinkProvider, LinkProvider, names};
 use crate::domain::{KeyRing, Owner};
 use crate::http::{AllowList, Guard, GuardOptions};
-use crate::link::derive;
-use crate::link::identity::Identity;
 use crate::link::cache::{Cache, Key};
 use crate::link::connections::{Connected, Connections};
-use crate::link::context::{Context, Discoveries, Namespaces};
+use crate::link::context::{Context, Namespaces};
+use crate::link::derive;
+use crate::link::discoveries::Discoveries;
+use crate::link::identity::Identity;
 use crate::link::installation::Installation;
 use crate::link::metrics::Metrics;
 use crate::link::observe::connection;
@@ -21,6 +22,7 @@ use crate::link::problem::Problem;
 use crate::link::providers::{ProviderView, full_name};
 use crate::link::service_account::AccountTokens;
 use crate::link::store::Store;
+use crate::link::taken::Taken;
 use crate::provider::{ProviderError, RegisteredClient};
 use clap::{Args, ValueEnum};
 use futures::stream;
@@ -115,6 +117,7 @@ impl HouseArgs {
             recorder: Recorder::new(client.clone(), reporter),
             namespace,
             connections: Connections::default(),
+            taken: Taken::default(),
             discoveries: Discoveries::default(),
             turns: crate::link::turns::Turns::default(),
             namespaces: Namespaces::default(),

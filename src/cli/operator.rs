@@ -2,19 +2,21 @@
 
 use crate::api::provider::{Allow, Bundled, BundledAdmin};
 use crate::api::{ClusterLinkProvider, SecretKeyRef};
-use crate::domain::duration::parse as duration;
+use crate::domain::duration::{DurationError, parse as duration};
 use crate::domain::text::Shown;
 use crate::http::{AllowList, AllowListError, CaBundle, Guard, GuardError, GuardOptions};
 use crate::link::bootstrap::{BundledSettings, TOKEN_KEY};
 use crate::link::cache::Cache;
 use crate::link::consent::Consents;
-use crate::link::context::{Context, Discoveries, Namespaces};
+use crate::link::context::{Context, Namespaces};
+use crate::link::discoveries::Discoveries;
 use crate::link::installation::Installation;
 use crate::link::metrics::Metrics;
 use crate::link::run::{self as controllers, Settings};
 use crate::link::service_account::AccountTokens;
 use crate::link::shared_read::SharedReads;
 use crate::link::store::Store;
+use crate::link::taken::Taken;
 use crate::link::turns::{Limits, Turns};
 use crate::runtime::leader::{self, LeaderError};
 use crate::runtime::shutdown::Shutdown;
@@ -28,6 +30,14 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use url::Url;
+
+/// A time, or never.
+#[derive(Debug, Clone, Copy)]
+struct OrNever(Option<Duration>);
+
+fn or_never(text: &str) -> Result<OrNever, DurationError> {
+    if text == "never" { Ok(OrNever(None)) } else { Ok(OrNever(Some(duration(text)?))) }
+}
 
 /// Flags of `applink operator`.
 #[derive(Debug, Args)]
@@ -44,6 +54,10 @@ pub struct OperatorArgs {
     /// How often each link is looked at though nothing changed
     #[arg(long, env = "APPLINK_RESYNC", default_value = "10m", value_parser = duration)]
     resync: Duration,
+    /// How long the client of a link that is gone without unregistering it stays, such as 24h; never: until
+    /// a person removes it
+    #[arg(long, env = "APPLINK_UNREGISTER_ORPHANS_AFTER", default_value = "24h", value_parser = or_never)]
+    unregister_orphans_after: OrNever,
     /// How many token requests one host is sent a second, of all links together
     #[arg(long, env = "APPLINK_TOKEN_REQUESTS_PER_SECOND", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     token_requests_per_second: u32,
@@ -239,6 +253,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         ),
         namespace: args.namespace.clone(),
         connections: crate::link::connections::Connections::default(),
+        taken: Taken::default(),
         discoveries: Discoveries::default(),
         turns: Turns::new(Limits {
             per_second: args.token_requests_per_second,
@@ -292,8 +307,13 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
     };
     tracing::info!(identity = %identity, lease = %args.lease, "leading");
     metrics.leading.set(1);
-    let settings =
-        Settings { namespaces, concurrency: usize::from(args.concurrency), resync: args.resync, bundled };
+    let settings = Settings {
+        namespaces,
+        concurrency: usize::from(args.concurrency),
+        resync: args.resync,
+        unregister_orphans_after: args.unregister_orphans_after.0,
+        bundled,
+    };
     let work = controllers::run(ctx, settings, shutdown.triggered());
     let lost = tokio::select! {
         () = work => false,

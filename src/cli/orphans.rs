@@ -5,7 +5,7 @@ use super::house::{self, HouseArgs, ProviderArgs, Reached, Whose};
 use super::output::{Format, clean, complain, say, table};
 use super::{Answer, ToolError};
 use crate::api::ApplicationLink;
-use crate::domain::{ClientId, KeyRing, Owner};
+use crate::domain::{ClientId, Deletion, KeyRing, Owner};
 use crate::link::context::Context;
 use crate::provider::ClientRef;
 use clap::Args;
@@ -17,10 +17,11 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A client is an orphan when it carries this installation's genuine mark, or the operator keeps a record of it, and its link
-is gone or was made anew. Clients of other installations and of nobody are counted, and never removed.
+is gone or was made anew. One whose link went with deletionPolicy Retain is listed, and is no orphan. Clients of other
+installations and of nobody are counted, and never removed.
 Exit codes: 0 no orphan is left, 1 some are (or one wasn't removed), 2 wrong usage or it couldn't be asked.
-Fields of -o json and yaml: provider, lists, orphans (clientId, namespace, link, uid, foundBy, why, deleted, refused),
-refused (clientId, why), and the counts ours, otherInstallations, nobodys, protected, forged.")]
+Fields of -o json and yaml: provider, lists, orphans (clientId, namespace, link, uid, foundBy, why, retained, deleted,
+refused), refused (clientId, why), and the counts ours, otherInstallations, nobodys, protected, forged.")]
 pub struct OrphansArgs {
     #[command(flatten)]
     provider: ProviderArgs,
@@ -56,6 +57,9 @@ struct Orphan {
     uid: String,
     found_by: FoundBy,
     why: &'static str,
+    /// It was to stay when its link went: nobody else removes it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    retained: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     deleted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,6 +93,7 @@ struct Report {
 }
 
 const GONE: &str = "its link is gone";
+const RETAINED: &str = "its link went with deletionPolicy Retain";
 const ANEW: &str = "its link was made anew";
 
 /// The links that there are.
@@ -144,7 +149,11 @@ pub async fn run(args: OrphansArgs) -> Result<Answer, ToolError> {
             Whose::Forged => report.forged += 1,
             Whose::Ours(owner) => match links.missing(&owner.namespace, &owner.name, &owner.uid) {
                 None => report.ours += 1,
-                Some(why) => report.orphans.push(by_mark(client.id.as_str(), owner, why)),
+                Some(why) => {
+                    let retained = why == GONE && owner.deletion(&keys) == Some(Deletion::Retain);
+                    let why = if retained { RETAINED } else { why };
+                    report.orphans.push(Orphan { retained, ..by_mark(client.id.as_str(), owner, why) });
+                }
             },
         }
     }
@@ -163,6 +172,7 @@ pub async fn run(args: OrphansArgs) -> Result<Answer, ToolError> {
             uid: kept.link.uid.clone(),
             found_by: FoundBy::Record,
             why,
+            retained: false,
             deleted: false,
             refused: None,
         });
@@ -193,7 +203,7 @@ pub async fn run(args: OrphansArgs) -> Result<Answer, ToolError> {
         }
     }
     let left = if args.delete.is_empty() {
-        !report.orphans.is_empty()
+        report.orphans.iter().any(|o| !o.retained)
     } else {
         !report.refused.is_empty() || report.orphans.iter().any(|o| o.refused.is_some())
     };
@@ -218,6 +228,7 @@ fn by_mark(id: &str, owner: &Owner, why: &'static str) -> Orphan {
         uid: owner.uid.clone(),
         found_by: FoundBy::Mark,
         why,
+        retained: false,
         deleted: false,
         refused: None,
     }

@@ -11,7 +11,8 @@ use super::links::Readiness;
 use super::output::{Format, clean, complain, say, table};
 use super::{Answer, ToolError};
 use crate::api::{ApplicationLink, names};
-use crate::domain::duration;
+use crate::domain::{KeyRing, duration};
+use crate::link::claim;
 use crate::link::context::Context;
 use crate::link::installation::Installation;
 use crate::link::observe::connection;
@@ -283,6 +284,8 @@ async fn progress(cluster: &Cluster, ctx: &Context, active: &str) -> Result<Prog
     let mut progress = Progress::default();
     let links = house::all_links(cluster).await?;
     let namespaces = links.iter().filter_map(kube::ResourceExt::namespace).collect();
+    // By the keys as they are now: one may have been added since.
+    let keys = house::keys(ctx).await?;
     house::fill_providers(ctx, &namespaces).await.map_err(failed("the providers"))?;
     for link in links {
         let status = link.status.as_ref().and_then(|s| s.incoming.as_ref());
@@ -292,6 +295,8 @@ async fn progress(cluster: &Cluster, ctx: &Context, active: &str) -> Result<Prog
         }
         progress.links += 1;
         match status {
+            // The claims on it would be nobody's without the older key.
+            _ if !is_claimed_anew(&keys, &link) => progress.waiting.push(waits(&link, None)),
             Some(i) if i.master_key.as_deref() == Some(active) => progress.moved += 1,
             Some(i) if i.master_key.is_some() => progress.waiting.push(waits(&link, i.master_key.clone())),
             // It has a client whose status isn't written yet, and perhaps by an older key.
@@ -302,6 +307,13 @@ async fn progress(cluster: &Cluster, ctx: &Context, active: &str) -> Result<Prog
         }
     }
     Ok(progress)
+}
+
+/// Whether the proofs of a link's claims are by the active key.
+fn is_claimed_anew(keys: &KeyRing, link: &ApplicationLink) -> bool {
+    let claims = claim::hints(link.annotations());
+    let (namespace, uid) = (link.namespace().unwrap_or_default(), link.uid().unwrap_or_default());
+    claim::is_current(keys, &namespace, &uid, &claims, link.annotations())
 }
 
 /// Whether an owner record stands at the link's client, or may.

@@ -17,7 +17,7 @@ pub mod token;
 pub use account::Account;
 pub use client::{AuthMethod, ClientId, ClientMetadata, GrantType};
 pub use keyring::{InstallationId, KeyRing, MasterKey};
-pub use owner::{Owner, OwnerMark};
+pub use owner::{Deletion, Owner, OwnerMark};
 pub use redirect_uri::RedirectUri;
 pub use scope::{Scope, ScopeSet};
 pub use token::{Lifetime, TokenReply};

@@ -31,6 +31,30 @@ pub struct Owner {
     pub request: String,
     /// HMAC-SHA-256, base64url, over all the above and the provider and client.
     pub mark: String,
+    /// What is to become of the client when its link is gone, as a mark over `mark` and the answer.
+    /// `None` where a version wrote the record that said nothing of it, and where a provider service of
+    /// such a version left it out: `mark` is genuine all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<String>,
+}
+
+/// What is to become of a client when its link is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// It goes too.
+    Delete,
+    /// It stays.
+    Retain,
+}
+
+impl Deletion {
+    /// As the API has it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delete => "Delete",
+            Self::Retain => "Retain",
+        }
+    }
 }
 
 /// What a mark is computed over, beside the owner's own fields.
@@ -73,9 +97,18 @@ impl Owner {
 
     /// Signs the record with the active key.
     #[must_use]
-    pub fn signed(mut self, keys: &KeyRing, at: OwnerMark<'_>) -> Self {
+    pub fn signed(mut self, keys: &KeyRing, at: OwnerMark<'_>, deletion: Deletion) -> Self {
         self.mark = keys.mark(&self.message(Version::V2, at));
+        self.deletion = Some(keys.fingerprint("deletion", &[&self.mark, deletion.as_str()]));
         self
+    }
+
+    /// What is to become of the client when its link is gone; `None` where the record doesn't say, or
+    /// what it says isn't genuine. Means nothing unless the record is.
+    pub fn deletion(&self, keys: &KeyRing) -> Option<Deletion> {
+        let said = self.deletion.as_deref()?;
+        let is = |d: Deletion| keys.is_fingerprint("deletion", &[&self.mark, d.as_str()], said);
+        [Deletion::Delete, Deletion::Retain].into_iter().find(|d| is(*d))
     }
 
     /// Whether the mark is genuine: made with any key of the ring. Constant time.
@@ -136,13 +169,14 @@ mod tests {
             previous_until: 200,
             request: "r".into(),
             mark: String::new(),
+            deletion: None,
         }
     }
 
     #[test]
     fn a_changed_field_breaks_the_mark() {
         let keys = keys();
-        let owner = owner().signed(&keys, AT);
+        let owner = owner().signed(&keys, AT, Deletion::Delete);
         assert!(owner.is_genuine(&keys, AT));
         for changed in [
             Owner { namespace: "b".into(), ..owner.clone() },
@@ -176,6 +210,22 @@ mod tests {
             Owner { serial: 2, ..old.clone() },
         ] {
             assert!(!changed.is_genuine(&keys, AT), "{changed:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_to_become_of_the_client_is_said_by_us_and_may_be_left_out() {
+        let keys = keys();
+        let of = |deletion| owner().signed(&keys, AT, deletion);
+        for deletion in [Deletion::Delete, Deletion::Retain] {
+            assert_eq!(of(deletion).deletion(&keys), Some(deletion));
+        }
+        let retained = of(Deletion::Retain);
+        let left_out = Owner { deletion: None, ..retained.clone() };
+        assert!(left_out.is_genuine(&keys, AT) && left_out.deletion(&keys).is_none());
+        let other = Owner { serial: 9, ..owner() }.signed(&keys, AT, Deletion::Retain);
+        for forged in [other.deletion.clone(), Some("!".into()), Some(retained.mark.clone())] {
+            assert_eq!(Owner { deletion: forged, ..retained.clone() }.deletion(&keys), None);
         }
     }
 }

@@ -82,7 +82,9 @@ impl<'a> Claimant<'a> {
             return Ok(false);
         }
         let identity = record.identity(&all);
-        let keeps = |kept: &KeptClients| kept.at.contains_key(&identity.own) || kept.at.contains_key(&identity.service);
+        let keeps = |kept: &KeptClients| {
+            kept.at.contains_key(&identity.own) || kept.at.contains_key(&identity.service)
+        };
         Ok(match record.kind {
             ProviderKind::LinkProvider => record.namespace.as_deref() == Some(self.namespace),
             ProviderKind::ClusterLinkProvider => self.kept.is_some_and(keeps),

@@ -1,35 +1,38 @@
 //! From a provider's spec and its credentials to an adapter that answers.
 
 use super::connections::Connected;
-use super::credentials::{Credentials, Purpose};
+use super::credentials::{Credentials, Lending, Purpose};
 use super::problem::Problem;
 use crate::api::link::ProviderKind;
 use crate::api::provider::Service;
 use crate::domain::{ClientId, ExposeSecret as _};
 use crate::http::{CaBundle, ClientIdentity, Guard, HttpClient, Trust};
 use crate::outgoing::Issuer;
-use crate::provider::Provider;
 use crate::provider::bitbucket::{BitbucketLogin, BitbucketProvider};
 use crate::provider::bundled::BundledProvider;
 use crate::provider::hydra::HydraProvider;
 use crate::provider::keycloak::KeycloakProvider;
 use crate::provider::registration::RegistrationProvider;
+use crate::provider::{Provider, ProviderInfo};
 use url::Url;
 
 /// Connects to a provider service. `actor` is who we are to it.
 ///
 /// # Errors
 /// [`Problem`] when its address, certificates or credentials can't be used, it doesn't answer, or
-/// it calls itself by another issuer.
+/// it calls itself by another issuer; or when a Secret may not be sent to where it is.
 pub async fn connect(
     guard: &Guard,
     kind: ProviderKind,
     service: &Service,
     credentials: &Credentials,
+    lending: &Lending,
     actor: &str,
 ) -> Result<Connected, Problem> {
+    lend_to_stated(service, lending)?;
     let provider = adapter(http(guard, kind, service, credentials)?, service, credentials, actor)?;
     let info = provider.info().await.map_err(|e| Problem::from(&e))?;
+    lend_to_named(&info, &provider.registration_endpoints(), lending)?;
     let stated = match service {
         Service::Bundled(s) => Some(("spec.bundled.url", &s.url)),
         Service::Hydra(s) => Some(("spec.hydra.url", &s.url)),
@@ -46,6 +49,39 @@ pub async fn connect(
         ));
     }
     Ok(Connected::new(provider, info))
+}
+
+/// What a service is logged in with, beside a certificate.
+const LOGIN: [Purpose; 3] = [Purpose::Token, Purpose::Id, Purpose::Secret];
+const CERTIFICATE: [Purpose; 2] = [Purpose::Certificate, Purpose::Key];
+
+/// Whether what the spec refers to may go to the addresses in it: asked before anything is sent.
+fn lend_to_stated(service: &Service, lending: &Lending) -> Result<(), Problem> {
+    let parse = |text: &str| Url::parse(text).ok();
+    let public = parse(service.url());
+    let admin = match service {
+        Service::Bundled(s) => parse(&s.admin.url),
+        Service::Hydra(s) => parse(&s.admin.url),
+        Service::Keycloak(_) | Service::Bitbucket(_) => public.clone(),
+        // Its metadata says where the token goes.
+        Service::Registration(_) => None,
+    };
+    let admin = admin.as_ref().map(|url| ("admin API", url));
+    lending.check(&LOGIN, &Vec::from_iter(admin))?;
+    lending
+        .check(&CERTIFICATE, &Vec::from_iter(admin.into_iter().chain(public.as_ref().map(|u| ("issuer", u)))))
+}
+
+/// Whether it may go to the addresses that the service names of itself: asked before anything is sent
+/// there.
+fn lend_to_named(info: &ProviderInfo, registration: &[Url], lending: &Lending) -> Result<(), Problem> {
+    let registration: Vec<_> = registration.iter().map(|url| ("registration endpoint", url)).collect();
+    lending.check(&LOGIN, &registration)?;
+    let parse = |text: Option<&str>| text.and_then(|t| Url::parse(t).ok());
+    let (token, revocation) = (parse(Some(&info.token_endpoint)), parse(info.revocation_endpoint.as_deref()));
+    let token = token.as_ref().map(|url| ("token endpoint", url));
+    let revocation = revocation.as_ref().map(|url| ("revocation endpoint", url));
+    lending.check(&CERTIFICATE, &Vec::from_iter(registration.into_iter().chain(token).chain(revocation)))
 }
 
 /// The client that a provider is called with.

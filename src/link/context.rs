@@ -6,6 +6,7 @@ use super::claim::Claim;
 use super::connections::Connections;
 use super::consent::Consent;
 use super::decide::Token;
+use super::discoveries::Discoveries;
 use super::event_budget::EventBudget;
 use super::facts::{Refused, SecretId};
 use super::grant::Grant;
@@ -18,12 +19,12 @@ use super::providers::ProviderView;
 use super::service_account::AccountTokens;
 use super::shared_read::SharedReads;
 use super::store::Store;
+use super::taken::Taken;
 use super::turns::Turns;
 use crate::api::link::ProviderKind;
 use crate::api::{ApplicationLink, ClusterLinkProvider, ConditionStatus, LinkProvider, names};
 use crate::domain::keyring::digest_hex;
-use crate::http::{Guard, HttpClient};
-use crate::outgoing::{Issuer, ServerEndpoints, discover};
+use crate::http::Guard;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::runtime::events::Recorder;
@@ -55,6 +56,8 @@ pub struct Context {
     pub turns: Turns,
     /// What discovery said.
     pub discoveries: Discoveries,
+    /// Which clients are whose, where services keep no owners.
+    pub taken: Taken,
     /// The namespaces' UIDs and labels.
     pub namespaces: Namespaces,
     /// Tokens of ServiceAccounts.
@@ -344,47 +347,5 @@ impl Namespaces {
         map.retain(|_, (at, ..)| at.elapsed() < Self::FRESH);
         map.insert(name.to_owned(), (Instant::now(), read, space.clone()));
         Ok(space)
-    }
-}
-
-type Discovered = Result<ServerEndpoints, Problem>;
-
-/// What is known of one issuer; held while it is asked.
-type Slot = tokio::sync::Mutex<Option<(Instant, Discovered)>>;
-
-/// What discovery said of each issuer, and when.
-#[derive(Default)]
-pub struct Discoveries(Mutex<HashMap<String, Arc<Slot>>>);
-
-impl Discoveries {
-    const FRESH: Duration = Duration::from_secs(600);
-    const FAILED: Duration = Duration::from_secs(5);
-    const MOST: usize = 4096;
-
-    /// The endpoints of an issuer; asked once for all links that wait for it.
-    ///
-    /// # Errors
-    /// [`Problem`] as discovery gave it, now or a moment ago.
-    pub async fn get(&self, http: &HttpClient, issuer: &Issuer) -> Discovered {
-        let slot = {
-            let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if map.len() >= Self::MOST {
-                map.retain(|_, slot| Arc::strong_count(slot) > 1);
-            }
-            map.entry(issuer.as_str().to_owned()).or_default().clone()
-        };
-        let mut slot = slot.lock().await;
-        if let Some((at, known)) = slot.as_ref() {
-            let keep = if known.is_ok() { Self::FRESH } else { Self::FAILED };
-            if at.elapsed() < keep {
-                return known.clone();
-            }
-        }
-        let found = discover(http, issuer).await.map_err(|e| Problem {
-            message: format!("spec.outgoing.oauth2.server.custom.issuer: {e}"),
-            ..Problem::from(&e)
-        });
-        *slot = Some((Instant::now(), found.clone()));
-        found
     }
 }

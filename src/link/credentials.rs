@@ -1,12 +1,14 @@
 //! What a provider's spec refers to: which values of which Secrets, and what they are once read.
 
 use super::grant::Kept;
+use super::lend::{self, Lent};
 use super::problem::Problem;
 use super::secrets::Secrets;
 use crate::api::provider::Service;
 use crate::domain::SecretString;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use url::Url;
 
 /// What a value is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -115,15 +117,40 @@ pub fn references(service: &Service) -> Vec<Reference> {
     all
 }
 
-/// Reads all that a provider's spec refers to.
+/// Where what a provider's spec refers to may be sent, by what it is for.
+#[derive(Debug, Clone, Default)]
+pub struct Lending {
+    /// The Secrets.
+    pub of: BTreeMap<Purpose, Lent>,
+    /// Whether each must say where it may go.
+    pub demanded: bool,
+}
+
+impl Lending {
+    /// Checks that what is for these purposes may go to these addresses.
+    ///
+    /// # Errors
+    /// [`Problem`] that names Secret, address and host.
+    pub fn check(&self, purposes: &[Purpose], targets: &[(&str, &Url)]) -> Result<(), Problem> {
+        lend::check(purposes.iter().filter_map(|p| self.of.get(p)), self.demanded, targets)
+    }
+}
+
+/// Reads all that a provider's spec refers to. `demanded`: each Secret must say where it may go.
 ///
 /// # Errors
 /// [`Problem`] while one of them isn't there.
-pub async fn read(service: &Service, secrets: &Secrets) -> Result<Credentials, Problem> {
-    let mut found = BTreeMap::new();
+pub async fn read(
+    service: &Service,
+    secrets: &Secrets,
+    demanded: bool,
+) -> Result<(Credentials, Lending), Problem> {
+    let (mut found, mut lending) = (BTreeMap::new(), Lending { demanded, ..Lending::default() });
+    let reader = secrets.reader();
     for r in references(service) {
-        let value = secrets.value(&r.name, &r.key, "ProviderCredentialMissing", r.field).await?;
+        let value = reader.value(&r.name, &r.key, "ProviderCredentialMissing", r.field).await?;
         found.insert(r.purpose, Kept(value));
+        lending.of.extend(reader.lent(&r.name).await.map(|lent| (r.purpose, lent)));
     }
-    Ok(Credentials(found))
+    Ok((Credentials(found), lending))
 }

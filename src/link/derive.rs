@@ -5,7 +5,7 @@ use super::facts::Observed;
 use super::identity::Identity;
 use super::kept_client::KeptClient;
 use crate::domain::keyring::SecretInput;
-use crate::domain::{ClientId, KeyRing, Owner, OwnerMark, SecretString};
+use crate::domain::{ClientId, Deletion, KeyRing, Owner, OwnerMark, SecretString};
 use crate::provider::{Capabilities, ClientRef, RegisteredClient};
 
 /// The identifier of a link's client at a provider.
@@ -68,7 +68,14 @@ pub struct Term {
 }
 
 /// The owner record of a link's client, marked for `identity`: the one that its secret is made for.
-pub fn owner(keys: &KeyRing, identity: &str, id: &ClientId, seen: &Observed, term: &Term) -> Owner {
+pub fn owner(
+    keys: &KeyRing,
+    identity: &str,
+    id: &ClientId,
+    seen: &Observed,
+    term: &Term,
+    deletion: Deletion,
+) -> Owner {
     Owner {
         installation: keys.installation().as_str().to_owned(),
         namespace: seen.namespace.clone(),
@@ -80,8 +87,9 @@ pub fn owner(keys: &KeyRing, identity: &str, id: &ClientId, seen: &Observed, ter
         previous_until: term.previous_until,
         request: term.request.clone(),
         mark: String::new(),
+        deletion: None,
     }
-    .signed(keys, OwnerMark { provider: identity, client_id: id.as_str() })
+    .signed(keys, OwnerMark { provider: identity, client_id: id.as_str() }, deletion)
 }
 
 /// Where a client's secret comes from.
@@ -195,7 +203,8 @@ pub fn marked<'a>(
     id: &ClientId,
     owner: &Owner,
 ) -> Option<(&'a str, &'a str)> {
-    let by = |own: &'a str| Some((owner.key(keys, OwnerMark { provider: own, client_id: id.as_str() })?, own));
+    let by =
+        |own: &'a str| Some((owner.key(keys, OwnerMark { provider: own, client_id: id.as_str() })?, own));
     identities.iter().find_map(|own| by(own))
 }
 

@@ -147,7 +147,11 @@ async fn all(carry: &Carry<'_>, plan: &Plan) -> Outcome {
             match carry.effect(effect, &mut refresh).await {
                 Ok(()) => out.done.push(effect.name()),
                 Err(p)
-                    if plan.best_effort && matches!(effect, Effect::Unregister(..) | Effect::Revoke(_)) =>
+                    if plan.best_effort
+                        && matches!(
+                            effect,
+                            Effect::Unregister(..) | Effect::PutClient(..) | Effect::Revoke(_)
+                        ) =>
                 {
                     tracing::warn!(
                         namespace = %seen.namespace, link = %seen.name, effect = effect.name(), reason = p.reason,
@@ -272,7 +276,8 @@ impl Carry<'_> {
             Effect::DeleteSecret(id) => self.secrets.delete(id).await,
             Effect::ReleaseSecret(id) => self.secrets.release(id, &self.seen.uid).await,
             Effect::Unclaim(claims) => {
-                self.patch_link(json!({ "annotations": { names::REGISTERED_AT: self.stated(claims)? } })).await
+                self.patch_link(json!({ "annotations": { names::REGISTERED_AT: self.stated(claims)? } }))
+                    .await
             }
             Effect::Finish => {
                 let left: Vec<_> =

@@ -6,6 +6,7 @@ use super::content::Data;
 use super::grant::Grant;
 use super::identity::Identity;
 use super::kept_client::{KeptClient, KeptClients};
+use super::lend::Lent;
 use super::problem::Problem;
 use crate::domain::{GrantType, KeyRing, SecretString};
 use crate::outgoing::{BearerKey, ClientCredentials, ServerEndpoints};
@@ -83,7 +84,8 @@ impl Observed {
     /// The identities whose marks are recognised at a provider that isn't wanted. Where the wanted one
     /// may be the same service, a mark of that one's is not this one's.
     pub fn marks_left<'a>(&'a self, there: &'a Identity) -> Vec<&'a str> {
-        let here = self.incoming.as_ref().and_then(|i| i.place.as_ref().ok()).map(|p| p.identity.own.as_str());
+        let here =
+            self.incoming.as_ref().and_then(|i| i.place.as_ref().ok()).map(|p| p.identity.own.as_str());
         there.names().into_iter().filter(|own| Some(*own) != here).collect()
     }
 }
@@ -100,6 +102,8 @@ pub struct LastSecret {
     pub previous_until: i64,
     /// The last rotation request that was carried out.
     pub request: String,
+    /// Whether the owner record at the provider says that the client goes with the link.
+    pub deletes: bool,
 }
 
 /// A Secret to remove or to let go.
@@ -248,9 +252,8 @@ pub struct OutgoingFacts {
     pub seed: Option<Result<SecretString, Problem>>,
     /// The key of the grant jwt-bearer; `None` for the others.
     pub bearer: Option<Result<BearerKey, Problem>>,
-    /// The Secrets that something is read from, each with the hosts that it may be sent to, where it
-    /// says some.
-    pub inputs: Vec<(String, Option<String>)>,
+    /// The Secrets that something is read from.
+    pub inputs: Vec<Lent>,
     /// Whether it must say some, for servers that a link names.
     pub require_allowed_hosts: bool,
     /// The Secret.

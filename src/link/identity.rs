@@ -84,8 +84,13 @@ mod tests {
         assert_eq!(ours.own, r#"LinkProvider ["a","hydra","https://h.example","http://admin.example"]"#);
         assert_eq!(ours, of(Own, Some("a"), "http://admin.example"));
         assert_eq!(ours.service, platform.own);
-        for other in [of(Own, Some("b"), "http://admin.example"), of(Own, Some("a"), "http://evil.example"), platform] {
-            assert!(ours.own != other.own && !ours.may_have(&other.own) && !other.may_have(&ours.own), "{other:?}");
+        for other in
+            [of(Own, Some("b"), "http://admin.example"), of(Own, Some("a"), "http://evil.example"), platform]
+        {
+            assert!(
+                ours.own != other.own && !ours.may_have(&other.own) && !other.may_have(&ours.own),
+                "{other:?}"
+            );
         }
         let stays = Identity { before: Before::Stays, ..ours };
         assert!(stays.may_have("hydra|https://h.example") && !stays.may_have("hydra|https://other.example"));

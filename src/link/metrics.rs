@@ -65,6 +65,17 @@ pub struct ByNamespace {
     pub reason: String,
 }
 
+/// Which provider.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ByProvider {
+    /// `ClusterLinkProvider` or `LinkProvider`.
+    pub kind: &'static str,
+    /// Its namespace; empty for a `ClusterLinkProvider`.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
 /// All that is counted.
 #[derive(Clone)]
 pub struct Metrics {
@@ -97,6 +108,10 @@ pub struct Metrics {
     pub token_requests: Family<ByAnswer, Counter>,
     /// How long after it was due a token was refreshed, in seconds.
     pub lateness: Histogram,
+    /// Clients whose link is gone, at the last look.
+    pub orphans: Family<ByProvider, Gauge>,
+    /// Those of them that were unregistered without a person.
+    pub orphans_unregistered: Counter,
     /// When the tokens in the Secrets end, in seconds since 1970.
     pub expiration: Family<ByLink, Gauge>,
     /// When their refreshes are due, in seconds since 1970.
@@ -122,6 +137,8 @@ impl Default for Metrics {
             not_ready: Family::default(),
             token_requests: Family::default(),
             lateness: Histogram::new(exponential_buckets(0.1, 3.0, 10)),
+            orphans: Family::default(),
+            orphans_unregistered: Counter::default(),
             expiration: Family::default(),
             refresh_due: Family::default(),
         };
@@ -172,6 +189,16 @@ impl Default for Metrics {
                 "applink_token_refresh_lateness_seconds",
                 "How long after it was due a token was refreshed",
                 m.lateness.clone(),
+            );
+            r.register(
+                "applink_orphans",
+                "Clients whose link is gone without unregistering them, by provider",
+                m.orphans.clone(),
+            );
+            r.register(
+                "applink_orphans_unregistered",
+                "Such clients that were unregistered after a while",
+                m.orphans_unregistered.clone(),
             );
             r.register(
                 "applink_token_expiration_timestamp_seconds",

@@ -16,9 +16,9 @@
 //! | what is to be done | [`mod@decide`], [`plan`], and what both steps derive from keys, [`derive`] |
 //! | doing it | [`mod@execute`], [`secrets`], [`store`] |
 //! | saying it | [`status`], [`problem`] |
-//! | values on the way | [`claim`], [`identity`], [`grant`], [`kept_client`], [`content`], [`template`] |
+//! | values on the way | [`claim`], [`identity`], [`grant`], [`kept_client`], [`lend`], [`orphans`], [`content`], [`template`] |
 //! | providers | [`providers`], [`claimed`], [`credentials`], [`mod@connect`], [`connections`], [`provider_pass`], [`bootstrap`] |
-//! | what passes share | [`context`], [`own`], [`shared_read`], [`installation`], [`metrics`] |
+//! | what passes share | [`context`], [`own`], [`taken`], [`discoveries`], [`shared_read`], [`installation`], [`metrics`] |
 //! | a person connects a link | [`consent`] |
 //! | when | [`run`], [`cache`], whose turn it is to ask a host for a token, [`turns`], and what a pass tells who runs it, [`ended`]; how much it may say, [`event_budget`] |
 //!
@@ -37,6 +37,7 @@ pub mod context;
 pub mod credentials;
 pub mod decide;
 pub mod derive;
+pub mod discoveries;
 pub mod ended;
 pub mod event_budget;
 pub mod execute;
@@ -45,8 +46,10 @@ pub mod grant;
 pub mod identity;
 pub mod installation;
 pub mod kept_client;
+pub mod lend;
 pub mod metrics;
 pub mod observe;
+pub mod orphans;
 pub mod own;
 pub mod pass;
 pub mod plan;
@@ -59,6 +62,7 @@ pub mod service_account;
 pub mod shared_read;
 pub mod status;
 pub mod store;
+pub mod taken;
 pub mod template;
 pub mod turns;
 pub mod validate;

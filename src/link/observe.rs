@@ -10,19 +10,20 @@ use super::connect::connect;
 use super::connections::{Connected, Connections};
 use super::consent::{Consent, Ticket};
 use super::context::Context;
-use super::credentials::{self, Credentials};
+use super::credentials::{self, Credentials, Lending};
 use super::decide::Goal;
 use super::derive;
+use super::facts::{Elsewhere, LastSecret, Observed, PlaceFacts, SecretFact};
 use super::identity::Identity;
 use super::kept_client::KeptClients;
-use super::facts::{Elsewhere, LastSecret, Observed, PlaceFacts, SecretFact};
+use super::lend;
 use super::problem::Problem;
 use super::providers::ProviderView;
 use super::secrets::Secrets;
 use crate::api::link::ProviderKind;
 use crate::api::provider::Service;
 use crate::api::{ApplicationLink, names};
-use crate::domain::{ClientId, KeyRing};
+use crate::domain::{ClientId, Deletion, KeyRing};
 use incoming::{Look, client_at};
 use jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
@@ -90,8 +91,7 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
         Ok(known) => {
             (seen.kept, seen.claims) = known;
             let (namespace, uid) = (&seen.namespace, &seen.uid);
-            seen.claims_current =
-                claim::is_current(&keys, namespace, uid, &seen.claims, link.annotations());
+            seen.claims_current = claim::is_current(&keys, namespace, uid, &seen.claims, link.annotations());
         }
         Err(problem) => {
             seen.keys = Err(problem);
@@ -139,7 +139,8 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
         let places: Vec<_> = seen.claims.iter().cloned().chain(unrecorded).collect();
         for claim in places.into_iter().filter(|c| Some(c) != wanted_claim.as_ref()) {
             let mut identity = None;
-            let client = elsewhere(ctx, link, &claim, &mut seen, &all, &keys, (&mut handles, &mut identity)).await;
+            let client =
+                elsewhere(ctx, link, &claim, &mut seen, &all, &keys, (&mut handles, &mut identity)).await;
             seen.elsewhere.push(PlaceFacts { claim, identity, client });
         }
     }
@@ -238,11 +239,15 @@ async fn known_places(
 pub async fn credentials_of<'v>(
     ctx: &Context,
     view: &'v ProviderView,
-) -> Result<(&'v Service, Credentials), Problem> {
+) -> Result<(&'v Service, Credentials, Lending), Problem> {
     let service = view.service.as_ref().ok_or_else(no_service)?;
-    let namespace = view.namespace.as_deref().unwrap_or(&ctx.namespace);
-    let secrets = Secrets::new(ctx.client.clone(), namespace);
-    Ok((service, credentials::read(service, &secrets).await?))
+    let secrets = match &view.namespace {
+        Some(namespace) => Secrets::new(ctx.client.clone(), namespace),
+        None => Secrets::of_platform_team(ctx.client.clone(), &ctx.namespace),
+    };
+    let demanded = view.namespace.is_some() && ctx.require_allowed_hosts;
+    let (credentials, lending) = credentials::read(service, &secrets, demanded).await?;
+    Ok((service, credentials, lending))
 }
 
 /// The connection to a provider that is there.
@@ -253,9 +258,10 @@ pub async fn connection(ctx: &Context, view: &ProviderView) -> Result<Arc<Connec
     let version = format!("{}", view.generation);
     ctx.connections
         .get(&view.claim.uid, &version, async {
-            let (service, credentials) = credentials_of(ctx, view).await?;
+            let (service, credentials, lending) = credentials_of(ctx, view).await?;
+            let kind = view.claim.kind;
             let mut connected =
-                connect(&ctx.guard, view.claim.kind, service, &credentials, &ctx.identity).await?;
+                connect(&ctx.guard, kind, service, &credentials, &lending, &ctx.identity).await?;
             if view.claim.kind == ProviderKind::LinkProvider {
                 let record = ctx.store.provider(&view.claim.uid).await?;
                 connected.recorded_before = record.is_some_and(|(record, _)| record.recorded_before);
@@ -280,6 +286,7 @@ fn last_secret(link: &ApplicationLink) -> LastSecret {
         since: time(&incoming.rotated_at),
         previous_until: time(&incoming.previous_until),
         request: incoming.last_request.clone().unwrap_or_default(),
+        deletes: incoming.on_deletion.as_deref() == Some(Deletion::Delete.as_str()),
     }
 }
 
@@ -308,14 +315,17 @@ async fn elsewhere(
     };
     let (connected, identity) = match connected {
         Ok(connected) => connected,
+        // What a Secret forbids isn't done with a copy of it.
+        Err(problem) if lend::forbids(&problem) => return Err(problem),
         Err(problem) => match ctx.store.provider(&claim.uid).await? {
             // A claim is only as good as the namespace that it stands in.
             Some((kept, version)) if kept.namespace.as_ref().is_none_or(|n| *n == seen.namespace) => {
                 let key = Connections::kept(&claim.uid);
                 let identity = kept.identity(all);
                 *found = Some(identity.clone());
+                let lending = Lending::default();
                 let connecting =
-                    connect(&ctx.guard, kept.kind, &kept.service, &kept.credentials, &ctx.identity);
+                    connect(&ctx.guard, kept.kind, &kept.service, &kept.credentials, &lending, &ctx.identity);
                 (ctx.connections.get(&key, &version, connecting).await?, identity)
             }
             _ => return Err(problem),

@@ -146,7 +146,7 @@ where
 }
 
 async fn keep(ctx: &Context, view: &ProviderView) -> Result<(), Problem> {
-    let (service, credentials) = credentials_of(ctx, view).await?;
+    let (service, credentials, _) = credentials_of(ctx, view).await?;
     let mut kept = KeptProvider {
         kind: view.claim.kind,
         namespace: view.namespace.clone(),

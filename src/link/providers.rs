@@ -95,7 +95,8 @@ pub fn identity(
 ) -> Identity {
     let shared = service.identity();
     let others = all.iter().filter(|v| v.claim.uid != uid);
-    let others = others.filter(|v| v.namespace.is_none() || v.namespace.as_deref() == namespace || namespace.is_none());
+    let others = others
+        .filter(|v| v.namespace.is_none() || v.namespace.as_deref() == namespace || namespace.is_none());
     let others: Vec<Identity> = others
         .filter_map(|v| {
             let other = v.service.as_ref().filter(|s| s.identity() == shared)?;

@@ -2,6 +2,7 @@
 
 use super::content::Data;
 use super::facts::{OwnSecret, SecretFact, SecretId};
+use super::lend::{self, Lent};
 use super::plan::SecretWrite;
 use super::problem::Problem;
 use crate::api::{ApplicationLink, names};
@@ -13,74 +14,30 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use serde_json::{Map, Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The namespaced Secrets of a link.
+/// The Secrets of a namespace.
 #[derive(Clone)]
 pub struct Secrets {
     api: Api<Secret>,
-}
-
-/// A value that a link refers to.
-pub struct Input {
-    /// The value.
-    pub value: SecretString,
-    /// The hosts that its Secret may be sent to, as its annotation says it.
-    pub allowed_hosts: Option<String>,
+    /// Whoever names one of these Secrets may not be who may read them.
+    by_tenant: bool,
 }
 
 impl Secrets {
-    /// The Secrets of a namespace.
+    /// The Secrets of a namespace, as a link or a provider of it names them.
     pub fn new(client: Client, namespace: &str) -> Self {
-        Self { api: Api::namespaced(client, namespace) }
+        Self { api: Api::namespaced(client, namespace), by_tenant: true }
     }
 
-    /// Reads one value that a link refers to. An absent Secret or key is something to wait for.
-    ///
-    /// # Errors
-    /// [`Problem`] that names Secret and key and says what to do.
-    pub async fn value(
-        &self,
-        name: &str,
-        key: &str,
-        reason: &'static str,
-        field: &str,
-    ) -> Result<SecretString, Problem> {
-        Ok(self.input(name, key, reason, field).await?.value)
+    /// The Secrets of the operator's namespace, as the platform team names them.
+    pub fn of_platform_team(client: Client, namespace: &str) -> Self {
+        Self { by_tenant: false, ..Self::new(client, namespace) }
     }
 
-    /// The same, with where the Secret says that it may be sent.
-    ///
-    /// # Errors
-    /// As of [`Self::value`].
-    pub async fn input(
-        &self,
-        name: &str,
-        key: &str,
-        reason: &'static str,
-        field: &str,
-    ) -> Result<Input, Problem> {
-        let secret =
-            self.api.get_opt(name).await.map_err(|e| Problem::kube(&format!("Secret {name}"), &e))?;
-        let Some(secret) = secret else {
-            return Err(Problem::wait(
-                reason,
-                format!("{field}: Secret {name} doesn't exist; create it with the key {key}"),
-            ));
-        };
-        let Some(bytes) = secret.data.as_ref().and_then(|d| d.get(key)) else {
-            return Err(Problem::wait(reason, format!("{field}: Secret {name} has no key {key}; add it")));
-        };
-        // A newline at the end is what an editor or echo leaves there; no credential has one.
-        let text = std::str::from_utf8(&bytes.0).unwrap_or_default().trim_end_matches(['\n', '\r']);
-        if text.is_empty() {
-            return Err(Problem::edit(
-                reason,
-                format!("{field}: key {key} of Secret {name} is empty or not text; fill it"),
-            ));
-        }
-        let allowed_hosts = secret.annotations().get(names::ALLOWED_HOSTS).cloned();
-        Ok(Input { value: SecretString::from(text.to_owned()), allowed_hosts })
+    /// What is read from here, each Secret once.
+    pub fn reader(&self) -> Reader<'_> {
+        Reader { secrets: self, read: tokio::sync::Mutex::default() }
     }
 
     /// Looks at the Secret that a link wants to write.
@@ -177,6 +134,78 @@ impl Secrets {
             Err(e) => Err(Problem::kube(&format!("Secret {}", id.name), &e)),
         }
     }
+}
+
+/// Reads values of Secrets, each Secret once: values that belong together, as an identifier and its
+/// secret do, are of one version of it.
+pub struct Reader<'a> {
+    secrets: &'a Secrets,
+    read: tokio::sync::Mutex<BTreeMap<String, Option<Secret>>>,
+}
+
+impl Reader<'_> {
+    /// Reads one value that a link or a provider refers to. An absent Secret or key is something to
+    /// wait for.
+    ///
+    /// # Errors
+    /// [`Problem`] that names Secret and key and says what to do.
+    pub async fn value(
+        &self,
+        name: &str,
+        key: &str,
+        reason: &'static str,
+        field: &str,
+    ) -> Result<SecretString, Problem> {
+        let mut read = self.read.lock().await;
+        if !read.contains_key(name) {
+            let found = self.secrets.api.get_opt(name).await;
+            read.insert(name.to_owned(), found.map_err(|e| Problem::kube(&format!("Secret {name}"), &e))?);
+        }
+        let Some(secret) = read.get(name).and_then(Option::as_ref) else {
+            return Err(Problem::wait(
+                reason,
+                format!("{field}: Secret {name} doesn't exist; create it with the key {key}"),
+            ));
+        };
+        let type_ = secret.type_.as_deref().unwrap_or_default();
+        if self.secrets.by_tenant && lend::NEVER.contains(&type_) {
+            return Err(Problem::edit(
+                "SecretTypeRefused",
+                format!(
+                    "{field}: Secret {name} has the type {type_}, and such a Secret is never sent anywhere; name one that \
+                     holds the credential alone"
+                ),
+            ));
+        }
+        let Some(bytes) = secret.data.as_ref().and_then(|d| d.get(key)) else {
+            return Err(Problem::wait(reason, format!("{field}: Secret {name} has no key {key}; add it")));
+        };
+        // A newline at the end is what an editor or echo leaves there; no credential has one.
+        let text = std::str::from_utf8(&bytes.0).unwrap_or_default().trim_end_matches(['\n', '\r']);
+        if text.is_empty() {
+            return Err(Problem::edit(
+                reason,
+                format!("{field}: key {key} of Secret {name} is empty or not text; fill it"),
+            ));
+        }
+        Ok(SecretString::from(text.to_owned()))
+    }
+
+    /// Where the Secret of this name may be sent, by what was read.
+    pub async fn lent(&self, name: &str) -> Option<Lent> {
+        let read = self.read.lock().await;
+        read.get(name)?.as_ref().map(|secret| lent(name, secret))
+    }
+
+    /// All that was read.
+    pub fn all(self) -> Vec<Lent> {
+        let read = self.read.into_inner();
+        read.iter().filter_map(|(name, secret)| Some(lent(name, secret.as_ref()?))).collect()
+    }
+}
+
+fn lent(name: &str, secret: &Secret) -> Lent {
+    Lent { secret: name.to_owned(), allowed: secret.annotations().get(names::ALLOWED_HOSTS).cloned() }
 }
 
 /// The owner reference of a link's Secrets.

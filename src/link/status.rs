@@ -67,6 +67,7 @@ pub fn project(input: &Input<'_>) -> ApplicationLinkStatus {
                 // The serial never falls, whatever became of the client or of the annotation.
                 serial: v.serial.max(last.incoming.as_ref().map_or(0, |i| i.serial)),
                 master_key: v.key.clone(),
+                on_deletion: v.deletion.map(|d| d.as_str().to_owned()),
                 rotated_at: at(Some(v.since).filter(|s| *s > 0)),
                 next_rotation: at(v.next_rotation),
                 previous_until: at(v.previous_until),

@@ -75,6 +75,7 @@ fn status_with(
         next_rotation: None,
         previous_until: None,
         request: String::new(),
+        deletion: None,
         client_id: ClientId::parse("id").expect("id"),
         serial: 1,
         secret_name: "l-oauth".into(),

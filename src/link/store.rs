@@ -3,8 +3,9 @@
 
 use super::consent::Consent;
 use super::grant::Grant;
-use super::kept_client::KeptClients;
 use super::identity::Identity;
+use super::kept_client::KeptClients;
+use super::orphans::Ledger;
 use super::problem::Problem;
 use super::providers::{self, ProviderView};
 use crate::api::link::ProviderKind;
@@ -24,6 +25,9 @@ const GRANT: &str = "grant";
 const PROVIDER: &str = "provider";
 const CLIENT: &str = "client";
 const CONSENT: &str = "consent";
+const ORPHANS: &str = "orphans";
+/// There is one record of orphans.
+const ALL: &str = "all";
 
 /// What unregistering from a provider needs, kept while links use it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -170,6 +174,43 @@ impl Store {
         self.list(CLIENT).await
     }
 
+    /// Shows what is kept of each link's clients, a page of records in memory at a time.
+    ///
+    /// # Errors
+    /// [`Problem`] when they can't be listed.
+    pub async fn each_client_record(&self, mut show: impl FnMut(&KeptClients)) -> Result<(), Problem> {
+        let mut params = Self::listing(CLIENT).limit(100);
+        loop {
+            let page =
+                self.api.list(&params).await.map_err(|e| Problem::kube("the operator's records", &e))?;
+            for secret in &page.items {
+                if let Ok((kept, _)) = parse::<KeptClients>(CLIENT, secret) {
+                    show(&kept);
+                }
+            }
+            match page.metadata.continue_.filter(|c| !c.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// What is known of orphans.
+    ///
+    /// # Errors
+    /// [`Problem`] when it can't be read.
+    pub async fn orphans(&self) -> Result<Option<(Ledger, String)>, Problem> {
+        self.read(ORPHANS, ALL).await
+    }
+
+    /// Keeps what is known of orphans: makes the record, or replaces the version that was read.
+    ///
+    /// # Errors
+    /// [`Problem`]; a change since it was read is a conflict.
+    pub async fn keep_orphans(&self, ledger: &Ledger, version: Option<&str>) -> Result<String, Problem> {
+        self.save(ORPHANS, ALL, ledger, version).await
+    }
+
     /// What is kept of a provider.
     ///
     /// # Errors
@@ -213,15 +254,22 @@ impl Store {
     }
 
     async fn list<T: DeserializeOwned>(&self, kind: &str) -> Result<Vec<(T, String)>, Problem> {
-        let params = ListParams::default().labels(&format!(
+        let list = self
+            .api
+            .list(&Self::listing(kind))
+            .await
+            .map_err(|e| Problem::kube("the operator's records", &e))?;
+        // One record that can't be read doesn't hide the others; it is said where it is used.
+        Ok(list.items.iter().filter_map(|s| parse(kind, s).ok()).collect())
+    }
+
+    fn listing(kind: &str) -> ListParams {
+        ListParams::default().labels(&format!(
             "{}={},{}={kind}",
             names::MANAGED_BY,
             names::MANAGED_BY_VALUE,
             names::COMPONENT
-        ));
-        let list = self.api.list(&params).await.map_err(|e| Problem::kube("the operator's records", &e))?;
-        // One record that can't be read doesn't hide the others; it is said where it is used.
-        Ok(list.items.iter().filter_map(|s| parse(kind, s).ok()).collect())
+        ))
     }
 
     async fn save<T: Serialize>(

@@ -16,7 +16,7 @@ use crate::api::link::{ApplicationLink, DeletionPolicy, Incoming, IncomingKeys, 
 use crate::api::names;
 use crate::domain::keyring::digest_hex;
 use crate::domain::text::Shown;
-use crate::domain::{ClientId, ClientMetadata, GrantType, RedirectUri, Scope, ScopeSet, duration};
+use crate::domain::{ClientId, ClientMetadata, Deletion, GrantType, RedirectUri, Scope, ScopeSet, duration};
 use kube::ResourceExt as _;
 use std::collections::BTreeMap;
 
@@ -48,6 +48,8 @@ pub struct IncomingGoal {
     pub request: Option<RotationRequest>,
     /// The Secret.
     pub secret: SecretGoal,
+    /// What is to become of the client when the link is gone.
+    pub deletion: Deletion,
 }
 
 /// A client that is there already.
@@ -242,6 +244,10 @@ fn incoming(link: &ApplicationLink, name: &str, spec: &Incoming) -> Result<Incom
         rotation,
         request: rotation_request(link.annotations()).filter(|_| !auth_method.is_public()),
         secret,
+        deletion: match link.spec.deletion_policy {
+            DeletionPolicy::Delete => Deletion::Delete,
+            DeletionPolicy::Retain => Deletion::Retain,
+        },
     })
 }
 

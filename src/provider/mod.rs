@@ -48,6 +48,11 @@ pub trait Provider: Send + Sync {
         secret: &SecretString,
         method: AuthMethod,
     ) -> Proof;
+    /// The addresses that the service named of itself and that the operator's own login goes to, known
+    /// after [`Self::info`].
+    fn registration_endpoints(&self) -> Vec<url::Url> {
+        Vec::new()
+    }
     /// Waits for changes that others made since `after`, for half a minute at most; an error where
     /// the service doesn't tell ([`Capabilities::tells_changes`]). `None` asks where to begin.
     async fn changes(&self, after: Option<&str>) -> Result<Changes, ProviderError> {

@@ -162,7 +162,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_or_a_long_wait_becomes_an_answer_and_is_counted() {
-        let limits = Limits { request_timeout: Duration::from_millis(10), ..Limits::default() };
+        let limits = Limits { request_timeout: Duration::from_millis(500), ..Limits::default() };
         let (_dir, app) = testing::app(limits).await;
         let router = Router::new()
             .route("/panic", get(async || -> () { panic!("canary") }))

@@ -89,6 +89,11 @@ pub struct IncomingStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub last_request: Option<String>,
+    /// What the client's owner record at the provider says is to become of the client when the link is
+    /// gone: Delete or Retain. Left out where no record is kept there, or an older version wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub on_deletion: Option<String>,
     /// How long no secret in the Secret worked at the last rotation, at a provider that holds one
     /// secret: from the request until the Secret was written.
     #[serde(default, skip_serializing_if = "Option::is_none")]

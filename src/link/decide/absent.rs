@@ -3,14 +3,14 @@
 
 use super::Effect;
 use crate::api::link::ProviderKind;
-use crate::domain::KeyRing;
+use crate::domain::{Deletion, KeyRing, OwnerMark};
 use crate::link::claim::Claim;
 use crate::link::derive::{self, Standing};
 use crate::link::facts::{Elsewhere, Observed, PlaceFacts};
 use crate::link::identity::Identity;
 use crate::link::plan::Plan;
 use crate::link::problem::{Mend, Problem};
-use crate::provider::RegisteredClient;
+use crate::provider::{PutClient, PutSecret, RegisteredClient};
 use jiff::Timestamp;
 
 pub(super) fn decide(seen: &Observed, retain: bool, force: bool, now: Timestamp) -> Plan {
@@ -19,6 +19,7 @@ pub(super) fn decide(seen: &Observed, retain: bool, force: bool, now: Timestamp)
     // Where nothing could be looked at, nothing is known to be done.
     if pending.is_none() {
         if retain {
+            say_retained(seen, force, &mut closing, &mut pending);
             closing.extend(seen.strays.iter().cloned().map(Effect::ReleaseSecret));
             let kept = seen.kept.iter().flat_map(|(kept, _)| kept.at.keys().cloned());
             closing.extend(kept.map(Effect::ForgetClient));
@@ -42,6 +43,49 @@ pub(super) fn decide(seen: &Observed, retain: bool, force: bool, now: Timestamp)
     }
     let pending = pending.map(waits);
     Plan { opening: vec![], incoming: None, outgoing: None, closing, pending, best_effort: force }
+}
+
+/// The record at a client that stays says so: else it would be taken for one whose link went without
+/// unregistering it.
+fn say_retained(seen: &Observed, force: bool, effects: &mut Vec<Effect>, pending: &mut Option<Problem>) {
+    for place in &seen.elsewhere {
+        match (&place.client, &seen.keys) {
+            (Ok(there), Ok(keys)) => {
+                let ours =
+                    there.client.as_ref().filter(|c| there.caps.tells_owner && is_ours(keys, there, c, seen));
+                effects.extend(ours.and_then(|client| retained(keys, place, there, client)));
+            }
+            // Where it says nothing yet, or that the client stays, nobody takes it for such a one.
+            (Err(problem), _) | (_, Err(problem)) if !force && seen.last.deletes => {
+                pending.get_or_insert_with(|| problem.clone());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The write that says of a client that it stays, where the record says something else.
+fn retained(
+    keys: &KeyRing,
+    place: &PlaceFacts,
+    there: &Elsewhere,
+    client: &RegisteredClient,
+) -> Option<Effect> {
+    let owner = client.owner.clone().filter(|o| o.deletion(keys) != Some(Deletion::Retain))?;
+    let marks = there.identity.names();
+    let (_, made_for) = derive::marked(keys, &marks, &there.at.id, &owner)?;
+    let at = OwnerMark { provider: made_for, client_id: there.at.id.as_str() };
+    let put = PutClient {
+        at: there.at.clone(),
+        // One that we wouldn't write stays as somebody made it.
+        metadata: client.metadata.clone()?,
+        secret: if client.has_secret { PutSecret::Kept } else { PutSecret::Public },
+        owner: owner.signed(keys, at, Deletion::Retain),
+        exists: true,
+        version: client.version.clone(),
+        revoke_tokens: false,
+    };
+    Some(Effect::PutClient(place.claim.clone(), Box::new(put)))
 }
 
 /// A problem as a deletion says it.
@@ -121,7 +165,8 @@ pub(super) fn unregister(
 /// with. Of the platform team's providers none is left without a look.
 fn is_taken_over(keys: &KeyRing, place: &PlaceFacts, seen: &Observed) -> bool {
     let Some(incoming) = &seen.incoming else { return false };
-    let found = incoming.client.as_ref().zip(incoming.at.as_ref()).and_then(|(c, at)| Some((c.owner.as_ref()?, at)));
+    let found =
+        incoming.client.as_ref().zip(incoming.at.as_ref()).and_then(|(c, at)| Some((c.owner.as_ref()?, at)));
     let (Some(left), Some((owner, at))) = (&place.identity, found) else { return false };
     place.claim.kind == ProviderKind::LinkProvider
         && left.own != left.service

@@ -127,7 +127,10 @@ fn an_identifier_that_somebody_named_is_taken_only_where_it_may_be_adopted_now()
     assert_eq!(world.settle(&adopting("p1")).map(|p| p.reason), Some("AdoptionNotAllowed"));
     // Nor after the link stops naming it.
     assert_eq!(world.settle(&at("p1")), None);
-    assert_eq!(world.clients.keys().map(|(_, id)| id.as_str()).collect::<Vec<_>>(), [World::id("one").as_str()]);
+    assert_eq!(
+        world.clients.keys().map(|(_, id)| id.as_str()).collect::<Vec<_>>(),
+        [World::id("one").as_str()]
+    );
 }
 
 #[test]
@@ -147,7 +150,10 @@ fn an_adopted_client_goes_on_when_its_identifier_leaves_the_list_and_isn_t_made_
     assert!(world.clients.is_empty());
     // Whoever stops naming it has a client of its own.
     assert_eq!(world.settle(&Want { adopt: None, ..wider }), None);
-    assert_eq!(world.clients.keys().map(|(_, id)| id.as_str()).collect::<Vec<_>>(), [World::id("one").as_str()]);
+    assert_eq!(
+        world.clients.keys().map(|(_, id)| id.as_str()).collect::<Vec<_>>(),
+        [World::id("one").as_str()]
+    );
 }
 
 #[test]

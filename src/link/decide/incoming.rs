@@ -12,7 +12,7 @@ use super::permitted::permitted;
 use super::rotation;
 use super::{Effect, Part, is_as_wanted, over, own_labels, writable};
 use crate::api::names;
-use crate::domain::{ClientId, ClientMetadata, KeyRing, SecretString};
+use crate::domain::{ClientId, ClientMetadata, Deletion, KeyRing, SecretString};
 use crate::link::content::{self, Data, Slot, Values};
 use crate::link::derive::{self, Present, Standing};
 use crate::link::facts::{IncomingFacts, Observed, OwnSecret, Place, SecretFact};
@@ -41,6 +41,8 @@ pub struct IncomingView {
     pub previous_until: Option<i64>,
     /// The last rotation request that was carried out.
     pub request: String,
+    /// What the owner record at the provider says of the link's end, where it says something.
+    pub deletion: Option<Deletion>,
     /// Its Secret.
     pub secret_name: String,
 }
@@ -199,7 +201,11 @@ impl<'a> Case<'a> {
             }
             if adopts && !kept {
                 adopt::allowed(self)?;
-                return if self.seen.last.serial > 0 { Ok(Found::Nobody) } else { Err(self.nothing_to_adopt()) };
+                return if self.seen.last.serial > 0 {
+                    Ok(Found::Nobody)
+                } else {
+                    Err(self.nothing_to_adopt())
+                };
             }
             return Ok(Found::Nobody);
         };
@@ -272,6 +278,17 @@ impl<'a> Case<'a> {
         Some(self.view(&self.at.id, &present))
     }
 
+    /// What the owner record says of the link's end once all is as it should be.
+    fn deletion(&self) -> Option<Deletion> {
+        let said = self.facts.client.as_ref().map(|c| c.owner.as_ref().and_then(|o| o.deletion(self.keys)));
+        match (self.place.caps.tells_owner, said, self.goal.deletion) {
+            (false, ..) => None,
+            // Of a version before, and left as it is.
+            (true, Some(None), Deletion::Delete) => None,
+            (true, _, wanted) => Some(wanted),
+        }
+    }
+
     fn view(&self, id: &ClientId, present: &Present) -> IncomingView {
         let expires =
             rotation::expires_at(self.facts.client.as_ref(), self.kept().and_then(|k| k.secret_expires_at));
@@ -287,6 +304,7 @@ impl<'a> Case<'a> {
             next_rotation: next.filter(|_| !self.goal.metadata.auth_method.is_public()),
             previous_until: Some(present.term.previous_until).filter(|t| *t > self.now.as_second()),
             request: present.term.request.clone(),
+            deletion: self.deletion(),
             secret_name: self.goal.secret.name.clone(),
         }
     }

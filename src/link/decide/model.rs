@@ -7,8 +7,8 @@ mod want;
 use super::*;
 use crate::api::link::ProviderKind;
 use crate::domain::{
-    AuthMethod, ClientId, ClientMetadata, ExposeSecret as _, InstallationId, KeyRing, MasterKey, Owner,
-    OwnerMark, Scope,
+    AuthMethod, ClientId, ClientMetadata, Deletion, ExposeSecret as _, InstallationId, KeyRing, MasterKey,
+    Owner, OwnerMark, Scope,
 };
 use crate::link::derive::{self, Source};
 use crate::link::facts::{Elsewhere, IncomingFacts, LastSecret, Place, PlaceFacts, SecretId};
@@ -119,7 +119,8 @@ pub(super) struct World {
 
 /// The providers whose UID begins with "t" are of the link's namespace.
 pub(super) fn claim(uid: &str) -> Claim {
-    let kind = if uid.starts_with('t') { ProviderKind::LinkProvider } else { ProviderKind::ClusterLinkProvider };
+    let kind =
+        if uid.starts_with('t') { ProviderKind::LinkProvider } else { ProviderKind::ClusterLinkProvider };
     Claim { kind, name: format!("name-{uid}"), uid: uid.to_owned() }
 }
 
@@ -144,8 +145,8 @@ impl World {
                 ("t1", "one"),
                 ("t2", "evil"),
             ]
-                .map(|(uid, service)| (uid.to_owned(), (service, true)))
-                .into(),
+            .map(|(uid, service)| (uid.to_owned(), (service, true)))
+            .into(),
             clients: BTreeMap::new(),
             secrets: [("taken".to_owned(), foreign)].into(),
             uid: "link-1".into(),
@@ -189,14 +190,21 @@ impl World {
     }
 
     pub(super) fn id(service: &str) -> ClientId {
-        derive::client_id(&keys("ours"), &Self::identity("p", service), NAMESPACE, LINK).expect("an identifier")
+        derive::client_id(&keys("ours"), &Self::identity("p", service), NAMESPACE, LINK)
+            .expect("an identifier")
     }
 
     fn ring(&self) -> KeyRing {
         ring("ours", self.key_rotated)
     }
 
-    fn at(&self, identity: &Identity, service: &str, adopt: Option<&'static str>, seen: &Observed) -> ClientRef {
+    fn at(
+        &self,
+        identity: &Identity,
+        service: &str,
+        adopt: Option<&'static str>,
+        seen: &Observed,
+    ) -> ClientRef {
         let kept = seen.kept_at(identity);
         let adopt = adopt.map(|id| ClientId::parse(id).expect("an ID"));
         derive::lookup(&self.ring(), identity, caps(service), adopt.as_ref(), kept, seen).expect("an ID")
@@ -448,6 +456,7 @@ impl World {
                 since: view.since,
                 previous_until: view.previous_until.unwrap_or_default(),
                 request: view.request.clone(),
+                deletes: view.deletion == Some(Deletion::Delete),
             };
         }
         (names.len(), verdict.err().or(plan.pending))
@@ -511,8 +520,10 @@ impl World {
             previous_until: 0,
             request: String::new(),
             mark: String::new(),
-        }
-        .signed(&keys("theirs"), OwnerMark { provider: &identity, client_id: id.as_str() });
+            deletion: None,
+        };
+        let at = OwnerMark { provider: &identity, client_id: id.as_str() };
+        let owner = owner.signed(&keys("theirs"), at, Deletion::Delete);
         let Goal::Present(link) = Want::new().goal() else { return };
         let metadata = link.incoming.expect("incoming").metadata;
         let version = self.next();

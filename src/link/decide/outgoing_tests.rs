@@ -117,7 +117,7 @@ impl World {
                     endpoints: Ok(endpoints("token")),
                     client: Ok(Some(client)),
                     bearer: None,
-                    inputs: vec![("client".into(), None)],
+                    inputs: vec![crate::link::lend::Lent { secret: "client".into(), allowed: None }],
                     require_allowed_hosts: false,
                     seed: refresh.then(|| Ok("seed-0".to_owned().into())),
                     secret: SecretFact::Absent,

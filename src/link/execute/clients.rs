@@ -43,6 +43,7 @@ impl Carry<'_> {
         if record.at.keys().all(|k| k == identity) {
             work.kept = None;
             self.ctx.remember(&self.seen.uid, |memo| memo.keeps_clients = false);
+            self.ctx.taken.forget(&self.seen.uid).await;
             return self.ctx.store.forget_clients(&self.seen.uid).await;
         }
         self.write_clients(work, |record| drop(record.at.remove(identity))).await
@@ -65,6 +66,7 @@ impl Carry<'_> {
         self.ctx.remember(&self.seen.uid, |memo| memo.keeps_clients = true);
         match self.ctx.store.keep_clients(&record, version.as_deref()).await {
             Ok(version) => {
+                self.ctx.taken.note(&record).await;
                 work.kept = Some((record, version));
                 Ok(())
             }

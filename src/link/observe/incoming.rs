@@ -3,8 +3,9 @@
 
 use super::connection;
 use crate::api::ApplicationLink;
+use crate::api::link::ProviderKind;
 use crate::api::provider::Service;
-use crate::domain::{ClientId, KeyRing};
+use crate::domain::{ClientId, KeyRing, SecretString};
 use crate::link::claim::Claim;
 use crate::link::connections::Connected;
 use crate::link::context::Context;
@@ -12,7 +13,7 @@ use crate::link::derive::{self, Source};
 use crate::link::facts::{IncomingFacts, Observed, Place};
 use crate::link::grant::Kept;
 use crate::link::identity::Identity;
-use crate::link::kept_client::KeptClients;
+use crate::link::lend;
 use crate::link::problem::{Mend, Problem};
 use crate::link::providers::{self, ProviderView};
 use crate::link::secrets::Secrets;
@@ -21,6 +22,7 @@ use crate::provider::{ClientRef, Proof, RegisteredClient};
 use kube::ResourceExt as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use url::Url;
 
 /// What one pass has read so far, and looks with.
 pub(super) struct Look<'a> {
@@ -98,8 +100,7 @@ impl Look<'_> {
                     (adopt.and_then(|a| a.secret.as_ref()), seen.kept_at(&place.identity))
                 {
                     let field = "spec.incoming.adopt.secretRef";
-                    let secret = self.secrets.value(name, key, "AdoptionSecretMissing", field).await;
-                    facts.adopt_secret = Some(secret);
+                    facts.adopt_secret = Some(self.secret_to_adopt(&place, name, key, field).await);
                 }
                 facts.client = client;
                 facts.controlled = connected.is_controlled();
@@ -116,6 +117,30 @@ impl Look<'_> {
         (facts, Some(connected))
     }
 
+    /// The secret of a client to adopt, where it may be shown to the provider.
+    async fn secret_to_adopt(
+        &self,
+        place: &Place,
+        name: &str,
+        key: &str,
+        field: &str,
+    ) -> Result<SecretString, Problem> {
+        let reader = self.secrets.reader();
+        let value = reader.value(name, key, "AdoptionSecretMissing", field).await?;
+        let view = self.all.iter().find(|v| v.claim == place.claim);
+        let addresses = view.and_then(|v| v.service.as_ref()).map(Service::addresses).unwrap_or_default();
+        let named = [Some(place.info.token_endpoint.as_str()), place.info.revocation_endpoint.as_deref()];
+        let urls: Vec<Url> = addresses
+            .into_iter()
+            .chain(named.into_iter().flatten())
+            .filter_map(|a| Url::parse(a).ok().filter(Url::has_host))
+            .collect();
+        let targets: Vec<_> = urls.iter().map(|url| ("provider", url)).collect();
+        let demanded = self.ctx.require_allowed_hosts && place.claim.kind == ProviderKind::LinkProvider;
+        lend::check(&reader.all(), demanded, &targets)?;
+        Ok(value)
+    }
+
     /// Where a service keeps no owners, our own records say whose an adopted client is.
     async fn adopted_by_nobody_else(
         &self,
@@ -128,11 +153,8 @@ impl Look<'_> {
         if place.caps.tells_owner || !listed || seen.kept_at(&place.identity).is_some() {
             return Ok(());
         }
-        let all = self.ctx.store.all_clients().await?;
-        let theirs = |kept: &KeptClients| {
-            kept.link.uid != seen.uid && kept.perhaps_at(&place.identity).is_some_and(|(_, c)| c.id == id.as_str())
-        };
-        if all.iter().any(|(kept, _)| theirs(kept)) {
+        let (taken, store) = (&self.ctx.taken, &self.ctx.store);
+        if taken.by_another(store, &place.identity, id.as_str(), &seen.uid).await? {
             return Err(Problem::edit(
                 "ClientConflict",
                 format!(
@@ -183,9 +205,9 @@ impl Look<'_> {
             return None;
         }
         // What was made for another provider isn't shown to this one.
-        let secret = present.secret.filter(|_| {
-            present.source != Source::Derived || place.identity.may_have(&present.made_for)
-        })?;
+        let secret = present
+            .secret
+            .filter(|_| present.source != Source::Derived || place.identity.may_have(&present.made_for))?;
         Some(connected.prove(&client.id, &secret, goal.metadata.auth_method).await)
     }
 }

@@ -8,7 +8,7 @@ use crate::link::context::Context;
 use crate::link::decide::hosts;
 use crate::link::facts::{Desk, Observed, OutgoingFacts, SecretFact};
 use crate::link::problem::Problem;
-use crate::link::secrets::{Input, Secrets};
+use crate::link::secrets::{Reader, Secrets};
 use crate::link::validate::{
     ClientAuthGoal, ClientIdGoal, GrantGoal, OutgoingGoal, SecretKey, ServerPlace, validate,
 };
@@ -16,8 +16,6 @@ use crate::outgoing::{
     BearerKey, ClientAuth, ClientCredentials, ServerEndpoints, ServiceAccount, SigningKey,
 };
 use kube::ResourceExt as _;
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
 /// Looks.
 pub(super) async fn facts(
@@ -26,12 +24,12 @@ pub(super) async fn facts(
     goal: &OutgoingGoal,
     secrets: &Secrets,
 ) -> OutgoingFacts {
-    let inputs = Inputs { secrets, read: Mutex::default() };
+    let inputs = secrets.reader();
     let seed = async {
         match &goal.grant {
             GrantGoal::RefreshToken(at) => {
                 let field = "spec.outgoing.oauth2.grant.refreshToken.secretRef";
-                Some(inputs.value(at, "SeedMissing", field).await)
+                Some(read(&inputs, at, "SeedMissing", field).await)
             }
             _ => None,
         }
@@ -48,7 +46,7 @@ pub(super) async fn facts(
         client(&namespace, goal, &inputs),
         seed,
         bearer,
-        endpoints(ctx, goal),
+        endpoints(ctx, &namespace, goal),
     );
     OutgoingFacts {
         desk: goal.grant.asks_a_person().then(|| desk(ctx, link, goal, &endpoints)),
@@ -87,11 +85,11 @@ fn desk(
 ///
 /// # Errors
 /// [`Problem`] while they aren't known.
-async fn endpoints(ctx: &Context, goal: &OutgoingGoal) -> Result<ServerEndpoints, Problem> {
+async fn endpoints(ctx: &Context, namespace: &str, goal: &OutgoingGoal) -> Result<ServerEndpoints, Problem> {
     let http = ctx.guard.client(Trust::Guarded, None);
     let endpoints = match &goal.server.place {
         ServerPlace::Endpoints(endpoints) => endpoints.as_ref().clone(),
-        ServerPlace::Issuer(issuer) => ctx.discoveries.get(&http, issuer).await?,
+        ServerPlace::Issuer(issuer) => ctx.discoveries.get(&http, namespace, issuer).await?,
     };
     called_later(&http, goal, &endpoints)?;
     Ok(endpoints)
@@ -120,32 +118,17 @@ fn called_later(http: &HttpClient, goal: &OutgoingGoal, endpoints: &ServerEndpoi
 
 const CLIENT: &str = "spec.outgoing.oauth2.client.secretRef";
 
-/// The Secrets that something was read from, and where each may be sent.
-struct Inputs<'a> {
-    secrets: &'a Secrets,
-    read: Mutex<BTreeMap<String, Option<String>>>,
+async fn read(
+    reader: &Reader<'_>,
+    at: &SecretKey,
+    reason: &'static str,
+    field: &str,
+) -> Result<SecretString, Problem> {
+    reader.value(&at.secret, &at.key, reason, field).await
 }
 
-impl Inputs<'_> {
-    fn all(self) -> Vec<(String, Option<String>)> {
-        self.read.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect()
-    }
-
-    async fn value(
-        &self,
-        at: &SecretKey,
-        reason: &'static str,
-        field: &str,
-    ) -> Result<SecretString, Problem> {
-        let Input { value, allowed_hosts } = self.secrets.input(&at.secret, &at.key, reason, field).await?;
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        read.insert(at.secret.clone(), allowed_hosts);
-        Ok(value)
-    }
-}
-
-async fn value(at: &SecretKey, inputs: &Inputs<'_>) -> Result<SecretString, Problem> {
-    inputs.value(at, "ClientSecretMissing", CLIENT).await
+async fn value(at: &SecretKey, inputs: &Reader<'_>) -> Result<SecretString, Problem> {
+    read(inputs, at, "ClientSecretMissing", CLIENT).await
 }
 
 /// Server and client for a request outside a plan: what is checked before one of a plan is sent is
@@ -159,8 +142,9 @@ pub async fn server_and_client(
     goal: &OutgoingGoal,
     secrets: &Secrets,
 ) -> Result<(ServerEndpoints, Option<ClientCredentials>), Problem> {
-    let inputs = Inputs { secrets, read: Mutex::default() };
-    let (endpoints, client) = futures::join!(endpoints(ctx, goal), client(namespace, goal, &inputs));
+    let inputs = secrets.reader();
+    let (endpoints, client) =
+        futures::join!(endpoints(ctx, namespace, goal), client(namespace, goal, &inputs));
     let (endpoints, client) = (endpoints?, client?);
     hosts::check(goal, &inputs.all(), ctx.require_allowed_hosts, &endpoints)?;
     Ok((endpoints, client))
@@ -170,7 +154,7 @@ pub async fn server_and_client(
 async fn client(
     namespace: &str,
     goal: &OutgoingGoal,
-    inputs: &Inputs<'_>,
+    inputs: &Reader<'_>,
 ) -> Result<Option<ClientCredentials>, Problem> {
     let Some(client) = &goal.client else { return Ok(None) };
     // Always one of the link's own namespace. Its token is asked for when there is something to send.
@@ -221,9 +205,9 @@ async fn client(
     Ok(Some(credentials))
 }
 
-async fn bearer_key(at: &SecretKey, inputs: &Inputs<'_>) -> Result<BearerKey, Problem> {
+async fn bearer_key(at: &SecretKey, inputs: &Reader<'_>) -> Result<BearerKey, Problem> {
     let field = "spec.outgoing.oauth2.grant.jwtBearer.secretRef";
-    let text = inputs.value(at, "AssertionKeyMissing", field).await?;
+    let text = read(inputs, at, "AssertionKeyMissing", field).await?;
     BearerKey::parse(&text).map_err(|e| {
         let SecretKey { secret, key } = at;
         Problem::edit("InvalidPrivateKey", format!("{field}: key {key} of Secret {secret} {e}"))
@@ -242,7 +226,7 @@ pub(super) async fn token_to_revoke(
     if grant.refresh_token.is_some() {
         return;
     }
-    let inputs = Inputs { secrets, read: Mutex::default() };
+    let inputs = secrets.reader();
     let Some(goal) = validate(link).ok().and_then(|v| v.outgoing) else { return };
     if let SecretFact::Own(own) = secrets.look(&goal.secret.name, link).await
         && let Ok(Some(client)) = client(&link.namespace().unwrap_or_default(), &goal, &inputs).await

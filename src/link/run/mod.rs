@@ -5,12 +5,14 @@
 //! - [`queue`], [`line`], [`scheduler`]: who is next, and how many at once.
 //! - [`clock`]: what a clock that is set means.
 //! - [`sweep`]: records whose link is gone.
+//! - `orphans`: clients at the providers whose link is gone.
 //!
 //! `cli` runs it; it calls the passes, and they know nothing of it.
 
 mod changes;
 mod clock;
 mod line;
+mod orphans;
 pub mod queue;
 pub mod scheduler;
 pub mod sweep;
@@ -52,6 +54,9 @@ pub struct Settings {
     pub concurrency: usize,
     /// How often each link is looked at though nothing changed.
     pub resync: Duration,
+    /// How long a client stays whose link is gone without unregistering it; `None`: until a person
+    /// removes it.
+    pub unregister_orphans_after: Option<Duration>,
     /// The bundled provider, if the chart installs one.
     pub bundled: Option<BundledSettings>,
 }
@@ -115,6 +120,7 @@ pub async fn run(ctx: Arc<Context>, settings: Settings, stop: impl Future<Output
 
     let upkeep = tokio::spawn(upkeep(wires.clone(), settings.clone()));
     let sweeping = tokio::spawn(sweeps(wires.clone(), settings.namespaces.clone()));
+    let looking = tokio::spawn(look_for_orphans(ctx.clone(), settings.clone()));
     let resync = settings.resync;
     let links = {
         let (ctx, lanes) = (ctx.clone(), ctx.clone());
@@ -144,6 +150,7 @@ pub async fn run(ctx: Arc<Context>, settings: Settings, stop: impl Future<Output
     futures::join!(links, providers);
     upkeep.abort();
     sweeping.abort();
+    looking.abort();
     told.abort();
     watching.abort();
     stopper.abort();
@@ -182,6 +189,24 @@ async fn sweeps(wires: Arc<Wires>, namespaces: Vec<String>) {
             _ = hourly.tick() => {}
         }
         sweep(&wires.ctx, &namespaces).await;
+    }
+}
+
+/// Looks for clients whose link is gone as often as links are looked at. A task of its own: a provider
+/// may take its time to list them.
+async fn look_for_orphans(ctx: Arc<Context>, settings: Settings) {
+    let rules = orphans::Rules {
+        unregister_after: settings.unregister_orphans_after,
+        watched: settings.namespaces.clone(),
+    };
+    orphans::begin(&ctx);
+    // From the first half on: at the start there is enough to do.
+    let mut next = settings.resync / 2;
+    loop {
+        tokio::time::sleep(next).await;
+        let begun = Instant::now();
+        orphans::look(&ctx, &rules).await;
+        next = settings.resync.saturating_sub(begun.elapsed()).max(settings.resync / 2);
     }
 }
 

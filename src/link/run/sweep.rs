@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 pub async fn sweep(ctx: &Context, watched: &[String]) {
     // Before there are keys nothing is done at all.
     let Ok(keys) = ctx.installation.keys() else { return };
+    ctx.taken.clear().await;
     for left in left_behind(ctx).await.into_values() {
         let ours = watched.is_empty() || watched.contains(&left.of.namespace);
         if ours && is_orphan(ctx, &left.of).await {
@@ -35,8 +36,7 @@ pub async fn sweep(ctx: &Context, watched: &[String]) {
             let (namespace, uid) = (l.namespace().unwrap_or_default(), l.uid().unwrap_or_default());
             stated.claim.uid == provider.uid && stated.standing(&keys, &namespace, &uid) != Standing::Forged
         };
-        let used =
-            ctx.links.all().iter().any(|l| claim::read(l.annotations()).iter().any(|s| proven(l, s)));
+        let used = ctx.links.all().iter().any(|l| claim::read(l.annotations()).iter().any(|s| proven(l, s)));
         let ours = provider.namespace.as_ref().is_none_or(|n| watched.is_empty() || watched.contains(n));
         if !there && !used && ours && ctx.store.forget_provider(&provider.uid).await.is_ok() {
             tracing::info!(provider = %provider.name, "forgot a provider that is gone and that no link uses");

@@ -379,6 +379,10 @@ impl Provider for RegistrationProvider {
         }
     }
 
+    fn registration_endpoints(&self) -> Vec<Url> {
+        self.endpoint.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
     async fn list(&self, _after: Option<&str>) -> Result<Page, ProviderError> {
         Err(ProviderError::Unsupported { what: "listing clients" })
     }

@@ -162,14 +162,16 @@ fn checked_owner(owner: Owner) -> Result<Owner, Problem> {
         previous_until,
         request,
         mark,
+        deletion,
     } = &owner;
     let odd = |text: &String| text.len() > MAX_OWNER_FIELD || !text.bytes().all(|b| b.is_ascii_graphic());
     let empty = [installation, namespace, namespace_uid, name, uid, mark].into_iter().any(String::is_empty);
-    let odd = [installation, namespace, namespace_uid, name, uid, request, mark].into_iter().any(odd);
+    let texts = [installation, namespace, namespace_uid, name, uid, request, mark];
+    let odd = texts.into_iter().chain(deletion).any(odd);
     if empty || odd || [serial, since, previous_until].into_iter().any(|n| *n < 0) {
         let text = format!(
             "every text of owner must have 1 to {MAX_OWNER_FIELD} visible ASCII characters (request may be \
-             empty), and serial, since and previousUntil must be 0 or more"
+             empty, deletion left out), and serial, since and previousUntil must be 0 or more"
         );
         return Err(Problem::invalid("owner", text));
     }

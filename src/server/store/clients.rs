@@ -409,6 +409,7 @@ mod tests {
             previous_until: 0,
             request: String::new(),
             mark: "m".into(),
+            deletion: Some("d".into()),
         });
         assert!(store.insert(&full, None).await.expect("stored"));
         assert!(!store.insert(&client("team a/ci"), None).await.expect("refused"));

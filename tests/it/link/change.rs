@@ -296,8 +296,25 @@ async fn what_can_not_change_says_so_at_apply() {
     both["spec"]["hydra"] = hydra;
     refused(&both, &["exactly one of bundled, hydra, keycloak, registration and bitbucket must be set"])
         .await;
-    // Where its admin API is may change.
+    // Where its admin API is may change for the platform team's alone: a tenant's would have what was made
+    // for one server sent to another.
     let mut admin = bundled;
     admin["spec"]["bundled"]["admin"]["url"] = json!("https://admin.example.com");
-    stage.apply_object(team, &admin).await;
+    let part = "is part of the provider's identity and can't change; make another provider, name that one in the links";
+    refused(&admin, &["spec.bundled.admin.url", part]).await;
+    let name = format!("cluster-{}", stage.system);
+    let mut cluster = provider(&stage, "ClusterLinkProvider", &name, "t");
+    stage.apply_object(team, &cluster).await;
+    cluster["spec"]["bundled"]["admin"]["url"] = json!("https://admin.example.com");
+    stage.apply_object(team, &cluster).await;
+    let mut path = of(json!({"bitbucket": {
+        "url": "https://b.example.com", "apiPath": "/rest/oauth2/latest", "tokenSecretRef": {"name": "t", "key": "k"},
+    }}));
+    path["metadata"]["name"] = json!("path");
+    stage.apply_object(team, &path).await;
+    for other in [json!("/mine"), Value::Null] {
+        path["spec"]["bitbucket"]["apiPath"] = other;
+        refused(&path, &["spec.bitbucket.apiPath", part]).await;
+    }
+    stage.remove("ClusterLinkProvider", "", &name).await;
 }

@@ -234,18 +234,19 @@ async fn the_default_is_the_newest_and_a_changed_default_moves_nobody() {
     assert_eq!(at(other, "third").await, newer);
     assert_eq!(at(team, "first").await, bundled);
     stays("the first link's place", async || at(team, "first").await == bundled).await;
-    // Another provider object for the same service: the same client, which works all the while.
+    // Another object of the platform team's for the same service: the same client, which works all the while.
     let data = stage.data(team, "first-oauth").await;
-    patch_link(
-        &stage,
-        team,
-        "first",
-        json!({"spec": {"providerRef": {"kind": "LinkProvider", "name": "own"}}}),
-    )
-    .await;
-    eventually(SOON, "the move", async || at(team, "first").await == "own").await;
+    patch_link(&stage, team, "first", json!({"spec": {"providerRef": {"name": newer}}})).await;
+    eventually(SOON, "the move", async || at(team, "first").await == newer).await;
     stays("the credentials", async || authenticates(&stage, &data).await).await;
     assert_eq!(stage.data(team, "first-oauth").await, data);
+    // One of the namespace may be anybody's server: the same client, with a secret that is for it alone.
+    let own = json!({"spec": {"providerRef": {"kind": "LinkProvider", "name": "own"}}});
+    patch_link(&stage, team, "first", own).await;
+    eventually(SOON, "the move", async || at(team, "first").await == "own").await;
+    let moved = stage.data(team, "first-oauth").await;
+    assert_eq!(moved["client-id"], data["client-id"]);
+    assert!(authenticates(&stage, &moved).await && !authenticates(&stage, &data).await);
     assert_eq!(stage.clients().await.len(), 3);
     for (namespace, name) in [(team, "first"), (team, "second"), (other, "third")] {
         stage.delete(namespace, name).await;

@@ -149,6 +149,7 @@ pub fn owner(link: &str) -> Owner {
         previous_until: 0,
         request: String::new(),
         mark: "bWFyay1tYXJrLW1hcmstbWFyay1tYXJrLW1hcmstbWE".into(),
+        deletion: None,
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) fn decide(case: &Case<'_>, client: &RegisteredClient) -> Result<Decid
         at: case.at.clone(),
         metadata: case.goal.metadata.clone(),
         secret: if secret.is_some() { PutSecret::Kept } else { PutSecret::Public },
-        owner: derive::owner(case.keys, &case.place.identity.own, id, case.seen, &term),
+        owner: derive::owner(case.keys, &case.place.identity.own, id, case.seen, &term, case.goal.deletion),
         exists: true,
         version: client.version.clone(),
         revoke_tokens: false,
@@ -95,7 +95,10 @@ fn same_kind(case: &Case<'_>, client: &RegisteredClient) -> Result<(), Problem> 
     let (is, way_out) = if wanted.is_public() {
         ("has a secret", "name another method here, or make it a public client there first")
     } else {
-        ("is a public client, which shows nobody's right to it", "set none here, or give it a secret there first")
+        (
+            "is a public client, which shows nobody's right to it",
+            "set none here, or give it a secret there first",
+        )
     };
     Err(Problem::edit(
         "AdoptionMethodMismatch",
@@ -148,7 +151,8 @@ pub(super) fn forget(case: &Case<'_>) -> Decided {
     let mut part = Part::settled();
     part.effects.push(Effect::ForgetClient(case.place.identity.own.clone()));
     part.again = true;
-    let text = format!("client {} was gone from {}, and the link doesn't name it any more", case.at.id, case.name());
+    let text =
+        format!("client {} was gone from {}, and the link doesn't name it any more", case.at.id, case.name());
     Decided { part, view: None, notes: vec![Note { reason: "Repaired", text }] }
 }
 

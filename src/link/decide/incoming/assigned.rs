@@ -56,7 +56,14 @@ fn put(case: &Case<'_>, at: ClientRef, secret: PutSecret, client: Option<&Regist
     let public = case.goal.metadata.auth_method.is_public();
     let term = case.present().term;
     PutClient {
-        owner: derive::owner(case.keys, &case.place.identity.own, &at.id, case.seen, &term),
+        owner: derive::owner(
+            case.keys,
+            &case.place.identity.own,
+            &at.id,
+            case.seen,
+            &term,
+            case.goal.deletion,
+        ),
         at,
         metadata: case.goal.metadata.clone(),
         secret: if public { PutSecret::Public } else { secret },

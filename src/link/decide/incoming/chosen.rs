@@ -3,7 +3,7 @@
 
 use super::adopt;
 use super::{Case, Decided, Found, Note, differences};
-use crate::domain::SecretString;
+use crate::domain::{Deletion, SecretString};
 use crate::link::decide::rotation::{self, Due};
 use crate::link::derive::{self, Present, Source};
 use crate::link::plan::{Effect, Part};
@@ -226,6 +226,11 @@ fn is_registered(
     if client.owner.as_ref().is_none_or(|o| o.serial != present.term.serial) {
         wrong.push("its owner record".to_owned());
     }
+    // One that says nothing of it is of a version before; nothing was to stay then that isn't named here.
+    let said = client.owner.as_ref().and_then(|o| o.deletion(case.keys));
+    if said.unwrap_or(Deletion::Delete) != case.goal.deletion {
+        wrong.push("what its owner record says of the link's end".to_owned());
+    }
     if !wrong.is_empty() {
         let id = &case.at.id;
         notes.push(Note::repaired(format!(
@@ -247,7 +252,14 @@ fn put(case: &Case<'_>, aim: &Aim, secret: Option<&SecretString>) -> PutClient {
             }
             None => PutSecret::Public,
         },
-        owner: derive::owner(case.keys, &aim.present.made_for, &case.at.id, case.seen, &aim.present.term),
+        owner: derive::owner(
+            case.keys,
+            &aim.present.made_for,
+            &case.at.id,
+            case.seen,
+            &aim.present.term,
+            case.goal.deletion,
+        ),
         exists: case.facts.client.is_some(),
         version: case.facts.client.as_ref().and_then(|c| c.version.clone()),
         revoke_tokens: aim.revoke_tokens,

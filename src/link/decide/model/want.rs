@@ -2,7 +2,7 @@
 
 use super::SECRETS;
 use crate::api::link::DeletionPolicy;
-use crate::domain::{AuthMethod, ClientId, ClientMetadata, GrantType, Scope};
+use crate::domain::{AuthMethod, ClientId, ClientMetadata, Deletion, GrantType, Scope};
 use crate::link::content::{SecretGoal, Slot};
 use crate::link::decide::Goal;
 use crate::link::validate::{AdoptGoal, IncomingGoal, RotationGoal, RotationRequest, ValidatedLink};
@@ -20,6 +20,7 @@ pub(in crate::link::decide) struct Want {
     pub(in crate::link::decide) every: Option<i64>,
     pub(in crate::link::decide) request: Option<(String, bool)>,
     pub(in crate::link::decide) adopt: Option<&'static str>,
+    pub(in crate::link::decide) retain: bool,
     /// `Some`: deleted, with these.
     pub(in crate::link::decide) deleted: Option<(bool, bool)>,
 }
@@ -36,6 +37,7 @@ impl Want {
             every: None,
             request: None,
             adopt: None,
+            retain: false,
             deleted: None,
         }
     }
@@ -89,6 +91,7 @@ impl Want {
                     keys: slots.into_iter().map(|(s, k)| (s, k.to_owned())).collect(),
                     templates: BTreeMap::new(),
                 },
+                deletion: if self.retain { Deletion::Retain } else { Deletion::Delete },
             }),
             outgoing: None,
             deletion_policy: DeletionPolicy::Delete,

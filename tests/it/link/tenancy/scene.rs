@@ -91,6 +91,12 @@ impl<'p> Scene<'p> {
         self.stage.plane.kubectl(&["get", kind, name, "-n", namespace, "-o", &output]).await.ok()
     }
 
+    /// An annotation of the link `ci` of a namespace.
+    async fn annotation(&self, namespace: &str, key: &str) -> String {
+        let link = self.stage.links(namespace).get("ci").await.expect("the link");
+        link.metadata.annotations.unwrap_or_default().remove(key).expect("the annotation")
+    }
+
     /// All that is there and must stay as it is: objects of all three namespaces, and clients, each as one text.
     pub async fn everything(&self) -> Vec<(String, String)> {
         let mut all = Vec::new();
@@ -164,6 +170,7 @@ impl<'p> Scene<'p> {
             ("$CLAIMS", claims.join(",")),
             ("$LONG", "x".repeat(100_000)),
             ("$VICTIM_CLIENT", client),
+            ("$VICTIM_CLAIM", self.annotation(victim, "applink-operator.io/registered-at").await),
             ("$VICTIM_LINK_UID", self.field("applicationlink", victim, "ci", ".metadata.uid").await),
             ("$VICTIM_PROVIDER_UID", self.field("linkprovider", victim, "own", ".metadata.uid").await),
             ("$NAMES_UID", self.field("clusterlinkprovider", victim, "names", ".metadata.uid").await),
