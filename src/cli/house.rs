@@ -359,9 +359,14 @@ impl ProviderArgs {
         // To whoever may not list the others, their clients have a mark that isn't genuine.
         let others = list(&Api::<LinkProvider>::all(ctx.client.clone()), &ListParams::default()).await;
         let others: Vec<_> = others.unwrap_or_default().iter().map(ProviderView::from).collect();
-        let identity = view.identity(connected.recorded_before, &others).ok_or_else(|| {
-            ToolError::Precondition(format!("{}: its spec names no provider service", full_name(&view)))
-        })?;
+        let mut identity =
+            view.identity(connected.recorded_before, &cluster.namespace, &others).ok_or_else(|| {
+                ToolError::Precondition(format!("{}: its spec names no provider service", full_name(&view)))
+            })?;
+        // A tool looks at the clients of all namespaces.
+        let all = others.iter().filter_map(|v| v.identity(false, v.namespace.as_deref()?, &[]));
+        let alike = all.filter(|i| i.service == identity.service && i.own != identity.own).map(|i| i.own);
+        identity.namesakes = alike.collect();
         Ok(Reached { view, connected, identity })
     }
 }

@@ -290,13 +290,14 @@ async fn progress(cluster: &Cluster, ctx: &Context, active: &str) -> Result<Prog
     for link in links {
         let status = link.status.as_ref().and_then(|s| s.incoming.as_ref());
         let held = link.finalizers().iter().any(|f| f == names::LINK_FINALIZER);
-        if link.spec.incoming.is_none() && status.is_none() {
+        // The claims on it would be nobody's without the older key.
+        let claimed_anew = is_claimed_anew(&keys, &link);
+        if link.spec.incoming.is_none() && status.is_none() && claimed_anew {
             continue;
         }
         progress.links += 1;
         match status {
-            // The claims on it would be nobody's without the older key.
-            _ if !is_claimed_anew(&keys, &link) => progress.waiting.push(waits(&link, None)),
+            _ if !claimed_anew => progress.waiting.push(waits(&link, None)),
             Some(i) if i.master_key.as_deref() == Some(active) => progress.moved += 1,
             Some(i) if i.master_key.is_some() => progress.waiting.push(waits(&link, i.master_key.clone())),
             // It has a client whose status isn't written yet, and perhaps by an older key.

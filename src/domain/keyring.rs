@@ -67,6 +67,7 @@ pub struct KeyRing {
     installation: InstallationId,
     active: String,
     keys: BTreeMap<String, MasterKey>,
+    home: String,
 }
 
 /// What a client secret is derived from.
@@ -85,7 +86,12 @@ pub struct SecretInput<'a> {
 impl KeyRing {
     /// A ring of one key.
     pub fn new(installation: InstallationId, active: &str, key: MasterKey) -> Self {
-        Self { installation, active: active.to_owned(), keys: BTreeMap::from([(active.to_owned(), key)]) }
+        Self {
+            installation,
+            active: active.to_owned(),
+            keys: BTreeMap::from([(active.to_owned(), key)]),
+            home: String::new(),
+        }
     }
 
     /// A ring of several keys, `active` among them.
@@ -96,7 +102,25 @@ impl KeyRing {
         active: &str,
         keys: BTreeMap<String, MasterKey>,
     ) -> Option<Self> {
-        keys.contains_key(active).then(|| Self { installation, active: active.to_owned(), keys })
+        keys.contains_key(active).then(|| Self {
+            installation,
+            active: active.to_owned(),
+            keys,
+            home: String::new(),
+        })
+    }
+
+    /// The same ring, which stands at `home`: what only one cluster may say hangs on it, since a copy
+    /// of the keys may be in another.
+    #[must_use]
+    pub fn at_home(mut self, home: &str) -> Self {
+        home.clone_into(&mut self.home);
+        self
+    }
+
+    /// Where the keys stand.
+    pub fn home(&self) -> &str {
+        &self.home
     }
 
     /// The installation that the keys belong to.

@@ -99,15 +99,16 @@ impl Owner {
     #[must_use]
     pub fn signed(mut self, keys: &KeyRing, at: OwnerMark<'_>, deletion: Deletion) -> Self {
         self.mark = keys.mark(&self.message(Version::V2, at));
-        self.deletion = Some(keys.fingerprint("deletion", &[&self.mark, deletion.as_str()]));
+        self.deletion = Some(keys.fingerprint("deletion", &[&self.mark, deletion.as_str(), keys.home()]));
         self
     }
 
     /// What is to become of the client when its link is gone; `None` where the record doesn't say, or
-    /// what it says isn't genuine. Means nothing unless the record is.
+    /// what it says isn't genuine, or was written in another cluster with a copy of the keys. Means
+    /// nothing unless the record is genuine.
     pub fn deletion(&self, keys: &KeyRing) -> Option<Deletion> {
         let said = self.deletion.as_deref()?;
-        let is = |d: Deletion| keys.is_fingerprint("deletion", &[&self.mark, d.as_str()], said);
+        let is = |d: Deletion| keys.is_fingerprint("deletion", &[&self.mark, d.as_str(), keys.home()], said);
         [Deletion::Delete, Deletion::Retain].into_iter().find(|d| is(*d))
     }
 
@@ -221,6 +222,7 @@ mod tests {
             assert_eq!(of(deletion).deletion(&keys), Some(deletion));
         }
         let retained = of(Deletion::Retain);
+        assert_eq!(retained.deletion(&keys.clone().at_home("elsewhere")), None);
         let left_out = Owner { deletion: None, ..retained.clone() };
         assert!(left_out.is_genuine(&keys, AT) && left_out.deletion(&keys).is_none());
         let other = Owner { serial: 9, ..owner() }.signed(&keys, AT, Deletion::Retain);

@@ -6,11 +6,14 @@ use super::claim::{self, Claim, Standing};
 use super::context::Context;
 use super::kept_client::KeptClients;
 use super::problem::Problem;
-use super::providers;
+use super::providers::{self, ProviderView};
 use crate::api::ApplicationLink;
 use crate::api::link::{ProviderKind, ProviderStatusRef};
 use crate::domain::KeyRing;
 use std::collections::BTreeMap;
+
+/// So many claims without a proof are looked into: the versions that wrote them wrote no more.
+const MOST_UNPROVEN: usize = 8;
 
 /// What is known of a link whose claims are looked at.
 pub struct Claimant<'a> {
@@ -45,12 +48,18 @@ impl<'a> Claimant<'a> {
     /// # Errors
     /// [`Problem`] when it can't be found out whether one without a proof does.
     pub async fn claims(&self, ctx: &Context, keys: &KeyRing) -> Result<Vec<Claim>, Problem> {
+        let all = ctx.providers();
         let mut claims: Vec<Claim> = Vec::new();
+        let mut unproven = 0;
         for stated in claim::read(self.annotations) {
             let counts = match stated.standing(keys, self.namespace, self.uid) {
                 Standing::Proven => true,
-                Standing::Forged => false,
-                Standing::Unproven => self.may_be(ctx, &stated.claim).await?,
+                // A proof for another UID may be this link's own, of before it was restored.
+                Standing::Forged | Standing::Unproven if unproven < MOST_UNPROVEN => {
+                    unproven += 1;
+                    self.may_be(ctx, &all, &stated.claim).await?
+                }
+                Standing::Forged | Standing::Unproven => false,
             };
             if counts && !claims.contains(&stated.claim) {
                 claims.push(stated.claim);
@@ -59,15 +68,27 @@ impl<'a> Claimant<'a> {
         Ok(claims)
     }
 
-    /// Whether the link may have been registered there by a version that wrote no proofs.
-    async fn may_be(&self, ctx: &Context, claim: &Claim) -> Result<bool, Problem> {
-        if self.said.is_some_and(|p| p.kind == claim.kind && p.name == claim.name) {
+    /// Whether one claim counts.
+    ///
+    /// # Errors
+    /// As of [`Self::claims`].
+    pub async fn has(&self, ctx: &Context, keys: &KeyRing, claim: &Claim) -> Result<bool, Problem> {
+        let stated: Vec<_> =
+            claim::read(self.annotations).into_iter().filter(|s| s.claim == *claim).collect();
+        if stated.iter().any(|s| s.standing(keys, self.namespace, self.uid) == Standing::Proven) {
             return Ok(true);
         }
-        let all = ctx.providers();
+        if stated.is_empty() { Ok(false) } else { self.may_be(ctx, &ctx.providers(), claim).await }
+    }
+
+    /// Whether the link may have been registered there by a version that wrote no proofs, or before it
+    /// was restored.
+    async fn may_be(&self, ctx: &Context, all: &[ProviderView], claim: &Claim) -> Result<bool, Problem> {
         let live = all.iter().find(|v| v.claim == *claim && v.is_visible_to(self.namespace));
+        let said = self.said.is_some_and(|p| p.kind == claim.kind && p.name == claim.name);
         let may_use = match (live, claim.kind) {
             (Some(_), ProviderKind::LinkProvider) => true,
+            (Some(_), ProviderKind::ClusterLinkProvider) if said => true,
             (Some(view), ProviderKind::ClusterLinkProvider) => {
                 let space = ctx.namespaces.get(&ctx.client, self.namespace, None).await?;
                 providers::permit(view, self.namespace, &space.labels).is_ok()
@@ -81,13 +102,13 @@ impl<'a> Claimant<'a> {
         if record.kind != claim.kind || record.name != claim.name {
             return Ok(false);
         }
-        let identity = record.identity(&all);
+        let identity = record.identity(self.namespace, all);
         let keeps = |kept: &KeptClients| {
             kept.at.contains_key(&identity.own) || kept.at.contains_key(&identity.service)
         };
         Ok(match record.kind {
             ProviderKind::LinkProvider => record.namespace.as_deref() == Some(self.namespace),
-            ProviderKind::ClusterLinkProvider => self.kept.is_some_and(keeps),
+            ProviderKind::ClusterLinkProvider => said || self.kept.is_some_and(keeps),
         })
     }
 }

@@ -56,7 +56,10 @@ const LOGIN: [Purpose; 3] = [Purpose::Token, Purpose::Id, Purpose::Secret];
 const CERTIFICATE: [Purpose; 2] = [Purpose::Certificate, Purpose::Key];
 
 /// Whether what the spec refers to may go to the addresses in it: asked before anything is sent.
-fn lend_to_stated(service: &Service, lending: &Lending) -> Result<(), Problem> {
+///
+/// # Errors
+/// [`Problem`] that names Secret, address and host.
+pub fn lend_to_stated(service: &Service, lending: &Lending) -> Result<(), Problem> {
     let parse = |text: &str| Url::parse(text).ok();
     let public = parse(service.url());
     let admin = match service {

@@ -81,6 +81,14 @@ impl Observed {
         all
     }
 
+    /// Whether a secret that was made for `made_for` may be sent to the provider that is wanted: not where
+    /// the link leaves a provider that it may have been made for.
+    pub fn may_have(&self, here: &Identity, made_for: &str) -> bool {
+        let left =
+            |p: &PlaceFacts| p.identity.as_ref().is_some_and(|i| i.own == made_for && i.own != here.own);
+        here.may_have(made_for) && !self.elsewhere.iter().any(left)
+    }
+
     /// The identities whose marks are recognised at a provider that isn't wanted. Where the wanted one
     /// may be the same service, a mark of that one's is not this one's.
     pub fn marks_left<'a>(&'a self, there: &'a Identity) -> Vec<&'a str> {

@@ -140,7 +140,7 @@ impl Installation {
             keys.insert(name.to_owned(), MasterKey::from_bytes(key));
         }
         KeyRing::from_keys(id, &text(Self::ACTIVE), keys)
-            .map(Arc::new)
+            .map(|ring| Arc::new(ring.at_home(secret.metadata.uid.as_deref().unwrap_or_default())))
             .ok_or_else(|| bad("key active must hold the NAME of one of the keys key.NAME"))
     }
 }

@@ -134,7 +134,7 @@ mod tests {
             reason(&[lent(Some("b.example:8443,a.example")), lent(None)], true),
             Err("AllowedHostsMissing")
         );
-        let said = check(&[lent(None)], true, &targets).map_err(|p| p.message).unwrap_err();
+        let said = check(&[lent(None)], true, &targets).expect_err("refused").message;
         assert!(said.ends_with("allowed-hosts=a.example,b.example:8443"), "{said}");
         // What isn't sent anywhere needs nobody's leave.
         assert_eq!(check(&[lent(None)], true, &[]), Ok(()));

@@ -125,7 +125,9 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
             }
         }
         Goal::Absent { retain: true, .. } => secrets_to_release(link, &mut seen, &secrets).await,
-        Goal::Absent { .. } => outgoing::token_to_revoke(link, &mut seen, &secrets, &keys).await,
+        Goal::Absent { .. } => {
+            outgoing::token_to_revoke(ctx.require_allowed_hosts, link, &mut seen, &secrets, &keys).await
+        }
         Goal::Unread => {}
     }
     let leave_all = matches!(goal, Goal::Absent { .. });
@@ -211,22 +213,36 @@ async fn known_places(
     let Some((record, _)) = kept.as_mut().filter(|(record, _)| !record.unbound().is_empty()) else {
         return Ok((kept, claims));
     };
-    // The status first: no tenant writes that.
-    let said = link.status.as_ref().and_then(|s| s.provider.as_ref());
-    let by_status = |c: &&Claim| said.is_some_and(|p| p.kind == c.kind && p.name == c.name);
-    let of_status = said.and_then(|p| {
-        let namespace = link.namespace().unwrap_or_default();
-        all.iter().find(|v| v.claim.kind == p.kind && v.claim.name == p.name && v.is_visible_to(&namespace))
-    });
-    let mut identities: Vec<Identity> = of_status.and_then(|v| v.identity(false, all)).into_iter().collect();
-    let (first, rest): (Vec<_>, Vec<_>) = claims.iter().partition(by_status);
-    for claim in first.into_iter().chain(rest.into_iter().rev()) {
-        let live = all.iter().find(|v| v.claim == *claim).and_then(|v| v.identity(false, all));
-        let identity = match live {
-            Some(identity) => Some(identity),
-            None => ctx.store.provider(&claim.uid).await?.map(|(kept, _)| kept.identity(all)),
+    // By the claims, the oldest first: what was kept is of a place where the link was first. A provider
+    // of a tenant's that came later isn't meant, whatever names it now.
+    let mut identities: Vec<Identity> = Vec::new();
+    for claim in &claims {
+        let known = match ctx.store.provider(&claim.uid).await? {
+            Some((kept, _)) => {
+                Some((kept.recorded_before, kept.identity(&link.namespace().unwrap_or_default(), all)))
+            }
+            None => all
+                .iter()
+                .find(|v| v.claim == *claim)
+                .and_then(|v| Some((false, v.identity(false, &link.namespace().unwrap_or_default(), all)?))),
         };
-        identities.extend(identity);
+        let cluster = claim.kind == ProviderKind::ClusterLinkProvider;
+        identities.extend(known.filter(|(before, _)| cluster || *before).map(|(_, identity)| identity));
+    }
+    // The annotation may have been taken off; no tenant writes the status.
+    if claims.is_empty()
+        && let Some(said) = link.status.as_ref().and_then(|s| s.provider.as_ref())
+    {
+        let namespace = link.namespace().unwrap_or_default();
+        let view = all
+            .iter()
+            .find(|v| v.claim.kind == said.kind && v.claim.name == said.name && v.is_visible_to(&namespace));
+        if let Some(view) = view {
+            let record = ctx.store.provider(&view.claim.uid).await?;
+            let before = record.is_some_and(|(record, _)| record.recorded_before);
+            let cluster = view.claim.kind == ProviderKind::ClusterLinkProvider;
+            identities.extend(view.identity(before, &namespace, all).filter(|_| cluster || before));
+        }
     }
     record.bind(&identities);
     Ok((kept, claims))
@@ -263,7 +279,11 @@ pub async fn connection(ctx: &Context, view: &ProviderView) -> Result<Arc<Connec
             let mut connected =
                 connect(&ctx.guard, kind, service, &credentials, &lending, &ctx.identity).await?;
             if view.claim.kind == ProviderKind::LinkProvider {
-                let record = ctx.store.provider(&view.claim.uid).await?;
+                let record = match ctx.store.provider(&view.claim.uid).await {
+                    // It is written anew once the provider is taken up.
+                    Err(problem) if problem.reason == "RecordError" => None,
+                    other => other?,
+                };
                 connected.recorded_before = record.is_some_and(|(record, _)| record.recorded_before);
             }
             Ok(connected)
@@ -302,10 +322,11 @@ async fn elsewhere(
     (handles, found): (&mut Handles, &mut Option<Identity>),
 ) -> Result<Elsewhere, Problem> {
     let live = all.iter().find(|p| p.claim == *claim && p.is_visible_to(&seen.namespace));
-    *found = live.and_then(|view| view.identity(false, all));
+    *found = live.and_then(|view| view.identity(false, &seen.namespace, all));
     let connected = match live {
         Some(view) => connection(ctx, view).await.and_then(|connected| {
-            let identity = view.identity(connected.recorded_before, all).ok_or_else(no_service)?;
+            let identity =
+                view.identity(connected.recorded_before, &seen.namespace, all).ok_or_else(no_service)?;
             Ok((connected, identity))
         }),
         None => Err(Problem::wait(
@@ -321,7 +342,7 @@ async fn elsewhere(
             // A claim is only as good as the namespace that it stands in.
             Some((kept, version)) if kept.namespace.as_ref().is_none_or(|n| *n == seen.namespace) => {
                 let key = Connections::kept(&claim.uid);
-                let identity = kept.identity(all);
+                let identity = kept.identity(&link.namespace().unwrap_or_default(), all);
                 *found = Some(identity.clone());
                 let lending = Lending::default();
                 let connecting =

@@ -19,6 +19,9 @@ pub struct Ledger {
     pub seen: BTreeMap<String, BTreeMap<String, Seen>>,
     /// When each was unregistered in the last [`WINDOW`], in seconds since 1970.
     pub removed: Vec<i64>,
+    /// By the provider's UID: when it was last looked at, in seconds since 1970.
+    #[serde(default)]
+    pub looked: BTreeMap<String, i64>,
 }
 
 /// One orphan.
@@ -48,9 +51,21 @@ pub struct Orphan {
 }
 
 impl Ledger {
-    /// Takes in all that a look at a provider found. Says which are new.
-    pub fn found<'o>(&mut self, provider: &str, orphans: &'o [Orphan], now: i64) -> Vec<&'o Orphan> {
-        let before = self.seen.remove(provider).unwrap_or_default();
+    /// Takes in all that a look at a provider found. Says which are new. Where nobody looked for longer
+    /// than `gap` seconds, or the clock was set back, each orphan's time begins anew: what may have come
+    /// and gone meanwhile isn't known.
+    pub fn found<'o>(
+        &mut self,
+        provider: &str,
+        orphans: &'o [Orphan],
+        gap: i64,
+        now: i64,
+    ) -> Vec<&'o Orphan> {
+        let mut before = self.seen.remove(provider).unwrap_or_default();
+        let last = self.looked.remove(provider);
+        if last.is_none_or(|last| now < last || now - last > gap) {
+            before.values_mut().for_each(|seen| seen.since = now);
+        }
         let known = |o: &Orphan| before.get(&o.id).filter(|s| s.uid == o.uid).cloned();
         let fresh = orphans.iter().filter(|o| known(o).is_none()).collect();
         let seen = |o: &Orphan| known(o).unwrap_or_else(|| Seen { uid: o.uid.clone(), since: now });
@@ -60,6 +75,7 @@ impl Ledger {
         all.truncate(MOST);
         if !all.is_empty() {
             self.seen.insert(provider.to_owned(), all.into_iter().collect());
+            self.looked.insert(provider.to_owned(), now);
         }
         self.removed.retain(|at| *at > now - WINDOW);
         fresh
@@ -75,6 +91,12 @@ impl Ledger {
         due.retain(|(since, _)| since.saturating_add(after) <= now);
         due.sort_by_key(|(since, o)| (*since, &o.id));
         due.into_iter().map(|(_, o)| o).collect()
+    }
+
+    /// Forgets the providers that aren't among these.
+    pub fn retain(&mut self, there: impl Fn(&str) -> bool) {
+        self.seen.retain(|uid, _| there(uid));
+        self.looked.retain(|uid, _| there(uid));
     }
 
     /// How many may be unregistered now, of all providers together. `clients` are all of this
@@ -98,21 +120,27 @@ mod tests {
     fn one_is_due_when_it_was_known_for_long_enough() {
         let mut ledger = Ledger::default();
         let all = [orphan(1)];
-        assert_eq!(ledger.found("p", &all, 100).len(), 1);
-        assert!(ledger.found("p", &all, 150).is_empty());
+        assert_eq!(ledger.found("p", &all, 1_000_000, 100).len(), 1);
+        assert!(ledger.found("p", &all, 1_000_000, 150).is_empty());
         assert!(ledger.due("p", &all, 60, 159).is_empty());
         assert_eq!(ledger.due("p", &all, 60, 160), [&all[0]]);
         assert!(ledger.due("q", &all, 60, 160).is_empty());
         // Another link's client under the same identifier begins anew.
         let other = [Orphan { uid: "other".into(), ..orphan(1) }];
-        assert_eq!(ledger.found("p", &other, 160).len(), 1);
+        assert_eq!(ledger.found("p", &other, 1_000_000, 160).len(), 1);
         assert!(ledger.due("p", &other, 60, 160).is_empty());
         // One that a version before made is a person's to remove.
         let before = [Orphan { goes: false, ..orphan(1) }];
-        ledger.found("p", &before, 200);
+        ledger.found("p", &before, 1_000_000, 200);
         assert!(ledger.due("p", &before, 60, 1000).is_empty());
+        // After a time in which nobody looked it begins anew.
+        ledger.found("p", &all, 1_000_000, 200);
+        ledger.found("p", &all, 60, 230);
+        assert_eq!(ledger.due("p", &all, 60, 260), [&all[0]]);
+        ledger.found("p", &all, 60, 300);
+        assert!(ledger.due("p", &all, 60, 300).is_empty());
         // One that is no orphan any more is forgotten.
-        ledger.found("p", &[], 300);
+        ledger.found("p", &[], 1_000_000, 300);
         assert_eq!(ledger, Ledger::default());
     }
 
@@ -120,7 +148,7 @@ mod tests {
     fn so_many_go_in_a_day_and_no_more() {
         let mut ledger = Ledger::default();
         let all: Vec<Orphan> = (0..300).map(orphan).collect();
-        ledger.found("p", &all, 0);
+        ledger.found("p", &all, 1_000_000, 0);
         assert_eq!(ledger.due("p", &all, 0, 10).len(), 300);
         for (clients, room) in [(0, 10), (99, 10), (250, 25)] {
             assert_eq!(ledger.room(clients, 10), room);
@@ -131,7 +159,7 @@ mod tests {
         assert_eq!(ledger.room(0, 20), 0);
         let tomorrow = 11 + WINDOW;
         assert_eq!(ledger.room(0, tomorrow), 10);
-        ledger.found("p", &all, tomorrow);
+        ledger.found("p", &all, 1_000_000, tomorrow);
         assert!(ledger.removed.is_empty());
     }
 
@@ -139,8 +167,8 @@ mod tests {
     fn the_ledger_has_a_bound() {
         let mut ledger = Ledger::default();
         let all: Vec<Orphan> = (0..2 * MOST).map(orphan).collect();
-        ledger.found("p", &all[..10], 0);
-        ledger.found("p", &all, 5);
+        ledger.found("p", &all[..10], 1_000_000, 0);
+        ledger.found("p", &all, 1_000_000, 5);
         assert_eq!(ledger.seen["p"].len(), MOST);
         assert!((0..10).all(|n| ledger.seen["p"][&format!("c{n}")].since == 0));
     }

@@ -6,6 +6,7 @@ mod said;
 pub use said::announce;
 
 use super::cache::Key;
+use super::claim;
 use super::context::{Context, Turned};
 use super::decide::{Decision, Goal, Note, decide, token_view};
 use super::ended::Ended;
@@ -271,15 +272,24 @@ fn status(
     token: Option<super::decide::Token>,
     now: Timestamp,
 ) -> ApplicationLinkStatus {
+    // Where the client is, and not where it is wanted: by this it is found when the annotation is gone.
+    let claims = outcome.link.annotations.as_ref().map(claim::hints).unwrap_or_default();
+    let nowhere = claims.is_empty() && link.status.as_ref().is_none_or(|s| s.provider.is_none());
     let provider = seen
         .incoming
         .as_ref()
         .and_then(|i| i.place.as_ref().ok())
+        .filter(|p| nowhere || claims.contains(&p.claim))
         .map(|p| ProviderStatusRef { kind: p.claim.kind, name: p.claim.name.clone() });
+    let mut incoming = decision.incoming.clone();
+    let wrote = outcome.done.contains(&"PutClient") && outcome.incoming.as_ref().is_some_and(Result::is_ok);
+    if let (Some(view), true) = (&mut incoming, wrote) {
+        view.deletion = view.deletion_once_written;
+    }
     project(&Input {
         link,
         spec: checked.as_ref().map_err(Clone::clone),
-        incoming: decision.incoming.as_ref(),
+        incoming: incoming.as_ref(),
         provider,
         token,
         in_place: decision.in_place,

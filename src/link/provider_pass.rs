@@ -4,6 +4,7 @@
 use super::cache::Key;
 use super::claim;
 use super::claimed::Claimant;
+use super::connect::lend_to_stated;
 use super::context::Context;
 use super::observe::{connection, credentials_of};
 use super::problem::{Mend, Problem};
@@ -146,7 +147,9 @@ where
 }
 
 async fn keep(ctx: &Context, view: &ProviderView) -> Result<(), Problem> {
-    let (service, credentials, _) = credentials_of(ctx, view).await?;
+    let (service, credentials, lending) = credentials_of(ctx, view).await?;
+    // They were read anew: what may not be sent isn't kept for later either.
+    lend_to_stated(service, &lending)?;
     let mut kept = KeptProvider {
         kind: view.claim.kind,
         namespace: view.namespace.clone(),
@@ -253,7 +256,7 @@ async fn claims(
         said: status.and_then(|s| s.provider.as_ref()),
         kept: kept.as_ref().map(|(kept, _)| kept),
     };
-    Ok(claimant.claims(ctx, &keys).await?.contains(&view.claim))
+    claimant.has(ctx, &keys, &view.claim).await
 }
 
 fn status(

@@ -8,7 +8,7 @@ use crate::api::link::ProviderKind;
 use crate::api::provider::{Allow, Service};
 use crate::api::{ClusterLinkProvider, LinkProvider, names};
 use k8s_openapi::jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A provider of either kind, as links see it.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,39 +74,34 @@ impl ProviderView {
         self.namespace.as_deref().is_none_or(|n| n == namespace)
     }
 
-    /// What it is among `all`; `None` where its spec doesn't say.
-    pub fn identity(&self, recorded_before: bool, all: &[ProviderView]) -> Option<Identity> {
-        let namespace = self.namespace.as_deref();
-        let service = self.service.as_ref()?;
-        Some(identity(self.claim.kind, namespace, &self.claim.uid, service, recorded_before, all))
+    /// What it is to links of a namespace, among `all`; `None` where its spec doesn't say.
+    pub fn identity(&self, recorded_before: bool, links: &str, all: &[ProviderView]) -> Option<Identity> {
+        let which = (self.claim.kind, self.namespace.as_deref(), self.claim.uid.as_str());
+        Some(identity(which, self.service.as_ref()?, recorded_before, links, all))
     }
 }
 
-/// What a provider is. `recorded_before` says whether it was there already when type and address were a
-/// `LinkProvider`'s identity: then what was made for that stays, unless somebody else among `all` has the
-/// same.
+/// What a provider (kind, namespace and UID) is to links of the namespace `links`. `recorded_before` says
+/// whether it was there already when type and address were a `LinkProvider`'s identity: then what was made
+/// for that stays, unless another one that these links may name has the same.
 pub fn identity(
-    kind: ProviderKind,
-    namespace: Option<&str>,
-    uid: &str,
+    (kind, namespace, uid): (ProviderKind, Option<&str>, &str),
     service: &Service,
     recorded_before: bool,
+    links: &str,
     all: &[ProviderView],
 ) -> Identity {
     let shared = service.identity();
-    let others = all.iter().filter(|v| v.claim.uid != uid);
-    let others = others
-        .filter(|v| v.namespace.is_none() || v.namespace.as_deref() == namespace || namespace.is_none());
-    let others: Vec<Identity> = others
+    let others = all.iter().filter(|v| v.claim.uid != uid && v.is_visible_to(links));
+    let others: BTreeSet<String> = others
         .filter_map(|v| {
             let other = v.service.as_ref().filter(|s| s.identity() == shared)?;
-            Some(Identity::of(v.claim.kind, v.namespace.as_deref(), other, Before::Ends))
+            Some(Identity::of(v.claim.kind, v.namespace.as_deref(), other, Before::Ends).own)
         })
         .collect();
-    let stays = recorded_before && others.is_empty();
-    let before = if stays { Before::Stays } else { Before::Ends };
+    let before = if recorded_before && others.is_empty() { Before::Stays } else { Before::Ends };
     let mut is = Identity::of(kind, namespace, service, before);
-    is.namesakes = others.into_iter().map(|other| other.own).filter(|own| *own != is.own).collect();
+    is.namesakes = others.into_iter().filter(|own| *own != is.own).collect();
     is
 }
 

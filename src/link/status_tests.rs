@@ -76,6 +76,7 @@ fn status_with(
         previous_until: None,
         request: String::new(),
         deletion: None,
+        deletion_once_written: None,
         client_id: ClientId::parse("id").expect("id"),
         serial: 1,
         secret_name: "l-oauth".into(),

@@ -52,10 +52,16 @@ pub struct KeptProvider {
 }
 
 impl KeptProvider {
-    /// What the provider is, among those that there are.
-    pub fn identity(&self, all: &[ProviderView]) -> Identity {
+    /// What the provider is to links of a namespace, among all that there are.
+    pub fn identity(&self, links: &str, all: &[ProviderView]) -> Identity {
         let namespace = self.namespace.as_deref();
-        providers::identity(self.kind, namespace, &self.uid, &self.service, self.recorded_before, all)
+        providers::identity(
+            (self.kind, namespace, &self.uid),
+            &self.service,
+            self.recorded_before,
+            links,
+            all,
+        )
     }
 }
 

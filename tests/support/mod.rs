@@ -58,6 +58,7 @@ pub mod ports;
 pub mod process;
 pub mod programs;
 pub mod proxy;
+pub mod spoof;
 pub mod stage;
 pub mod sweep;
 pub mod tls_front;

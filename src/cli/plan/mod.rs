@@ -294,7 +294,7 @@ async fn spent_by_looking(ctx: &Context, link: &ApplicationLink) -> Result<Optio
         }
         let mut harmless = false;
         for view in ctx.providers() {
-            let is = view.identity(false, &[]);
+            let is = view.identity(false, "", &[]);
             if is.is_none_or(|is| is.own != *identity && (client.bound || is.service != *identity)) {
                 continue;
             }

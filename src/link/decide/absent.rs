@@ -42,7 +42,10 @@ pub(super) fn decide(seen: &Observed, retain: bool, force: bool, now: Timestamp)
         closing.push(Effect::Finish);
     }
     let pending = pending.map(waits);
-    Plan { opening: vec![], incoming: None, outgoing: None, closing, pending, best_effort: force }
+    // A deletion that waits may see the older keys go: its claims are signed anew.
+    let stale = pending.is_some() && seen.finalizer && !seen.claims_current && seen.keys.is_ok();
+    let opening = if stale { vec![Effect::Claim(seen.claims.clone())] } else { vec![] };
+    Plan { opening, incoming: None, outgoing: None, closing, pending, best_effort: force }
 }
 
 /// The record at a client that stays says so: else it would be taken for one whose link went without
@@ -136,6 +139,12 @@ pub(super) fn unregister(
             // Another provider object for the same service: the client stays, and what is kept of it
             // is kept for the other one.
             Ok(there) if here.is_some_and(|h| h.own == there.identity.own) => {}
+            // Found by its name alone, and it is the one that is wanted: the same service.
+            Ok(there) if !there.caps.tells_owner && is_wanted(here, there, seen) => {
+                if seen.kept_at(&there.identity).is_some() {
+                    effects.push(Effect::ForgetClient(there.identity.own.clone()));
+                }
+            }
             Ok(there) => {
                 if let Some(client) = &there.client
                     && is_ours(keys, there, client, seen)
@@ -161,6 +170,14 @@ pub(super) fn unregister(
     left
 }
 
+/// Whether the client of a place is the one at the wanted provider, where both have the same type and
+/// address.
+fn is_wanted(here: Option<&Identity>, there: &Elsewhere, seen: &Observed) -> bool {
+    let wanted = seen.incoming.as_ref().and_then(|i| i.client.as_ref());
+    here.is_some_and(|h| h.service == there.identity.service)
+        && wanted.zip(there.client.as_ref()).is_some_and(|(a, b)| a.id == b.id)
+}
+
 /// Whether the client at the wanted provider is the one of this place, by the mark that it was found
 /// with. Of the platform team's providers none is left without a look.
 fn is_taken_over(keys: &KeyRing, place: &PlaceFacts, seen: &Observed) -> bool {
@@ -170,7 +187,15 @@ fn is_taken_over(keys: &KeyRing, place: &PlaceFacts, seen: &Observed) -> bool {
     let (Some(left), Some((owner, at))) = (&place.identity, found) else { return false };
     place.claim.kind == ProviderKind::LinkProvider
         && left.own != left.service
-        && derive::standing(keys, &[&left.own], &at.id, Some(owner), seen) == Standing::Ours
+        && here_or_there(seen, left)
+            .is_some_and(|marks| derive::standing(keys, &marks, &at.id, Some(owner), seen) == Standing::Ours)
+}
+
+/// The identities by whose mark the client at the wanted provider is that of a place of the same type and
+/// address: that place's, and once it was written the wanted one's.
+fn here_or_there<'a>(seen: &'a Observed, left: &'a Identity) -> Option<Vec<&'a str>> {
+    let here = &seen.incoming.as_ref()?.place.as_ref().ok()?.identity;
+    (here.service == left.service).then(|| vec![left.own.as_str(), here.own.as_str()])
 }
 
 /// What isn't ours isn't touched, also when our claim says that it should be.

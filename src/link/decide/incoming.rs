@@ -43,6 +43,8 @@ pub struct IncomingView {
     pub request: String,
     /// What the owner record at the provider says of the link's end, where it says something.
     pub deletion: Option<Deletion>,
+    /// What it says once the client was written.
+    pub deletion_once_written: Option<Deletion>,
     /// Its Secret.
     pub secret_name: String,
 }
@@ -278,17 +280,6 @@ impl<'a> Case<'a> {
         Some(self.view(&self.at.id, &present))
     }
 
-    /// What the owner record says of the link's end once all is as it should be.
-    fn deletion(&self) -> Option<Deletion> {
-        let said = self.facts.client.as_ref().map(|c| c.owner.as_ref().and_then(|o| o.deletion(self.keys)));
-        match (self.place.caps.tells_owner, said, self.goal.deletion) {
-            (false, ..) => None,
-            // Of a version before, and left as it is.
-            (true, Some(None), Deletion::Delete) => None,
-            (true, _, wanted) => Some(wanted),
-        }
-    }
-
     fn view(&self, id: &ClientId, present: &Present) -> IncomingView {
         let expires =
             rotation::expires_at(self.facts.client.as_ref(), self.kept().and_then(|k| k.secret_expires_at));
@@ -304,7 +295,8 @@ impl<'a> Case<'a> {
             next_rotation: next.filter(|_| !self.goal.metadata.auth_method.is_public()),
             previous_until: Some(present.term.previous_until).filter(|t| *t > self.now.as_second()),
             request: present.term.request.clone(),
-            deletion: self.deletion(),
+            deletion: self.facts.client.as_ref().and_then(|c| c.owner.as_ref()?.deletion(self.keys)),
+            deletion_once_written: self.place.caps.tells_owner.then_some(self.goal.deletion),
             secret_name: self.goal.secret.name.clone(),
         }
     }

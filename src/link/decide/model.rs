@@ -456,7 +456,7 @@ impl World {
                 since: view.since,
                 previous_until: view.previous_until.unwrap_or_default(),
                 request: view.request.clone(),
-                deletes: view.deletion == Some(Deletion::Delete),
+                deletes: view.deletion_once_written == Some(Deletion::Delete),
             };
         }
         (names.len(), verdict.err().or(plan.pending))

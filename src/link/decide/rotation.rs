@@ -1,7 +1,7 @@
 //! When a client gets a new secret, and how long the one before works.
 
 use crate::link::derive::{Present, Source};
-use crate::link::facts::Place;
+use crate::link::facts::{Observed, Place};
 use crate::link::problem::Problem;
 use crate::link::validate::IncomingGoal;
 use crate::provider::RegisteredClient;
@@ -39,7 +39,7 @@ impl Due {
 pub(super) fn due(
     goal: &IncomingGoal,
     present: &Present,
-    place: &Place,
+    (seen, place): (&Observed, &Place),
     active_key: &str,
     expires_at: Option<i64>,
     now: Timestamp,
@@ -48,7 +48,7 @@ pub(super) fn due(
         return None;
     }
     // Before a request: the one that there is must not be sent there, not even as the old one.
-    if present.source == Source::Derived && !place.identity.may_have(&present.made_for) {
+    if present.source == Source::Derived && !seen.may_have(&place.identity, &present.made_for) {
         return Some(Due::Identity);
     }
     if let Some(request) = goal.request.as_ref().filter(|r| r.value != present.term.request) {

@@ -200,15 +200,18 @@ impl Look<'_> {
             let method = registered.unwrap_or(goal.metadata.auth_method);
             return Some(connected.prove(&client.id, &secret, method).await);
         }
-        // Only what may come out as it should is worth a call: another method needs a write anyway.
-        if registered != Some(goal.metadata.auth_method) {
+        // Only what may come out as it should is worth a call: another method needs a write anyway. That
+        // of an adopted client changes only while its secret is seen to work as it is.
+        let adopted = goal.adopt.as_ref().is_some_and(|a| a.id == client.id);
+        let method = registered.filter(|m| adopted || *m == goal.metadata.auth_method)?;
+        if method.is_public() {
             return None;
         }
         // What was made for another provider isn't shown to this one.
         let secret = present
             .secret
             .filter(|_| present.source != Source::Derived || place.identity.may_have(&present.made_for))?;
-        Some(connected.prove(&client.id, &secret, goal.metadata.auth_method).await)
+        Some(connected.prove(&client.id, &secret, method).await)
     }
 }
 
@@ -237,7 +240,8 @@ async fn place(
         message: format!("{name}: {}", p.message),
         ..p
     })?;
-    let identity = view.identity(connected.recorded_before, all).ok_or_else(super::no_service)?;
+    let identity =
+        view.identity(connected.recorded_before, &seen.namespace, all).ok_or_else(super::no_service)?;
     let place = Place {
         claim: view.claim.clone(),
         identity,

@@ -7,6 +7,7 @@ use crate::link::consent::request;
 use crate::link::context::Context;
 use crate::link::decide::hosts;
 use crate::link::facts::{Desk, Observed, OutgoingFacts, SecretFact};
+use crate::link::lend;
 use crate::link::problem::Problem;
 use crate::link::secrets::{Reader, Secrets};
 use crate::link::validate::{
@@ -16,6 +17,7 @@ use crate::outgoing::{
     BearerKey, ClientAuth, ClientCredentials, ServerEndpoints, ServiceAccount, SigningKey,
 };
 use kube::ResourceExt as _;
+use url::Url;
 
 /// Looks.
 pub(super) async fn facts(
@@ -217,6 +219,7 @@ async fn bearer_key(at: &SecretKey, inputs: &Reader<'_>) -> Result<BearerKey, Pr
 /// For a link that goes: a grant without a refresh token has its access token in the tenant's
 /// Secret alone. Where it is still there, with what revoking it needs, it is revoked too.
 pub(super) async fn token_to_revoke(
+    required: bool,
     link: &ApplicationLink,
     seen: &mut Observed,
     secrets: &Secrets,
@@ -231,6 +234,9 @@ pub(super) async fn token_to_revoke(
     if let SecretFact::Own(own) = secrets.look(&goal.secret.name, link).await
         && let Ok(Some(client)) = client(&link.namespace().unwrap_or_default(), &goal, &inputs).await
         && client.id.as_str() == grant.binding.client_id
+        // The Secret that the spec names now goes where the grant was got: only where it may.
+        && let Some(revocation) = grant.binding.revocation_endpoint.as_deref().and_then(|u| Url::parse(u).ok())
+        && lend::check(&inputs.all(), required && goal.server.named, &[("revocation endpoint", &revocation)]).is_ok()
     {
         grant.access = crate::link::decide::published(&own, &goal, keys);
         grant.remember(Some(&client), true);

@@ -197,15 +197,17 @@ async fn sweeps(wires: Arc<Wires>, namespaces: Vec<String>) {
 async fn look_for_orphans(ctx: Arc<Context>, settings: Settings) {
     let rules = orphans::Rules {
         unregister_after: settings.unregister_orphans_after,
+        every: settings.resync,
         watched: settings.namespaces.clone(),
     };
+    let mut memory = orphans::Memory::default();
     orphans::begin(&ctx);
     // From the first half on: at the start there is enough to do.
     let mut next = settings.resync / 2;
     loop {
         tokio::time::sleep(next).await;
         let begun = Instant::now();
-        orphans::look(&ctx, &rules).await;
+        orphans::look(&ctx, &rules, &mut memory).await;
         next = settings.resync.saturating_sub(begun.elapsed()).max(settings.resync / 2);
     }
 }

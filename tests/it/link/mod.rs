@@ -14,6 +14,7 @@ mod incoming_life;
 mod input;
 mod kills;
 mod leader;
+mod lending;
 mod orphans;
 mod outbound;
 mod outgoing;

@@ -23,3 +23,4 @@
 mod corpus;
 mod forged;
 mod scene;
+mod spoof;

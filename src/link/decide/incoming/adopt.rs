@@ -125,7 +125,8 @@ pub(super) fn same_method(case: &Case<'_>, client: &RegisteredClient) -> Result<
     Err(Problem::wait(
         "CredentialsUnproved",
         format!(
-            "spec.incoming.oauth2.tokenEndpointAuthMethod: the method of the adopted client {} changes only while its              secret is seen to authenticate at {}; it is tried again",
+            "spec.incoming.oauth2.tokenEndpointAuthMethod: the method of the adopted client {} changes only while its \
+             secret is seen to authenticate at {}; it is tried again",
             case.at.id,
             case.name()
         ),
@@ -139,7 +140,8 @@ fn same_kind_stays(case: &Case<'_>, is_public: bool, wants_public: bool) -> Resu
     Err(Problem::edit(
         "AdoptionMethodMismatch",
         format!(
-            "spec.incoming.oauth2.tokenEndpointAuthMethod: client {} was adopted as a public one and gets no secret; set              none, or leave adopt out in a link of another name to have a client made",
+            "spec.incoming.oauth2.tokenEndpointAuthMethod: client {} was adopted as a public one and gets no secret; set \
+             none, or leave adopt out in a link of another name to have a client made",
             case.at.id
         ),
     ))

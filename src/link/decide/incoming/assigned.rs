@@ -154,7 +154,8 @@ fn settled(case: &Case<'_>, client: &RegisteredClient, kept: &KeptClient) -> Res
     }
     let refused = !public && (secret.is_none() || case.facts.proof == Some(Proof::Refused));
     let expires = rotation::expires_at(Some(client), kept.secret_expires_at);
-    let due = rotation::due(case.goal, &present, case.place, case.keys.active_id(), expires, case.now);
+    let due =
+        rotation::due(case.goal, &present, (case.seen, case.place), case.keys.active_id(), expires, case.now);
     let too_short = rotation::too_short(present.term.since, expires).filter(|_| !public);
     // Refused, since it has ended; its successor comes in its time.
     if let (true, None, Some(problem)) = (refused, due, &too_short) {

@@ -134,7 +134,7 @@ fn aim(case: &Case<'_>, found: &Found<'_>, notes: &mut Vec<Note>) -> Aim {
     let mut present = present;
     let mut register = ended || !is_registered(case, client, &present, notes);
     // No secret hangs on the older key, or on the other identity, but the mark does.
-    if present.key != case.keys.active_id() || !case.place.identity.may_have(&present.made_for) {
+    if present.key != case.keys.active_id() || !case.seen.may_have(&case.place.identity, &present.made_for) {
         register = true;
         present.key = case.keys.active_id().to_owned();
         if present.source != Source::Derived || public {
@@ -157,7 +157,7 @@ fn aim(case: &Case<'_>, found: &Found<'_>, notes: &mut Vec<Note>) -> Aim {
 
 fn due(case: &Case<'_>, present: &Present, client: Option<&RegisteredClient>) -> Option<Due> {
     let expires_at = rotation::expires_at(client, None);
-    rotation::due(case.goal, present, case.place, case.keys.active_id(), expires_at, case.now)
+    rotation::due(case.goal, present, (case.seen, case.place), case.keys.active_id(), expires_at, case.now)
 }
 
 /// The present credentials, but by the active key.

@@ -110,7 +110,7 @@ fn attempts(scene: &Scene<'_>) -> Vec<Attempt> {
 }
 
 /// Puts what they stand for in the place of the words, in every text of a case.
-fn fill(value: &Value, words: &[(&str, String)]) -> Value {
+pub(super) fn fill(value: &Value, words: &[(&str, String)]) -> Value {
     let text = |text: &String| words.iter().fold(text.clone(), |t, (word, is)| t.replace(word, is));
     match value {
         Value::String(s) => text(s).into(),
