@@ -118,6 +118,7 @@ impl HouseArgs {
             namespace,
             connections: Connections::default(),
             taken: Taken::default(),
+            tenure: Arc::default(),
             discoveries: Discoveries::default(),
             turns: crate::link::turns::Turns::default(),
             namespaces: Namespaces::default(),

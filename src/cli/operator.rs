@@ -10,6 +10,8 @@ use crate::link::cache::Cache;
 use crate::link::consent::Consents;
 use crate::link::context::{Context, Namespaces};
 use crate::link::discoveries::Discoveries;
+use crate::link::grant::BEGUN_ELSEWHERE;
+use crate::link::held::{KEEP_TRYING, Tenure};
 use crate::link::installation::Installation;
 use crate::link::metrics::Metrics;
 use crate::link::run::{self as controllers, Settings};
@@ -28,7 +30,7 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::{Api, Client};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use url::Url;
 
 /// A time, or never.
@@ -244,6 +246,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
     let client = client().await?;
     let identity = args.identity.clone().filter(|i| !i.is_empty()).unwrap_or_else(random_identity);
     let metrics = Metrics::default();
+    let tenure = Arc::new(Tenure::default());
     let ctx = Arc::new(Context {
         store: Store::new(client.clone(), &args.namespace),
         installation: Installation::new(args.master_key_secret.clone()),
@@ -254,6 +257,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         namespace: args.namespace.clone(),
         connections: crate::link::connections::Connections::default(),
         taken: Taken::default(),
+        tenure: tenure.clone(),
         discoveries: Discoveries::default(),
         turns: Turns::new(Limits {
             per_second: args.token_requests_per_second,
@@ -275,12 +279,13 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         require_allowed_hosts: args.outbound_require_allowed_hosts,
     });
     let namespaces: Vec<String> = args.watch_namespaces.iter().filter(|n| !n.is_empty()).cloned().collect();
+    let mut consenting = None;
     if let Some(url) = consent_url {
         let listener = tokio::net::TcpListener::bind(args.consent_listen).await.map_err(|why| {
             OperatorError::Listen { address: args.consent_listen, flag: "consent-listen", why }
         })?;
         let consents = Arc::new(Consents::new(ctx.clone(), namespaces.clone()));
-        tokio::spawn(web::consent::serve(listener, url, consents, shutdown.triggered()));
+        consenting = Some(tokio::spawn(web::consent::serve(listener, url, consents, shutdown.triggered())));
     }
     let listener = tokio::net::TcpListener::bind(args.listen).await.map_err(|why| OperatorError::Listen {
         address: args.listen,
@@ -296,15 +301,33 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
     });
     let serving = tokio::spawn(web::serve(listener, probe.clone(), shutdown.triggered()));
 
+    // Pages are served by every instance, at work or not: what a person agreed to is stored before it ends.
+    let consents_end = async {
+        if let Some(serving) = consenting {
+            let _ = serving.await;
+        }
+        if tokio::time::timeout(KEEP_TRYING, tenure.nothing_held()).await.is_err() {
+            tracing::error!("what a person agreed to couldn't be stored in time");
+        }
+    };
     tokio::select! {
         () = crds_served(&client) => {}
-        () = shutdown.triggered() => return Ok(()),
+        () = shutdown.triggered() => {
+            consents_end.await;
+            return Ok(());
+        }
     }
     probe.set_ready(true);
     let mut leadership = tokio::select! {
         won = leader::lead(client, &args.namespace, &args.lease, &identity) => won?,
-        () = shutdown.triggered() => return Ok(()),
+        () = shutdown.triggered() => {
+            consents_end.await;
+            return Ok(());
+        }
     };
+    if leadership.succeeds() {
+        tenure.succeed(Instant::now());
+    }
     tracing::info!(identity = %identity, lease = %args.lease, "leading");
     metrics.leading.set(1);
     let settings = Settings {
@@ -314,16 +337,24 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         unregister_orphans_after: args.unregister_orphans_after.0,
         bundled,
     };
-    let work = controllers::run(ctx, settings, shutdown.triggered());
+    let mut work = std::pin::pin!(controllers::run(ctx, settings, shutdown.triggered()));
     let lost = tokio::select! {
-        () = work => false,
+        () = &mut work => false,
         () = leadership.lost() => true,
     };
     probe.set_ready(false);
     metrics.leading.set(0);
     if lost {
+        tracing::error!("the lease is lost: nothing new is begun, and what servers answered is stored");
+        tenure.lose();
+        shutdown.trigger();
+        let ended = tokio::time::timeout(BEGUN_ELSEWHERE, futures::future::join(work, consents_end)).await;
+        if ended.is_err() {
+            tracing::error!("what servers answered couldn't be stored in time");
+        }
         return Err(OperatorError::LeaseLost);
     }
+    consents_end.await;
     leadership.release().await;
     shutdown.trigger();
     // A health listener that panicked is nobody's trouble at the very end.

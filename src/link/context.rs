@@ -10,6 +10,7 @@ use super::discoveries::Discoveries;
 use super::event_budget::EventBudget;
 use super::facts::{Refused, SecretId};
 use super::grant::Grant;
+use super::held::Tenure;
 use super::installation::Installation;
 use super::kept_client::KeptClients;
 use super::metrics::{ByLink, ByNamespace, Metrics};
@@ -50,6 +51,8 @@ pub struct Context {
     pub require_allowed_hosts: bool,
     /// The operator's records.
     pub store: Store,
+    /// Whether this instance is at work.
+    pub tenure: Arc<Tenure>,
     /// The providers' connections.
     pub connections: Connections,
     /// Whose turn it is to ask a host for a token.

@@ -13,6 +13,7 @@ use super::context::Context;
 use super::ended::Version;
 use super::facts::{Observed, Refused};
 use super::grant::{Access, Grant};
+use super::held::KEEP_TRYING;
 use super::kept_client::KeptClients;
 use super::observe::Handles;
 use super::plan::{Effect, Part, Plan, SecretWrite};
@@ -20,7 +21,7 @@ use super::problem::{Mend, Problem};
 use super::secrets::{Secrets, owner_reference};
 use crate::api::{ApplicationLink, names};
 use crate::domain::{AuthMethod, ClientId, TokenReply};
-use crate::provider::{ClientRef, Proof, ProviderError, Registered};
+use crate::provider::{ClientRef, Proof, ProviderError, PutClient, Registered};
 use kube::api::{ObjectMeta, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
@@ -42,6 +43,8 @@ pub struct Outcome {
     pub done: Vec<&'static str>,
     /// A request that was turned down.
     pub refused: Option<Refused>,
+    /// Whether what was changed at the provider was put back, since the Secret couldn't be written.
+    pub undone: bool,
     /// How long the credentials in the Secret didn't work, where one secret took another's place.
     pub gap: Option<Duration>,
     /// The link's metadata after the last write to it.
@@ -73,6 +76,7 @@ struct Work {
     /// When the credentials in the Secret ceased to work.
     gone_since: Option<Instant>,
     gap: Option<Duration>,
+    undone: bool,
     grant: Option<(Grant, Option<String>)>,
     reply: Option<(TokenReply, Access)>,
     published: Option<Access>,
@@ -110,6 +114,7 @@ async fn all(carry: &Carry<'_>, plan: &Plan) -> Outcome {
         published: None,
         done: Vec::new(),
         refused: None,
+        undone: false,
         gap: None,
         link: link.metadata.clone(),
         wrote: Vec::new(),
@@ -139,6 +144,7 @@ async fn all(carry: &Carry<'_>, plan: &Plan) -> Outcome {
     out.published = refresh.published.take();
     out.refused = refresh.refused.take();
     out.gap = other.gap.take();
+    out.undone = other.undone;
     out.link = carry.meta.lock().await.clone();
     refresh.kept = other.kept.take();
     let well = |p: &Option<Result<(), Problem>>| p.as_ref().is_none_or(Result::is_ok);
@@ -180,6 +186,11 @@ impl Carry<'_> {
         let mut done = Vec::new();
         for effect in &part.effects {
             if let Err(problem) = self.effect(effect, refresh).await {
+                if let (Effect::WriteSecret(_), Some((at, put)), false) =
+                    (effect, &part.undo, problem.mend == Mend::Conflict)
+                {
+                    refresh.undone = self.undo(at, put).await;
+                }
                 return (done, Some(Err(problem)));
             }
             done.push(effect.name());
@@ -187,8 +198,30 @@ impl Carry<'_> {
         (done, Some(part.verdict.clone()))
     }
 
+    /// Puts a client back as it was. Says whether that is done: else the next pass goes on from what is
+    /// there.
+    async fn undo(&self, at: &claim::Claim, put: &PutClient) -> bool {
+        let Ok(connected) = self.at(at) else { return false };
+        let Ok(Some(client)) = connected.provider.get(&put.at).await else { return false };
+        let put = PutClient { version: client.version, ..put.clone() };
+        let done = connected.provider.put(&put).await;
+        if let Err(e) = &done {
+            tracing::warn!(
+                namespace = %self.seen.namespace, link = %self.seen.name, reason = e.reason(),
+                "the secret before couldn't be put back"
+            );
+        }
+        done.is_ok()
+    }
+
     async fn effect(&self, effect: &Effect, work: &mut Work) -> Result<(), Problem> {
         tracing::debug!(namespace = %self.seen.namespace, link = %self.seen.name, effect = effect.name(), "effect");
+        // Whoever is at work now decides; what was answered to us nobody else will be told.
+        let answer =
+            matches!(effect, Effect::KeepReply) || matches!(effect, Effect::KeepClient(_, k) if k.from_reply);
+        if self.ctx.tenure.is_lost() && !answer {
+            return Err(Problem::wait("LeaseLost", "another instance of the operator is at work"));
+        }
         match effect {
             Effect::Claim(claims) => self.claim(claims).await,
             Effect::PutClient(at, put) => {
@@ -215,6 +248,7 @@ impl Carry<'_> {
             }
             Effect::KeepClient(identity, keep) => self.keep_client(work, identity, keep).await,
             Effect::ForgetClient(identity) => self.forget_client(work, identity).await,
+            Effect::RehearseSecret(write) => self.secrets.rehearse(write, &owner_reference(self.link)).await,
             Effect::Announce(problem) => {
                 work.gone_since = Some(Instant::now());
                 super::pass::announce(self.ctx, self.link, problem).await
@@ -371,23 +405,20 @@ impl Carry<'_> {
     }
 }
 
-/// How long an answer that can't be stored is held on to.
-const KEEP_TRYING: Duration = Duration::from_secs(120);
-
 /// What somebody answered once and won't answer again is stored, also where that takes several
-/// attempts: so long, and with these pauses.
-struct Patience {
+/// attempts: for [`KEEP_TRYING`], and with these pauses.
+pub(super) struct Patience {
     wait: Duration,
     until: tokio::time::Instant,
 }
 
 impl Patience {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { wait: Duration::from_millis(200), until: tokio::time::Instant::now() + KEEP_TRYING }
     }
 
     /// Waits for the next attempt, or gives up with what stood in the way of the last one.
-    async fn after(&mut self, problem: Problem) -> Result<(), Problem> {
+    pub(super) async fn after(&mut self, problem: Problem) -> Result<(), Problem> {
         if tokio::time::Instant::now() + self.wait > self.until {
             return Err(problem);
         }

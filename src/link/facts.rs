@@ -274,6 +274,8 @@ pub struct OutgoingFacts {
     pub in_line: bool,
     /// The operator instance that observes.
     pub holder: String,
+    /// Whether the instance that was at work before may still be storing an answer.
+    pub another_may_store: bool,
     /// Where people consent, for the grants that need it.
     pub desk: Option<Result<Desk, Problem>>,
 }

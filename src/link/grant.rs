@@ -13,10 +13,15 @@ use crate::outgoing::{
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
+use std::time::Duration;
 use url::Url;
 
 /// The version of a grant's record. Before 2, fewer endpoints were kept.
 pub const GRANT_VERSION: u32 = 2;
+
+/// How long a refresh that another instance began may still be under way: the request, and the time for
+/// which its answer is held on to.
+pub const BEGUN_ELSEWHERE: Duration = Duration::from_secs(150);
 
 /// The link that a grant belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,7 +18,7 @@
 //! | saying it | [`status`], [`problem`] |
 //! | values on the way | [`claim`], [`identity`], [`grant`], [`kept_client`], [`lend`], [`orphans`], [`content`], [`template`] |
 //! | providers | [`providers`], [`claimed`], [`credentials`], [`mod@connect`], [`connections`], [`provider_pass`], [`bootstrap`] |
-//! | what passes share | [`context`], [`own`], [`taken`], [`discoveries`], [`shared_read`], [`installation`], [`metrics`] |
+//! | what passes share | [`context`], [`own`], [`taken`], [`discoveries`], [`shared_read`], [`held`], [`installation`], [`metrics`] |
 //! | a person connects a link | [`consent`] |
 //! | when | [`run`], [`cache`], whose turn it is to ask a host for a token, [`turns`], and what a pass tells who runs it, [`ended`]; how much it may say, [`event_budget`] |
 //!
@@ -43,6 +43,7 @@ pub mod event_budget;
 pub mod execute;
 pub mod facts;
 pub mod grant;
+pub mod held;
 pub mod identity;
 pub mod installation;
 pub mod kept_client;

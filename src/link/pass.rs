@@ -281,8 +281,13 @@ fn status(
         .and_then(|i| i.place.as_ref().ok())
         .filter(|p| nowhere || claims.contains(&p.claim))
         .map(|p| ProviderStatusRef { kind: p.claim.kind, name: p.claim.name.clone() });
-    let mut incoming = decision.incoming.clone();
-    let wrote = outcome.done.contains(&"PutClient") && outcome.incoming.as_ref().is_some_and(Result::is_ok);
+    // What didn't come about, or was put back, is as the status says already: a secret of a higher serial
+    // would be taken for the present one.
+    let put = outcome.done.contains(&"PutClient");
+    let failed = outcome.incoming.as_ref().is_some_and(Result::is_err);
+    let unput = failed && !put && decision.plan.names().contains(&"PutClient");
+    let mut incoming = decision.incoming.clone().filter(|_| !outcome.undone && !unput);
+    let wrote = put && !failed;
     if let (Some(view), true) = (&mut incoming, wrote) {
         view.deletion = view.deletion_once_written;
     }

@@ -25,6 +25,9 @@ pub enum Effect {
     KeepClient(String, Box<KeepClient>),
     /// What is kept of the client at the provider of this identity goes.
     ForgetClient(String),
+    /// The API server says whether it would take this Secret; nothing is written. Asked before what stands
+    /// at a provider changes, since a secret that can't be written is a secret that nobody has.
+    RehearseSecret(Box<SecretWrite>),
     /// The status says that the credentials will not work for a moment, before they don't.
     Announce(Problem),
     /// The credentials must authenticate, or the rest of the part isn't done.
@@ -69,6 +72,7 @@ impl Effect {
             Self::PutClient(..) => "PutClient",
             Self::KeepClient(..) => "KeepClient",
             Self::ForgetClient(_) => "ForgetClient",
+            Self::RehearseSecret(_) => "RehearseSecret",
             Self::Announce(_) => "Announce",
             Self::Prove(..) => "Prove",
             Self::WriteSecret(_) => "WriteSecret",
@@ -211,6 +215,9 @@ pub struct Part {
     pub effects: Vec<Effect>,
     /// Whether the part is as it should be once the effects are done.
     pub verdict: Result<(), Problem>,
+    /// What the client was, put back where the Secret with its new secret can't be written all the same,
+    /// and nothing works on beside that.
+    pub undo: Option<(Claim, Box<PutClient>)>,
     /// Only a step: what comes next depends on what the other side answers, so all is looked at
     /// again at once.
     pub again: bool,
@@ -219,12 +226,12 @@ pub struct Part {
 impl Part {
     /// Nothing to do, and all is well.
     pub const fn settled() -> Self {
-        Self { effects: Vec::new(), verdict: Ok(()), again: false }
+        Self { effects: Vec::new(), verdict: Ok(()), undo: None, again: false }
     }
 
     /// Nothing can be done now.
     pub const fn blocked(problem: Problem) -> Self {
-        Self { effects: Vec::new(), verdict: Err(problem), again: false }
+        Self { effects: Vec::new(), verdict: Err(problem), undo: None, again: false }
     }
 }
 

@@ -56,6 +56,37 @@ impl Secrets {
     /// [`Problem`]; a Secret that came or changed meanwhile is a conflict.
     pub async fn write(&self, write: &SecretWrite, owner: &OwnerReference) -> Result<String, Problem> {
         let what = format!("Secret {}", write.name);
+        match self.send(write, owner, false).await? {
+            Ok(secret) => Ok(secret.resource_version().unwrap_or_default()),
+            Err(kube::Error::Api(s)) if s.code == 404 && write.over.is_some() => {
+                Err(Problem::conflict(&what))
+            }
+            Err(e) => Err(Problem::kube(&what, &e)),
+        }
+    }
+
+    /// Asks the API server whether it would take that write.
+    ///
+    /// # Errors
+    /// [`Problem`] with what the API server says and a way out; nothing was written.
+    pub async fn rehearse(&self, write: &SecretWrite, owner: &OwnerReference) -> Result<(), Problem> {
+        let what = format!("Secret {}", write.name);
+        match self.send(write, owner, true).await? {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(s)) if s.code == 404 && write.over.is_some() => {
+                Err(Problem::conflict(&what))
+            }
+            Err(kube::Error::Api(s)) if matches!(s.code, 400 | 403 | 413 | 422) => Err(unwritable(write, &s)),
+            Err(e) => Err(Problem::kube(&what, &e)),
+        }
+    }
+
+    async fn send(
+        &self,
+        write: &SecretWrite,
+        owner: &OwnerReference,
+        dry_run: bool,
+    ) -> Result<kube::Result<Secret>, Problem> {
         let mut data: Map<String, Value> =
             write.data.iter().map(|(k, v)| (k.clone(), json!(STANDARD.encode(v)))).collect();
         let mut labels: Map<String, Value> =
@@ -71,10 +102,8 @@ impl Secrets {
                 "data": data,
             }))
             .map_err(|_| Problem::edit("TemplateError", "the Secret can't be written as JSON"))?;
-            let params =
-                PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() };
-            let made = self.api.create(&params, &secret).await.map_err(|e| Problem::kube(&what, &e))?;
-            return Ok(made.resource_version().unwrap_or_default());
+            let params = PostParams { field_manager: Some(names::FIELD_MANAGER.into()), dry_run };
+            return Ok(self.api.create(&params, &secret).await);
         };
         // A strategic merge patch rather than a server-side apply: it carries the version that was
         // looked at, it can't make a Secret that was deleted meanwhile, and unlike an apply after a
@@ -89,13 +118,12 @@ impl Secrets {
             },
             "data": data,
         });
-        let params =
-            PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
-        match self.api.patch(&write.name, &params, &Patch::Strategic(&patch)).await {
-            Ok(changed) => Ok(changed.resource_version().unwrap_or_default()),
-            Err(kube::Error::Api(s)) if s.code == 404 => Err(Problem::conflict(&what)),
-            Err(e) => Err(Problem::kube(&what, &e)),
-        }
+        let params = PatchParams {
+            field_manager: Some(names::FIELD_MANAGER.into()),
+            dry_run,
+            ..PatchParams::default()
+        };
+        Ok(self.api.patch(&write.name, &params, &Patch::Strategic(&patch)).await)
     }
 
     /// Deletes a Secret of ours; one that is gone, or is another one by now, is no error.
@@ -206,6 +234,38 @@ impl Reader<'_> {
 
 fn lent(name: &str, secret: &Secret) -> Lent {
     Lent { secret: name.to_owned(), allowed: secret.annotations().get(names::ALLOWED_HOSTS).cloned() }
+}
+
+/// Why the API server wouldn't take a Secret, in its own words where these show nothing of what is in it,
+/// and what to do.
+fn unwritable(write: &SecretWrite, status: &kube::core::Status) -> Problem {
+    const MOST: usize = 400;
+    let said: String = status.message.chars().filter(|c| !c.is_control()).take(MOST).collect();
+    // Both as it is and as it stands in the object.
+    let shows = |text: &str| text.len() >= 4 && status.message.contains(text);
+    let tells = write.data.iter().any(|(_, value)| shows(value) || shows(&STANDARD.encode(value)));
+    let said = if tells || said.is_empty() { format!("HTTP {}", status.code) } else { said };
+    let has = |word: &str| status.message.to_ascii_lowercase().contains(word);
+    let way_out = if has("immutable") {
+        "delete the Secret, and it is written anew with the new secret"
+    } else if has("quota") {
+        "raise the namespace's quota"
+    } else if has("denied") || has("policy") || has("webhook") {
+        "change the policy, or the link's secret so that it fits"
+    } else {
+        "mend that, or change the link's secret so that it fits"
+    };
+    let text = format!(
+        "a new client secret is due, and Secret {} couldn't be written with it, so nothing was changed at the provider: the \
+         API server says: {said}; {way_out}",
+        write.name
+    );
+    // Deleting the Secret is seen; what a policy or a quota says is asked again.
+    if status.code == 422 {
+        Problem::edit("SecretUnwritable", text)
+    } else {
+        Problem::wait("SecretUnwritable", text)
+    }
 }
 
 /// The owner reference of a link's Secrets.

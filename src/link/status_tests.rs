@@ -46,6 +46,7 @@ fn outcome(incoming: Part, outgoing: Part, pending: Option<Problem>) -> Outcome 
         published: None,
         done: vec![],
         refused: None,
+        undone: false,
         gap: None,
         link: kube::api::ObjectMeta::default(),
         wrote: Vec::new(),

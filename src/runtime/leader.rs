@@ -39,9 +39,18 @@ pub struct LeaderError {
 /// What a try to take or keep the lease came to.
 enum Try {
     /// It is ours, in this version.
-    Ours(Box<Lease>),
+    Ours(Box<Lease>, Taken),
     /// Another holds it, in this version, for so many seconds after it was last renewed.
     Theirs(String, Duration),
+}
+
+/// How a lease came to be ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// Nobody had it, or an earlier life of ourselves.
+    Free,
+    /// Another one had it, and didn't release it.
+    Over,
 }
 
 struct Candidate {
@@ -56,6 +65,7 @@ pub struct Leadership {
     lease: Box<Lease>,
     /// When the last renewal that succeeded began.
     renewed: Instant,
+    taken: Taken,
 }
 
 /// Waits until the lease is ours. One that stands in our own name is of an earlier life of this
@@ -82,7 +92,7 @@ pub async fn lead(
             seen.as_ref().is_some_and(|(v, since)| v == version && since.elapsed() >= lasts)
         };
         let wait = match candidate.take(ended).await {
-            Ok(Try::Ours(lease)) => return Ok(Leadership { candidate, lease, renewed: began }),
+            Ok(Try::Ours(lease, taken)) => return Ok(Leadership { candidate, lease, renewed: began, taken }),
             Ok(Try::Theirs(version, lasts)) => {
                 failures = 0;
                 if seen.as_ref().is_none_or(|(v, _)| *v != version) {
@@ -116,14 +126,15 @@ impl Candidate {
                 let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
                 let new = self.held(Lease { metadata, spec: None });
                 match answer(self.api.create(&PostParams::default(), &new)).await {
-                    Ok(lease) => return Ok(Try::Ours(Box::new(lease))),
+                    Ok(lease) => return Ok(Try::Ours(Box::new(lease), Taken::Free)),
                     Err(Refusal::Conflict) => continue,
                     Err(e) => return Err(e.into()),
                 }
             };
             let spec = found.spec.clone().unwrap_or_default();
             let holder = spec.holder_identity.filter(|h| !h.is_empty());
-            if holder.as_ref().is_some_and(|h| *h != self.identity) {
+            let others = holder.as_ref().is_some_and(|h| *h != self.identity);
+            if others {
                 let lasts =
                     spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok()).unwrap_or_default();
                 let (version, lasts) =
@@ -133,7 +144,10 @@ impl Candidate {
                 }
             }
             match self.write(self.held(found)).await {
-                Ok(lease) => return Ok(Try::Ours(Box::new(lease))),
+                Ok(lease) => {
+                    let taken = if others { Taken::Over } else { Taken::Free };
+                    return Ok(Try::Ours(Box::new(lease), taken));
+                }
                 Err(Refusal::Conflict) => {}
                 Err(e) => return Err(e.into()),
             }
@@ -170,6 +184,12 @@ impl Candidate {
 }
 
 impl Leadership {
+    /// Whether another instance had the lease and didn't release it: it may not know yet that it is
+    /// lost, or be busy storing what it was told.
+    pub fn succeeds(&self) -> bool {
+        self.taken == Taken::Over
+    }
+
     /// Keeps the lease; resolves when it is lost.
     pub async fn lost(&mut self) {
         loop {
@@ -193,7 +213,7 @@ impl Leadership {
             match candidate.write(candidate.held((*self.lease).clone())).await {
                 // Somebody else wrote it: perhaps only a label.
                 Err(Refusal::Conflict) => match candidate.take(|_, _| false).await {
-                    Ok(Try::Ours(lease)) => Ok(*lease),
+                    Ok(Try::Ours(lease, _)) => Ok(*lease),
                     Ok(Try::Theirs(..)) => Err(Refusal::Taken),
                     Err(why) => Err(Refusal::Other(why)),
                 },

@@ -17,7 +17,7 @@ use super::wait::{SOON, eventually};
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The kinds that tests name by kind alone, in any case: group and version, and whether they stand in a namespace.
-const KINDS: [(&str, &str, bool); 12] = [
+const KINDS: [(&str, &str, bool); 14] = [
     ("ApplicationLink", "applink-operator.io/v1alpha1", true),
     ("LinkProvider", "applink-operator.io/v1alpha1", true),
     ("ClusterLinkProvider", "applink-operator.io/v1alpha1", false),
@@ -29,6 +29,8 @@ const KINDS: [(&str, &str, bool); 12] = [
     ("RoleBinding", "rbac.authorization.k8s.io/v1", true),
     ("ClusterRole", "rbac.authorization.k8s.io/v1", false),
     ("ClusterRoleBinding", "rbac.authorization.k8s.io/v1", false),
+    ("ValidatingAdmissionPolicy", "admissionregistration.k8s.io/v1", false),
+    ("ValidatingAdmissionPolicyBinding", "admissionregistration.k8s.io/v1", false),
     ("CustomResourceDefinition", "apiextensions.k8s.io/v1", false),
 ];
 

@@ -40,7 +40,9 @@ fn text(effect: &Effect, seen: &Observed) -> Option<String> {
         Effect::KeepClient(..) => "keep a record of the client in the operator's namespace".into(),
         Effect::ForgetClient(_) => "remove the record of the client from the operator's namespace".into(),
         Effect::Announce(problem) => format!("Ready turns False first: {}", problem.message),
-        Effect::Prove(..) | Effect::BeginRefresh(_) | Effect::KeepReply => return None,
+        Effect::Prove(..) | Effect::RehearseSecret(_) | Effect::BeginRefresh(_) | Effect::KeepReply => {
+            return None;
+        }
         Effect::WriteSecret(write) => write_secret(write, seen),
         Effect::SaveGrant(..) => "keep the grant in the operator's namespace".into(),
         Effect::RequestToken(token) => {

@@ -197,11 +197,19 @@ impl Consents {
     /// # Errors
     /// [`Trouble`].
     pub async fn answer(
-        &self,
-        redirect: &str,
-        answer: &Answer,
-        browser: Option<&str>,
+        self: &Arc<Self>,
+        redirect: String,
+        answer: Answer,
+        browser: Option<String>,
     ) -> Result<Done, Trouble> {
+        // A code is redeemed once: what comes of it is kept though the browser goes away.
+        let desk = self.clone();
+        let taken =
+            self.ctx.tenure.hold(async move { desk.take(&redirect, &answer, browser.as_deref()).await });
+        taken.await.unwrap_or(Err(Trouble::Busy))
+    }
+
+    async fn take(&self, redirect: &str, answer: &Answer, browser: Option<&str>) -> Result<Done, Trouble> {
         let state = answer.state.as_ref().ok_or(Trouble::Unasked)?.expose_secret();
         let uid =
             state.split_once('.').map(|(uid, _)| uid).filter(|uid| is_uid(uid)).ok_or(Trouble::Unasked)?;

@@ -108,7 +108,7 @@ fn what_may_be_known_to_another_provider_is_replaced_once() {
     let mut world = made_before();
     let before = secret(&world);
     let decision = decide(&at("t1").goal(), &world.observe(&at("t1")), world.time());
-    assert_eq!(decision.plan.names(), ["Announce", "PutClient", "Prove", "WriteSecret"]);
+    assert_eq!(decision.plan.names(), ["RehearseSecret", "Announce", "PutClient", "Prove", "WriteSecret"]);
     assert_eq!(decision.notes.iter().map(|n| n.reason).collect::<Vec<_>>(), ["Rotated"]);
     assert_eq!(world.settle(&at("t1")), None);
     assert!(world.works(&at("t1")) && secret(&world) != before);

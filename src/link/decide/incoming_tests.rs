@@ -2,11 +2,11 @@
 
 use super::model::{SECRETS, Want, World, claim, ring, settled};
 use super::*;
-use crate::domain::OwnerMark;
+use crate::domain::{ExposeSecret as _, OwnerMark};
 use crate::link::facts::LastSecret;
 use crate::link::problem::Mend;
 use crate::link::validate::RotationGoal;
-use crate::provider::Proof;
+use crate::provider::{Proof, PutSecret};
 use proptest::prelude::*;
 
 #[test]
@@ -66,7 +66,7 @@ fn a_new_secret_works_beside_the_old_one_where_the_provider_can() {
     assert_eq!(quiet.incoming.and_then(|v| v.next_rotation), Some(1_001_000));
     world.now += 1000;
     let plan = decide(&want.goal(), &world.observe(&want), world.time());
-    assert_eq!(plan.plan.names(), ["PutClient", "Prove", "WriteSecret"]);
+    assert_eq!(plan.plan.names(), ["RehearseSecret", "PutClient", "Prove", "WriteSecret"]);
     assert_eq!(plan.notes.iter().map(|n| n.reason).collect::<Vec<_>>(), ["Rotated"]);
     assert_eq!(world.settle(&want), None);
     let new = world.secrets[want.secret].data["client-secret"].clone();
@@ -112,11 +112,55 @@ fn where_one_secret_is_held_the_gap_is_announced_first() {
         let old = world.secrets[want.secret].data["client-secret"].clone();
         let want = asked(want, "a", false);
         let names = decide(&want.goal(), &world.observe(&want), world.time()).plan.names();
-        assert_eq!(&names[..2], ["Announce", "PutClient"], "{names:?}");
+        assert_eq!(&names[..3], ["RehearseSecret", "Announce", "PutClient"], "{names:?}");
         assert_eq!(world.settle(&want), None);
         assert!(world.works(&want));
         assert_ne!(world.secrets[want.secret].data["client-secret"], old);
     }
+}
+
+/// The Secret couldn't be written after the provider had the new secret: what is in it works on.
+#[test]
+fn an_overlap_lasts_until_the_secret_is_written() {
+    let want = Want { every: Some(1000), ..Want::new() };
+    let mut world = settled(&want);
+    let old = world.secrets[want.secret].data["client-secret"].clone();
+    let id = World::id("one");
+    world.now += 1000;
+    // Up to the write of the Secret, and not that.
+    world.pass(&want, 3);
+    for _ in 0..20 {
+        world.now += 100;
+        let plan = decide(&want.goal(), &world.observe(&want), world.time()).plan;
+        let write = plan.names().iter().position(|n| *n == "WriteSecret").expect("it is still to be written");
+        world.pass(&want, write);
+        assert_eq!(world.authenticates("one", id.as_str(), &old), Proof::Authenticated, "{}", world.now);
+        assert_eq!(world.secrets[want.secret].data["client-secret"], old);
+    }
+    assert_eq!(world.settle(&want), None);
+    assert!(world.works(&want));
+    world.now += 1000;
+    assert_eq!(world.settle(&Want { every: None, ..want }), None);
+    assert_eq!(world.authenticates("one", id.as_str(), &old), Proof::Refused);
+}
+
+/// Where nothing works on beside the new secret, the plan says what to put back.
+#[test]
+fn a_secret_that_ends_at_once_can_be_put_back() {
+    for (provider, now) in [("p1", true), ("p2", false)] {
+        let want = Want { provider: provider.into(), ..Want::new() };
+        let world = settled(&want);
+        let want = asked(want, "a", now);
+        let part = decide(&want.goal(), &world.observe(&want), world.time()).plan.incoming.expect("a part");
+        let (_, put) = part.undo.expect("what was");
+        let PutSecret::Chosen { secret, .. } = &put.secret else { panic!("{put:?}") };
+        assert_eq!(secret.expose_secret(), world.secrets["ci-oauth"].data["client-secret"], "{provider}");
+        assert_eq!((put.owner.serial, put.owner.request.as_str()), (1, ""));
+    }
+    // Beside an overlap there is no need.
+    let want = asked(Want::new(), "a", false);
+    let part = decide(&want.goal(), &settled(&Want::new()).observe(&want), World::new().time()).plan.incoming;
+    assert!(part.expect("a part").undo.is_none());
 }
 
 #[test]
@@ -164,7 +208,7 @@ fn a_new_master_key_moves_the_client_to_a_new_secret_with_an_overlap() {
     let old = world.secrets[want.secret].data["client-secret"].clone();
     world.key_rotated = true;
     let plan = decide(&want.goal(), &world.observe(&want), world.time()).plan;
-    assert_eq!(plan.names(), ["PutClient", "Prove", "WriteSecret"]);
+    assert_eq!(plan.names(), ["RehearseSecret", "PutClient", "Prove", "WriteSecret"]);
     assert_eq!(world.settle(&want), None);
     assert!(world.works(&want) && world.last.serial == 2);
     assert_eq!(world.authenticates("one", World::id("one").as_str(), &old), Proof::Authenticated);

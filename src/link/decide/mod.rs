@@ -252,7 +252,7 @@ fn suspended(part: Part) -> Part {
             "the link is suspended and not as it should be; set spec.suspend to false to have it put right",
         ))
     });
-    Part { effects: vec![], verdict, again: false }
+    Part { effects: vec![], verdict, ..Part::settled() }
 }
 
 /// The labels that stand on every Secret that a link writes.

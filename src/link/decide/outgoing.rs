@@ -12,12 +12,12 @@ use crate::domain::keyring::digest_hex;
 use crate::domain::{Account, KeyRing, ScopeSet};
 use crate::link::consent::Stranger;
 use crate::link::facts::{Observed, OutgoingFacts, Refused, SecretFact};
-use crate::link::grant::{Access, Binding, Grant, Intent};
+use crate::link::grant::{Access, BEGUN_ELSEWHERE, Binding, Grant, Intent};
 use crate::link::plan::TokenPlan;
 use crate::link::problem::Problem;
 use crate::link::turns::Turn;
 use crate::link::validate::OutgoingGoal;
-use crate::outgoing::next_refresh;
+use crate::outgoing::{Grace, next_refresh};
 use held::{asker, bind, fingerprint, held, how_to_connect, way_out};
 use jiff::Timestamp;
 use publish::{publication, publish};
@@ -255,6 +255,9 @@ fn keep(
         let left = until.and_then(|until| Duration::try_from(until.duration_since(now)).ok());
         return blocked(Problem { retry_after: left.or(problem.retry_after), ..problem.clone() });
     }
+    if let Some(problem) = begun_elsewhere_lately(goal, facts, &grant, now) {
+        return blocked(problem);
+    }
     let endpoints = match &facts.endpoints {
         Ok(endpoints) => endpoints,
         Err(problem) => return blocked(problem.clone()),
@@ -308,6 +311,36 @@ fn keep(
     }
     part.effects.push(Effect::PublishToken(Box::new(publication(goal, seen, own, None))));
     Upkeep { part, token: shown, in_place, asks }
+}
+
+/// A refresh token that another instance spends, or spent a moment ago, isn't spent once more before that
+/// one had the time to store what it got: a server may take the second try for a theft. One whose servers
+/// go on taking a spent token needs no such care.
+fn begun_elsewhere_lately(
+    goal: &OutgoingGoal,
+    facts: &OutgoingFacts,
+    grant: &Grant,
+    now: Timestamp,
+) -> Option<Problem> {
+    let intent = grant.intent.as_ref().filter(|i| i.holder != facts.holder)?;
+    if !facts.another_may_store || grant.refresh_token.is_none() || goal.server.preset.grace == Grace::Lasting
+    {
+        return None;
+    }
+    let age = Duration::try_from(now.duration_since(intent.at)).unwrap_or_default();
+    let left = BEGUN_ELSEWHERE.checked_sub(age).filter(|left| !left.is_zero())?;
+    Some(Problem {
+        retry_after: Some(left),
+        ..Problem::wait(
+            "RefreshBegunElsewhere",
+            format!(
+                "the instance of the operator that was at work before began a refresh {} s ago and may be storing the \
+                 answer still; the refresh token isn't used for {} s more",
+                age.as_secs(),
+                left.as_secs()
+            ),
+        )
+    })
 }
 
 /// A token as status and schedule see it.

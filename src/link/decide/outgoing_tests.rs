@@ -122,6 +122,7 @@ impl World {
                     seed: refresh.then(|| Ok("seed-0".to_owned().into())),
                     secret: SecretFact::Absent,
                     refused: None,
+                    another_may_store: false,
                     doubt: false,
                     in_line: false,
                     holder: "one".into(),

@@ -63,6 +63,7 @@ pub(super) async fn facts(
         doubt: ctx.remember(&link.uid().unwrap_or_default(), |memo| memo.doubt),
         in_line: false,
         holder: ctx.identity.clone(),
+        another_may_store: ctx.tenure.another_may_store(std::time::Instant::now()),
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) async fn write_status(
     done: &[&'static str],
 ) {
     let old = link.status.clone().unwrap_or_default();
-    if new == old {
+    if new == old || ctx.tenure.is_lost() {
         return;
     }
     // An announcement was written since the link was read; what differs from either is written.

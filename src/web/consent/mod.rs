@@ -157,7 +157,7 @@ async fn callback(
 ) -> Response {
     let answer = answer.map(|Query(answer)| answer).unwrap_or_default();
     let browser = cookie(&headers, pages.cookie());
-    match pages.consents.answer(&server, &answer, browser.as_deref()).await {
+    match pages.consents.answer(server, answer, browser).await {
         Ok(done) => {
             let policy = done.port.map_or_else(Policy::own, Policy::own_and_loopback);
             let mut response = page(pages::done(&done, pages.prefix()), &policy);
@@ -196,7 +196,7 @@ async fn poll(
     Path((namespace, name)): Path<(String, String)>,
     Json(TicketOf { ticket }): Json<TicketOf>,
 ) -> Response {
-    match pages.consents.poll_device(&namespace, &name, &ticket).await {
+    match pages.consents.poll_device(namespace, name, ticket).await {
         Ok(Polled::Pending(wait)) => said(StatusCode::OK, &json!({ "pending": wait.as_secs_f64() })),
         Ok(Polled::Done(done)) => {
             let Done { owner, scopes, missing, code, .. } = *done;

@@ -30,6 +30,7 @@ mod services;
 mod status;
 mod tenancy;
 mod turns;
+mod unwritable;
 mod watcher;
 mod writes;
 

@@ -8,6 +8,7 @@ use crate::link::grant::Kept;
 use crate::link::validate::GrantGoal;
 use crate::outgoing::{self, DeviceAuthorization, TokenError, request_device_code};
 use jiff::Timestamp;
+use std::sync::Arc;
 use std::time::Duration;
 
 impl Consents {
@@ -55,11 +56,18 @@ impl Consents {
     /// # Errors
     /// [`Trouble`].
     pub async fn poll_device(
-        &self,
-        namespace: &str,
-        name: &str,
-        ticket: &SecretString,
+        self: &Arc<Self>,
+        namespace: String,
+        name: String,
+        ticket: SecretString,
     ) -> Result<Polled, Trouble> {
+        // A device code is redeemed once, too.
+        let desk = self.clone();
+        let polled = self.ctx.tenure.hold(async move { desk.poll(&namespace, &name, &ticket).await });
+        polled.await.unwrap_or(Err(Trouble::Busy))
+    }
+
+    async fn poll(&self, namespace: &str, name: &str, ticket: &SecretString) -> Result<Polled, Trouble> {
         let ready = self.ready(namespace, name, ticket).await?;
         let Some((mut consent, version)) = self.consent(&ready.of.uid).await? else {
             return Err(Trouble::Unasked);

@@ -6,9 +6,9 @@ use crate::domain::TokenReply;
 use crate::http::Trust;
 use crate::link::consent::record::{self, Consent, Purpose, Stage, Ticket, code_of, digest};
 use crate::link::consent::trouble::Stranger;
-use crate::link::execute::give_back_grant;
+use crate::link::execute::{Patience, give_back_grant};
 use crate::link::grant::{Access, Kept, LinkRef};
-use crate::link::problem::Problem;
+use crate::link::problem::{Mend, Problem};
 use crate::outgoing::owner_of;
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
@@ -65,8 +65,24 @@ impl Consents {
         let code = code_of(&random()?);
         let completion = digest(Purpose::Completion, &record::normal(&code));
         consent.stage = Stage::Granted { completion };
-        self.save(consent, Some(version)).await?;
-        Ok(code)
+        // The server won't give it again: an API server that is away for a moment doesn't lose it.
+        let mut patience = Patience::new();
+        loop {
+            let problem = match self.ctx.store.save_consent(consent, Some(version)).await {
+                Ok(_) => return Ok(code),
+                Err(problem) => problem,
+            };
+            // Our own write may have gone through unanswered.
+            if problem.mend == Mend::Conflict {
+                let stored = self.ctx.store.consent(&consent.link.uid).await;
+                match stored {
+                    Ok(Some((stored, _))) if stored.stage == consent.stage => return Ok(code),
+                    Ok(_) => return Err(Trouble::of(&problem)),
+                    Err(_) => {}
+                }
+            }
+            patience.after(problem).await.map_err(|p| Trouble::of(&p))?;
+        }
     }
 
     /// Takes the ticket of a consent that came to nothing off the link, so that the tool stops waiting. One

@@ -118,6 +118,19 @@ fn found_again(case: &Case<'_>, client: &RegisteredClient) -> Decided {
     Decided { part, view: None, notes: Vec::new() }
 }
 
+/// The Secret as it will be written, with a value of the form of what the provider will pick.
+fn rehearsal(case: &Case<'_>, id: &ClientId, serial: i64) -> Result<Option<Effect>, Problem> {
+    if case.own.is_none() || case.goal.metadata.auth_method.is_public() {
+        return Ok(None);
+    }
+    let value = case.keys.fingerprint("rehearsal", &[id.as_str(), &case.seen.uid, &serial.to_string()]);
+    let write = case.secret_write(id, Some(&value.into()), serial, &mut Vec::new())?;
+    Ok(write.map(|effect| match effect {
+        Effect::WriteSecret(write) => Effect::RehearseSecret(write),
+        other => other,
+    }))
+}
+
 /// The client is there, and we know it.
 fn settled(case: &Case<'_>, client: &RegisteredClient, kept: &KeptClient) -> Result<Decided, Problem> {
     let id = ClientId::parse(&kept.id).map_err(|_| {
@@ -167,9 +180,12 @@ fn settled(case: &Case<'_>, client: &RegisteredClient, kept: &KeptClient) -> Res
             KeptClient { handle: kept.handle.clone(), id: kept.id.clone(), ..blank(case, kept.serial + 1) };
         let notes =
             vec![Note::rotated(format!("client {id} has a new secret, number {}: {why}", renewed.serial))];
+        let rehearsal = rehearsal(case, &id, renewed.serial)?;
         if case.place.caps.rotates {
             let put = put(case, case.at.clone(), PutSecret::Fresh, Some(client));
-            return decided(step(case, put, renewed, case.announce(why)), notes);
+            let mut part = step(case, put, renewed, case.announce(why));
+            part.effects.splice(0..0, rehearsal);
+            return decided(part, notes);
         }
         if !refused && due != Some(Due::Expiry) {
             let text = format!(
@@ -203,7 +219,7 @@ fn settled(case: &Case<'_>, client: &RegisteredClient, kept: &KeptClient) -> Res
         let put = put(case, ClientRef { id: tag, handle: None }, PutSecret::Fresh, None);
         let mut part = step(case, put, KeptClient { handle: None, ..renewed }, None);
         let leave = Effect::Unregister(case.place.claim.clone(), case.at.clone(), client.version.clone());
-        part.effects.splice(0..0, case.announce(why).into_iter().chain([leave]));
+        part.effects.splice(0..0, rehearsal.into_iter().chain(case.announce(why)).chain([leave]));
         let notes = vec![Note::rotated(format!("client {id} was replaced by a new one: {why}"))];
         return decided(part, notes);
     }

@@ -4,6 +4,7 @@
 use super::adopt;
 use super::{Case, Decided, Found, Note, differences};
 use crate::domain::{Deletion, SecretString};
+use crate::link::claim::Claim;
 use crate::link::decide::rotation::{self, Due};
 use crate::link::derive::{self, Present, Source};
 use crate::link::plan::{Effect, Part};
@@ -53,21 +54,45 @@ pub(super) fn decide(case: &Case<'_>) -> Result<Decided, Problem> {
             case.goal.metadata.auth_method,
         ));
     }
-    if let Some(due) = aim.due {
+    let write = if let Some(due) = aim.due {
         notes.clear();
         notes.push(Note::rotated(format!(
             "client {id} has a new secret, number {}: {}",
             aim.present.term.serial,
             due.why()
         )));
-        case.secret_write(id, secret.as_ref(), aim.present.term.serial, &mut Vec::new())?
+        let write = case.secret_write(id, secret.as_ref(), aim.present.term.serial, &mut Vec::new())?;
+        if let (Some(Effect::WriteSecret(write)), true) = (&write, case.own.is_some()) {
+            part.effects.insert(0, Effect::RehearseSecret(write.clone()));
+        }
+        part.undo = undo(case, &aim, due);
+        write
     } else {
         case.secret_write(id, secret.as_ref(), aim.present.term.serial, &mut notes)?
-    }
-    .into_iter()
-    .for_each(|write| part.effects.push(write));
+    };
+    part.effects.extend(write);
     part.effects.extend(forget_old(case, &aim));
     Ok(Decided { part, view: Some(case.view(id, &aim.present)), notes })
+}
+
+/// The client as it was, for a secret that ends with the write of the new one. What was made for another
+/// provider isn't put back.
+fn undo(case: &Case<'_>, aim: &Aim, due: Due) -> Option<(Claim, Box<PutClient>)> {
+    let before = case.present();
+    let secret = before.secret.clone()?;
+    let client = case.facts.client.as_ref().filter(|c| c.has_secret)?;
+    if aim.previous.is_some() || due == Due::Identity || case.own.is_none() {
+        return None;
+    }
+    let metadata = client.metadata.clone()?;
+    let derived = before.source == Source::Derived;
+    let was = Aim { present: before, register: true, previous: None, revoke_tokens: false, due: None };
+    let put = PutClient {
+        metadata,
+        secret: PutSecret::Chosen { secret: secret.clone(), derived, previous: None },
+        ..put(case, &was, Some(&secret))
+    };
+    Some((case.place.claim.clone(), Box::new(put)))
 }
 
 fn aim(case: &Case<'_>, found: &Found<'_>, notes: &mut Vec<Note>) -> Aim {
@@ -110,7 +135,10 @@ fn aim(case: &Case<'_>, found: &Found<'_>, notes: &mut Vec<Note>) -> Aim {
         }
         Found::Ours(client) => *client,
     };
-    if let Some(due) = due(case, &present, Some(client)) {
+    // Another new secret would end the one that is in the Secret; who asks for that gets it.
+    let may_end = |due: &Due| matches!(due, Due::Request { now: true } | Due::Identity);
+    let waits = is_unwritten(case, &present);
+    if let Some(due) = due(case, &present, Some(client)).filter(|due| !waits || may_end(due)) {
         let until = match rotation::overlap(case.goal, case.place, due) {
             0 => 0,
             // The provider's own clock rounds to seconds.
@@ -130,9 +158,15 @@ fn aim(case: &Case<'_>, found: &Found<'_>, notes: &mut Vec<Note>) -> Aim {
             due: Some(due),
         };
     }
-    let ended = client.has_previous && present.term.previous_until <= now;
     let mut present = present;
+    // The Secret couldn't be written so far: what is in it works on until it is.
+    let prolonged = prolonged(case, &present);
+    if let Some(until) = prolonged {
+        present.term.previous_until = until;
+    }
+    let ended = client.has_previous && present.term.previous_until <= now;
     let mut register = ended || !is_registered(case, client, &present, notes);
+    register |= prolonged.is_some();
     // No secret hangs on the older key, or on the other identity, but the mark does.
     if present.key != case.keys.active_id() || !case.seen.may_have(&case.place.identity, &present.made_for) {
         register = true;
@@ -153,6 +187,26 @@ fn aim(case: &Case<'_>, found: &Found<'_>, notes: &mut Vec<Note>) -> Aim {
         .flatten()
         .map(|secret| Previous { secret, until: present.term.previous_until });
     Aim { present, register, previous, revoke_tokens: false, due: None }
+}
+
+/// Whether the Secret has yet to be written with the present secret, while the one before works.
+fn is_unwritten(case: &Case<'_>, present: &Present) -> bool {
+    let secret = present.secret.as_ref().filter(|_| !case.goal.metadata.auth_method.is_public());
+    if case.own.is_none() || present.term.previous_until <= case.now.as_second() {
+        return false;
+    }
+    let write = |s| case.secret_write(&case.at.id, Some(s), present.term.serial, &mut Vec::new());
+    secret.is_some_and(|s| write(s).is_ok_and(|write| write.is_some()))
+}
+
+/// Until when the secret before is to work, where that time is nearly over and the Secret still isn't as
+/// it should be.
+fn prolonged(case: &Case<'_>, present: &Present) -> Option<i64> {
+    let now = case.now.as_second();
+    let overlap = case.goal.rotation.overlap_or_default();
+    let nearly = (overlap / 2).clamp(60, 900);
+    let soon = present.term.previous_until - now <= nearly;
+    (soon && is_unwritten(case, present)).then(|| now.saturating_add(overlap.max(120)))
 }
 
 fn due(case: &Case<'_>, present: &Present, client: Option<&RegisteredClient>) -> Option<Due> {

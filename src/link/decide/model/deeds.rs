@@ -91,7 +91,7 @@ impl World {
                     record.at.remove(identity);
                 }
             }
-            Effect::Announce(_) => {}
+            Effect::Announce(_) | Effect::RehearseSecret(_) => {}
             Effect::Prove(_, _, _, AuthMethod::None) => {}
             Effect::Prove(at, id, secret, _) => {
                 let service = service(self, at)?;
