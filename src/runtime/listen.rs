@@ -1,5 +1,6 @@
 //! Connections of one listener: how many, how slow, how they end.
 
+use super::peer::TrustedProxies;
 use axum::Router;
 use axum::body::Body;
 use hyper::server::conn::http1;
@@ -9,6 +10,7 @@ use hyper_util::service::TowerToHyperService;
 use prometheus_client::metrics::gauge::Gauge;
 use std::future::Future;
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -50,6 +52,8 @@ pub struct Server {
     pub drain: Duration,
     /// The number of open connections.
     pub open: Gauge,
+    /// Whose word counts on where a request comes from. Each request has that with it, as an [`Origin`](super::peer::Origin).
+    pub proxies: Arc<TrustedProxies>,
 }
 
 /// An open connection's place; it is free again when this is dropped.
@@ -82,8 +86,15 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send,
 ) {
     let (tell, stopped) = watch::channel(false);
-    let server =
-        Server { name, listener, router, bounds: Bounds::default(), drain: DRAIN, open: Gauge::default() };
+    let server = Server {
+        name,
+        listener,
+        router,
+        bounds: Bounds::default(),
+        drain: DRAIN,
+        open: Gauge::default(),
+        proxies: Arc::default(),
+    };
     let signal = async {
         stop.await;
         tell.send_replace(true);
@@ -100,14 +111,19 @@ impl Server {
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
         loop {
-            let (stream, place) = tokio::select! {
+            let (stream, peer, place) = tokio::select! {
                 biased;
                 _ = stopped.wait_for(|stop| *stop) => break,
                 next = self.next(&places) => next,
             };
             // Without it an answer may wait for the peer's acknowledgement; failing costs only time.
             let _ = stream.set_nodelay(true);
-            let service = self.router.clone().map_request(|r: hyper::Request<_>| r.map(Body::new));
+            let proxies = self.proxies.clone();
+            let service = self.router.clone().map_request(move |mut request: hyper::Request<_>| {
+                let origin = proxies.origin(peer, request.headers());
+                request.extensions_mut().insert(origin);
+                request.map(Body::new)
+            });
             let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
             let connection = graceful.watch(connection);
             let name = self.name;
@@ -139,12 +155,14 @@ impl Server {
     }
 
     /// The next connection, once there is a place for it.
-    async fn next(&self, places: &Arc<Semaphore>) -> (TcpStream, Place) {
+    async fn next(&self, places: &Arc<Semaphore>) -> (TcpStream, IpAddr, Place) {
         loop {
             // The semaphore is never closed.
             let Ok(permit) = places.clone().acquire_owned().await else { std::future::pending().await };
             match self.listener.accept().await {
-                Ok((stream, _)) => return (stream, Place::take(self.open.clone(), permit)),
+                Ok((stream, peer)) => {
+                    return (stream, peer.ip(), Place::take(self.open.clone(), permit));
+                }
                 Err(error) => {
                     let peers = [ErrorKind::ConnectionAborted, ErrorKind::ConnectionReset];
                     if !peers.contains(&error.kind()) {

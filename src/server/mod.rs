@@ -78,6 +78,9 @@ pub enum ServerError {
     /// The system has no randomness.
     #[error("the system gave no randomness; run where the getrandom system call works")]
     Randomness,
+    /// The system gives no threads to check chosen secrets on.
+    #[error("{0}; give the process room for a few more threads")]
+    Hashing(secret::HashingFailed),
 }
 
 /// Serves until `stop` resolves, then lets requests in flight finish for the drain timeout.
@@ -105,6 +108,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
             bounds: config.limits.connections,
             drain: config.drain_timeout,
             open: app.metrics.connections(name),
+            proxies: Arc::default(),
         };
         server.run(app.stopping())
     };
@@ -135,6 +139,7 @@ async fn sweep(app: Arc<App>) {
     loop {
         ticks.tick().await;
         app.budget.forget();
+        app.secrets.forget();
         match app.store.sweep(app.now(), app.tokens.refresh_grace).await {
             Ok(0) => {}
             Ok(gone) => tracing::debug!(gone, "expired tokens were cleared out"),

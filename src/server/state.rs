@@ -79,7 +79,7 @@ impl App {
             store,
             budget: ClientBudget::new(config.clients),
             writing: Writing::default(),
-            secrets: SecretHasher::new(cores.min(MOST_ARGON2)),
+            secrets: SecretHasher::new(cores.min(MOST_ARGON2)).map_err(ServerError::Hashing)?,
             metrics: Metrics::new(),
             waiters: Semaphore::new(MOST_WAITERS),
             stop: watch::Sender::new(false),
