@@ -7,6 +7,7 @@
 mod device;
 mod outcome;
 
+use super::form::{is_name, uid_of};
 use super::record::{Consent, Purpose, Stage, Ticket, digest};
 use super::request::{self, AuthorizationRequest};
 use super::trouble::Trouble;
@@ -25,6 +26,7 @@ use crate::link::validate::{GrantGoal, OutgoingGoal, validate};
 use crate::outgoing::{
     ClientCredentials, Grant as Ask, Owner, ServerEndpoints, TokenError, TokenRequest, request_token,
 };
+use crate::runtime::shares::{Share, Shares};
 use jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt as _};
 use oauth2::PkceCodeChallenge;
@@ -32,12 +34,24 @@ use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
+/// How many requests of one link are worked on at once. A person has one, and sometimes an impatient second one.
+const OF_LINK: usize = 4;
+/// The same of one namespace: a part of what `web` works on at once.
+const OF_NAMESPACE: usize = 12;
+
 /// Serves consents.
 pub struct Consents {
     ctx: Arc<Context>,
     /// The namespaces that are looked after; empty for all.
     namespaces: Vec<String>,
+    /// The requests of each link that are worked on, of those who showed that they may.
+    of_link: Shares<String>,
+    /// The same of each namespace.
+    of_namespace: Shares<String>,
 }
+
+/// A request's place among those of its link and of its namespace.
+type Place = (Share<String>, Share<String>);
 
 /// What the first page shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,6 +126,8 @@ struct Ready {
     of: LinkRef,
     goal: OutgoingGoal,
     ticket: Ticket,
+    /// Held for as long as it is worked on.
+    _place: Option<Place>,
 }
 
 /// What a link's server and client are.
@@ -123,7 +139,16 @@ struct Known {
 impl Consents {
     /// Serves the consents of the links in these namespaces; empty for all.
     pub fn new(ctx: Arc<Context>, namespaces: Vec<String>) -> Self {
-        Self { ctx, namespaces }
+        let (of_link, of_namespace) = (Shares::of(OF_LINK), Shares::of(OF_NAMESPACE));
+        Self { ctx, namespaces, of_link, of_namespace }
+    }
+
+    /// A place for a request of this link. It is taken once the request has shown a ticket or a state of the link: with
+    /// a made-up one nobody takes a link's places. Its server may take long over what comes then.
+    fn place(&self, of: &LinkRef) -> Result<Place, Trouble> {
+        let link = self.of_link.take(of.uid.clone()).ok_or(Trouble::Crowded)?;
+        let namespace = self.of_namespace.take(of.namespace.clone()).ok_or(Trouble::Crowded)?;
+        Ok((link, namespace))
     }
 
     /// The first page: nothing is changed by it.
@@ -203,8 +228,7 @@ impl Consents {
         browser: Option<&str>,
     ) -> Result<Done, Trouble> {
         let state = answer.state.as_ref().ok_or(Trouble::Unasked)?.expose_secret();
-        let uid =
-            state.split_once('.').map(|(uid, _)| uid).filter(|uid| is_uid(uid)).ok_or(Trouble::Unasked)?;
+        let uid = uid_of(state).ok_or(Trouble::Unasked)?;
         let (consent, version) = self.consent(uid).await?.ok_or(Trouble::Unasked)?;
         let Stage::Asked { state: asked, browser: began, verifier, redirect_uri } = &consent.stage else {
             return Err(Trouble::Unasked);
@@ -217,6 +241,7 @@ impl Consents {
         if browser.is_none_or(|b| *began != digest(Purpose::Browser, b)) {
             return Err(Trouble::OtherBrowser);
         }
+        let _place = self.place(&consent.link)?;
         // From here on the state is used, whatever comes of it.
         let spent = Consent { stage: Stage::Spent, ..consent.clone() };
         let version = self.save(&spent, Some(&version)).await.map_err(|t| match t {
@@ -268,7 +293,8 @@ impl Consents {
         if ready.ticket.ticket != digest(Purpose::Ticket, ticket.expose_secret()) {
             return Err(Trouble::NoTicket);
         }
-        Ok(ready)
+        let place = self.place(&ready.of)?;
+        Ok(Ready { _place: Some(place), ..ready })
     }
 
     async fn look(&self, namespace: &str, name: &str) -> Result<Ready, Trouble> {
@@ -292,7 +318,7 @@ impl Consents {
             name: name.to_owned(),
             uid: link.uid().unwrap_or_default(),
         };
-        Ok(Ready { link, of, goal, ticket })
+        Ok(Ready { link, of, goal, ticket, _place: None })
     }
 
     /// Whether the ticket wasn't used; gives back the version of the record that may be replaced.
@@ -387,16 +413,6 @@ pub fn place(url: &Url) -> String {
 
 fn later(now: Timestamp, secs: i64) -> Timestamp {
     now.saturating_add(SignedDuration::from_secs(secs)).unwrap_or(Timestamp::MAX)
-}
-
-/// What a namespace or a link can be called.
-fn is_name(text: &str) -> bool {
-    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-    !text.is_empty() && text.len() <= 253 && text.bytes().all(allowed) && !text.contains("..")
-}
-
-fn is_uid(text: &str) -> bool {
-    text.len() == 36 && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
 }
 
 fn random<const N: usize>() -> Result<[u8; N], Trouble> {
