@@ -4,6 +4,8 @@
 //! `cli` calls this module, `server` and `web` its [`listen`] and [`peer`], `web` and `link` its [`shares`]; services take
 //! a future for shutdown and know nothing of signals.
 
+pub mod files;
+mod idle;
 pub mod leader;
 pub mod listen;
 pub mod peer;

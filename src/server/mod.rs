@@ -1,5 +1,5 @@
-//! The bundled provider service: OAuth clients and their tokens, on two listeners and one SQLite
-//! file.
+//! The bundled provider service: OAuth clients and their tokens, on two listeners (and two more for a kubelet and for
+//! Prometheus) and one SQLite file.
 //!
 //! | file | what lives there |
 //! |---|---|
@@ -40,6 +40,7 @@ pub use admin::{AdminTokenError, check_token_file};
 pub use client_budget::ClientLimits;
 pub use config::{Config, Issuer, IssuerError, Limits, TokenPolicy};
 
+use crate::runtime::listen::{self, Server, WhenFull};
 use state::App;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -100,25 +101,38 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     );
 
     let sweeper = tokio::spawn(sweep(app.clone()));
-    let serve = |name, listener, router| {
-        let server = crate::runtime::listen::Server {
+    let serve = |name, listener, router, when_full, proxies| {
+        let server = Server {
             name,
             listener,
             router,
             bounds: config.limits.connections,
+            when_full,
             drain: config.drain_timeout,
             open: app.metrics.connections(name),
-            proxies: Arc::default(),
+            proxies,
         };
         server.run(app.stopping())
+    };
+    // Without one of these the service does its work all the same.
+    let aside = async |name, address: Option<SocketAddr>, router| {
+        let Some(address) = address else { return };
+        let mut stopping = app.stopping();
+        let listener = tokio::select! {
+            listener = listen::bind(name, address) => listener,
+            _ = stopping.wait_for(|stop| *stop) => return,
+        };
+        serve(name, listener, router, WhenFull::CloseIdle, Arc::default()).await;
     };
     let signal = async {
         stop.await;
         app.stop();
     };
     tokio::join!(
-        serve("public", public, router::public(&app)),
-        serve("admin", admin, router::admin_listener(&app)),
+        serve("public", public, router::public(&app), WhenFull::Wait, Arc::new(config.proxies.clone())),
+        serve("admin", admin, router::admin_listener(&app), WhenFull::CloseIdle, Arc::default()),
+        aside("health", config.health_listen, router::health_listener(&app)),
+        aside("metrics", config.metrics_listen, router::metrics_listener(&app)),
         signal,
     );
     sweeper.abort();

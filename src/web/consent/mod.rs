@@ -19,7 +19,7 @@ mod pages;
 use crate::domain::{ExposeSecret as _, SecretString};
 use crate::link::consent::{Answer, Consents, Done, Polled, Trouble, may_be_answer, may_be_ticket};
 use crate::runtime::listen;
-use crate::runtime::peer::Origin;
+use crate::runtime::peer::{Origin, TrustedProxies};
 use crate::runtime::shares::{Share, Shares};
 use crate::web::page;
 use crate::web::page::policy::Policy;
@@ -76,9 +76,10 @@ pub async fn serve(
     listener: TcpListener,
     base: Url,
     consents: Arc<Consents>,
+    proxies: TrustedProxies,
     stop: impl Future<Output = ()> + Send + 'static,
 ) {
-    listen::serve("consent", listener, router(base, consents), stop).await;
+    listen::serve("consent", listener, router(base, consents), Arc::new(proxies), stop).await;
 }
 
 fn router(base: Url, consents: Arc<Consents>) -> Router {

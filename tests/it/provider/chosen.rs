@@ -102,3 +102,27 @@ async fn a_secret_that_is_remembered_ends_with_the_client_s_change() {
     service.admin("DELETE", "/admin/clients/c").send().await.must(204);
     ask(&service, "c", RIGHT).send().await.must_be_error(401, "invalid_client");
 }
+
+#[tokio::test]
+async fn tries_count_by_the_address_that_a_trusted_proxy_tells_and_a_spoofed_header_changes_nothing() {
+    let service = Service::start(&["--trusted-proxies", "127.0.0.1/32,10.0.0.0/8"]).await;
+    service.register("c", json!({"secret": RIGHT, "secretKind": "chosen"})).await;
+    let wrong = async |from: [u8; 4], told: &str, n: usize| {
+        let request = ask(&service, "c", &format!("a wrong secret, {n}")).from(from);
+        request.header("x-forwarded-for", told).send().await.status
+    };
+    // Whatever stands left of the client's address was written by the client.
+    let mut n = 0;
+    while wrong([127, 0, 0, 1], &format!("192.0.2.{}, 203.0.113.7, 10.0.0.1", n % 250), n).await == 401 {
+        n += 1;
+    }
+    assert!(n < 100, "{n}");
+    assert_eq!(wrong([127, 0, 0, 1], "203.0.113.8", 0).await, 401);
+    // A peer that isn't trusted is the client itself.
+    let mut n = 0;
+    while wrong([127, 0, 0, 2], &format!("203.0.113.{}", n % 250), n).await == 401 {
+        n += 1;
+    }
+    assert!(n < 100, "{n}");
+    assert_eq!(wrong([127, 0, 0, 3], "127.0.0.2", 0).await, 401);
+}
