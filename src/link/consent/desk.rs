@@ -8,6 +8,7 @@ mod device;
 mod outcome;
 
 use super::form::{is_name, uid_of};
+use super::places::{LinkPlace, LinkPlaces};
 use super::record::{Consent, Purpose, Stage, Ticket, digest};
 use super::request::{self, AuthorizationRequest};
 use super::trouble::Trouble;
@@ -26,7 +27,6 @@ use crate::link::validate::{GrantGoal, OutgoingGoal, validate};
 use crate::outgoing::{
     ClientCredentials, Grant as Ask, Owner, ServerEndpoints, TokenError, TokenRequest, request_token,
 };
-use crate::runtime::shares::{Share, Shares};
 use jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt as _};
 use oauth2::PkceCodeChallenge;
@@ -34,24 +34,14 @@ use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
-/// How many requests of one link are worked on at once. A person has one, and sometimes an impatient second one.
-const OF_LINK: usize = 4;
-/// The same of one namespace: a part of what `web` works on at once.
-const OF_NAMESPACE: usize = 12;
-
 /// Serves consents.
 pub struct Consents {
     ctx: Arc<Context>,
     /// The namespaces that are looked after; empty for all.
     namespaces: Vec<String>,
-    /// The requests of each link that are worked on, of those who showed that they may.
-    of_link: Shares<String>,
-    /// The same of each namespace.
-    of_namespace: Shares<String>,
+    /// Places for the requests that showed a ticket or a state of their link.
+    places: LinkPlaces,
 }
-
-/// A request's place among those of its link and of its namespace.
-type Place = (Share<String>, Share<String>);
 
 /// What the first page shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,7 +117,7 @@ struct Ready {
     goal: OutgoingGoal,
     ticket: Ticket,
     /// Held for as long as it is worked on.
-    _place: Option<Place>,
+    _place: Option<LinkPlace>,
 }
 
 /// What a link's server and client are.
@@ -139,16 +129,7 @@ struct Known {
 impl Consents {
     /// Serves the consents of the links in these namespaces; empty for all.
     pub fn new(ctx: Arc<Context>, namespaces: Vec<String>) -> Self {
-        let (of_link, of_namespace) = (Shares::of(OF_LINK), Shares::of(OF_NAMESPACE));
-        Self { ctx, namespaces, of_link, of_namespace }
-    }
-
-    /// A place for a request of this link. It is taken once the request has shown a ticket or a state of the link: with
-    /// a made-up one nobody takes a link's places. Its server may take long over what comes then.
-    fn place(&self, of: &LinkRef) -> Result<Place, Trouble> {
-        let link = self.of_link.take(of.uid.clone()).ok_or(Trouble::Crowded)?;
-        let namespace = self.of_namespace.take(of.namespace.clone()).ok_or(Trouble::Crowded)?;
-        Ok((link, namespace))
+        Self { ctx, namespaces, places: LinkPlaces::new() }
     }
 
     /// The first page: nothing is changed by it.
@@ -241,7 +222,7 @@ impl Consents {
         if browser.is_none_or(|b| *began != digest(Purpose::Browser, b)) {
             return Err(Trouble::OtherBrowser);
         }
-        let _place = self.place(&consent.link)?;
+        let _place = self.places.take(&consent.link)?;
         // From here on the state is used, whatever comes of it.
         let spent = Consent { stage: Stage::Spent, ..consent.clone() };
         let version = self.save(&spent, Some(&version)).await.map_err(|t| match t {
@@ -293,7 +274,7 @@ impl Consents {
         if ready.ticket.ticket != digest(Purpose::Ticket, ticket.expose_secret()) {
             return Err(Trouble::NoTicket);
         }
-        let place = self.place(&ready.of)?;
+        let place = self.places.take(&ready.of)?;
         Ok(Ready { _place: Some(place), ..ready })
     }
 

@@ -14,13 +14,13 @@
 //! What any of it means is [`crate::link::consent`]'s to say; here are requests and pages alone.
 //! They work without JavaScript, and have none.
 
+mod gate;
 mod pages;
 
 use crate::domain::{ExposeSecret as _, SecretString};
 use crate::link::consent::{Answer, Consents, Done, Polled, Trouble, may_be_answer, may_be_ticket};
 use crate::runtime::listen;
 use crate::runtime::peer::{Origin, TrustedProxies};
-use crate::runtime::shares::{Share, Shares};
 use crate::web::page;
 use crate::web::page::policy::Policy;
 use axum::body::{HttpBody as _, to_bytes};
@@ -31,23 +31,16 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
+use gate::{Gate, Place};
 use serde::Deserialize;
 use serde_json::json;
 use std::future::Future;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 use url::Url;
 
-/// How many requests are worked on at once: each asks the API server.
-const AT_ONCE: usize = 32;
-/// How many of them may come from one address.
-const OF_ADDRESS: usize = 12;
-/// How long one waits for its place.
-const WAIT: Duration = Duration::from_secs(5);
 /// The largest request body.
 const MOST: usize = 4096;
 /// How long a body may take to arrive.
@@ -58,14 +51,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Pages {
     consents: Arc<Consents>,
     base: Url,
-    places: Semaphore,
-    of_address: Shares<IpAddr>,
-}
-
-/// What a request holds while it is worked on.
-struct Place<'a> {
-    _one: SemaphorePermit<'a>,
-    _of_address: Option<Share<IpAddr>>,
+    gate: Gate,
 }
 
 /// Where a request comes from; unknown without a listener.
@@ -93,12 +79,7 @@ fn router(base: Url, consents: Arc<Consents>) -> Router {
         .fallback(nothing)
         .layer(middleware::from_fn(whole))
         .layer(tower_http::timeout::TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, PATIENCE))
-        .with_state(Arc::new(Pages {
-            consents,
-            base,
-            places: Semaphore::new(AT_ONCE),
-            of_address: Shares::of(OF_ADDRESS),
-        }));
+        .with_state(Arc::new(Pages { consents, base, gate: Gate::new() }));
     if prefix.is_empty() { pages } else { Router::new().nest(&prefix, pages) }
 }
 
@@ -139,14 +120,7 @@ impl Pages {
 
     /// A place for a request, once there is one.
     async fn place(&self, from: Sender) -> Result<Place<'_>, Trouble> {
-        let address = from.and_then(|Extension(origin)| origin.client());
-        let of_address = match address {
-            Some(address) => Some(self.of_address.take(address).ok_or(Trouble::Crowded)?),
-            None => None,
-        };
-        let one = timeout(WAIT, self.places.acquire()).await.map_err(|_| Trouble::Crowded)?;
-        // It is never closed.
-        Ok(Place { _one: one.map_err(|_| Trouble::Crowded)?, _of_address: of_address })
+        self.gate.enter(from.map(|Extension(origin)| origin).unwrap_or_default()).await
     }
 
     /// The same for a request about this link.
