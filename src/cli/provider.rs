@@ -94,7 +94,7 @@ pub struct ProviderArgs {
     #[arg(long, value_name = "TIME", env = "APPLINK_PROVIDER_REQUEST_TIMEOUT", default_value = "30s")]
     request_timeout: String,
 
-    /// Connections at a time, for each listener. More wait at the OAuth endpoints' one; at the others, one makes room that is idle
+    /// Connections at a time, for each listener; for more, those make room that are idle
     #[arg(long, value_name = "NUMBER", env = "APPLINK_PROVIDER_MAX_CONNECTIONS", default_value = "1024")]
     max_connections: String,
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// The idle connections of a listener.
 #[derive(Debug, Default)]
@@ -16,7 +18,17 @@ pub struct Idle {
 struct All {
     /// The number of the next one: those that have been idle for longest come first.
     next: u64,
-    idle: BTreeMap<u64, Arc<Notify>>,
+    /// Since when each is idle, and how it is told to close.
+    idle: BTreeMap<u64, (Instant, Arc<Notify>)>,
+}
+
+/// Why none was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoneIdle {
+    /// None is idle.
+    All,
+    /// None has been idle for long enough; the first one has at this time.
+    Until(Instant),
 }
 
 impl Idle {
@@ -31,13 +43,20 @@ impl Idle {
         Arc::new(connection)
     }
 
-    /// Closes the one that has been idle for longest; says whether there was one.
-    pub fn close_one(&self) -> bool {
-        let oldest = self.all().idle.pop_first();
-        oldest.is_some_and(|(_, close)| {
-            close.notify_one();
-            true
-        })
+    /// Closes the one that has been idle for longest, if that is at least this long.
+    ///
+    /// # Errors
+    /// [`NoneIdle`].
+    pub fn close_one(&self, after: Duration) -> Result<(), NoneIdle> {
+        let mut all = self.all();
+        let oldest = all.idle.first_entry().ok_or(NoneIdle::All)?;
+        let from = oldest.get().0 + after;
+        if from > Instant::now() {
+            return Err(NoneIdle::Until(from));
+        }
+        let (_, close) = oldest.remove();
+        close.notify_one();
+        Ok(())
     }
 
     /// Waits until one more is idle.
@@ -64,7 +83,7 @@ impl Connection {
         let mut all = self.idle.all();
         let number = all.next;
         all.next += 1;
-        all.idle.insert(number, self.close.clone());
+        all.idle.insert(number, (Instant::now(), self.close.clone()));
         drop(all);
         *self.at() = Some(number);
         self.idle.more.notify_one();
@@ -118,15 +137,17 @@ mod tests {
         let idle = Arc::new(Idle::default());
         let [a, b, c] = [idle.enter(), idle.enter(), idle.enter()];
         let work = a.busy();
-        assert!(idle.close_one());
+        let long = Duration::from_secs(3600);
+        assert!(matches!(idle.close_one(long), Err(NoneIdle::Until(_))));
+        assert_eq!(idle.close_one(Duration::ZERO), Ok(()));
         assert!(!told(&a) && told(&b) && !told(&c));
         drop(work);
-        assert!(idle.close_one());
+        assert_eq!(idle.close_one(Duration::ZERO), Ok(()));
         assert!(!told(&a) && told(&c));
         let work = a.busy();
-        assert!(!idle.close_one());
+        assert_eq!(idle.close_one(Duration::ZERO), Err(NoneIdle::All));
         drop(work);
         drop(a);
-        assert!(!idle.close_one() && idle.all().idle.is_empty());
+        assert_eq!(idle.close_one(Duration::ZERO), Err(NoneIdle::All));
     }
 }

@@ -1,6 +1,6 @@
 //! Connections of one listener: how many, how slow, how they end.
 
-use super::idle::Idle;
+use super::idle::{Idle, NoneIdle};
 use super::peer::TrustedProxies;
 use axum::Router;
 use axum::body::Body;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 use tower::ServiceExt as _;
 
 /// What the connections of a listener may cost.
@@ -39,16 +39,6 @@ impl Default for Bounds {
     }
 }
 
-/// What becomes of a connection for which there is no place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhenFull {
-    /// It waits in the system's queue.
-    Wait,
-    /// The one that has been without a request for longest is closed. For listeners that must answer whoever asks, such
-    /// as a kubelet: with connections that say nothing nobody can keep them from it.
-    CloseIdle,
-}
-
 /// One listener and what it serves.
 pub struct Server {
     /// For logs and metrics.
@@ -59,8 +49,10 @@ pub struct Server {
     pub router: Router,
     /// What its connections may cost.
     pub bounds: Bounds,
-    /// What becomes of a connection that is one too many.
-    pub when_full: WhenFull,
+    /// For how long an idle connection is left alone when there are as many as there may be. Then the one that was idle
+    /// for longest makes room, so that connections which say nothing keep nobody out. None at all for what must
+    /// answer whoever asks, such as a kubelet.
+    pub left_alone: Duration,
     /// How long connections may take to end.
     pub drain: Duration,
     /// The number of open connections.
@@ -108,7 +100,7 @@ pub async fn serve(
         listener,
         router,
         bounds: Bounds::default(),
-        when_full: WhenFull::CloseIdle,
+        left_alone: Duration::ZERO,
         drain: DRAIN,
         open: Gauge::default(),
         proxies,
@@ -189,16 +181,8 @@ impl Server {
 
     /// The next connection, once there is a place for it.
     async fn next(&self, places: &Arc<Semaphore>, idle: &Idle) -> (TcpStream, IpAddr, Place) {
-        // One that is to wait does so before it is accepted.
-        let permit = match self.when_full {
-            WhenFull::Wait => Some(permit(places).await),
-            WhenFull::CloseIdle => None,
-        };
         let (stream, peer) = self.accept(idle).await;
-        let permit = match permit {
-            Some(permit) => permit,
-            None => make_room(places, idle).await,
-        };
+        let permit = self.make_room(places, idle).await;
         (stream, peer, Place::take(self.open.clone(), permit))
     }
 
@@ -212,12 +196,31 @@ impl Server {
                         // Out of file descriptors, most likely: nothing to wait for but other
                         // connections' ends.
                         tracing::warn!(listener = self.name, %error, "a connection can't be accepted");
-                        if self.when_full == WhenFull::CloseIdle {
-                            idle.close_one();
-                        }
+                        let _ = idle.close_one(self.left_alone);
                         sleep(Duration::from_millis(200)).await;
                     }
                 }
+            }
+        }
+    }
+
+    /// A permit for a connection that was accepted, if need be an idle one's.
+    async fn make_room(&self, places: &Arc<Semaphore>, idle: &Idle) -> OwnedSemaphorePermit {
+        loop {
+            if let Ok(permit) = places.clone().try_acquire_owned() {
+                return permit;
+            }
+            let later = async {
+                match idle.close_one(self.left_alone) {
+                    // Its permit comes.
+                    Ok(()) => std::future::pending().await,
+                    Err(NoneIdle::All) => idle.one_more().await,
+                    Err(NoneIdle::Until(at)) => sleep_until(at).await,
+                }
+            };
+            tokio::select! {
+                permit = permit(places) => return permit,
+                () = later => {}
             }
         }
     }
@@ -228,22 +231,6 @@ async fn permit(places: &Arc<Semaphore>) -> OwnedSemaphorePermit {
         Ok(permit) => permit,
         // The semaphore is never closed.
         Err(_) => std::future::pending().await,
-    }
-}
-
-/// A permit for a connection that was accepted, if need be an idle one's.
-async fn make_room(places: &Arc<Semaphore>, idle: &Idle) -> OwnedSemaphorePermit {
-    loop {
-        if let Ok(permit) = places.clone().try_acquire_owned() {
-            return permit;
-        }
-        if idle.close_one() {
-            return permit(places).await;
-        }
-        tokio::select! {
-            permit = permit(places) => return permit,
-            () = idle.one_more() => {}
-        }
     }
 }
 
@@ -299,7 +286,7 @@ mod tests {
             listener,
             router: Router::new().route("/held", get(held)).route("/", get(|| async { "answered" })),
             bounds: Bounds { connections: 2, header_timeout: LONG, ..Bounds::default() },
-            when_full: WhenFull::CloseIdle,
+            left_alone: Duration::ZERO,
             drain: Duration::ZERO,
             open: Gauge::default(),
             proxies: Arc::default(),

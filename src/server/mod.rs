@@ -40,7 +40,7 @@ pub use admin::{AdminTokenError, check_token_file};
 pub use client_budget::ClientLimits;
 pub use config::{Config, Issuer, IssuerError, Limits, TokenPolicy};
 
-use crate::runtime::listen::{self, Server, WhenFull};
+use crate::runtime::listen::{self, Server};
 use state::App;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -48,6 +48,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
+
+/// For how long an idle connection of a client is left alone when there are too many: time to send a request from anywhere.
+const LEFT_ALONE: Duration = Duration::from_secs(3);
 
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
@@ -101,13 +104,13 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     );
 
     let sweeper = tokio::spawn(sweep(app.clone()));
-    let serve = |name, listener, router, when_full, proxies| {
+    let serve = |name, listener, router, left_alone, proxies| {
         let server = Server {
             name,
             listener,
             router,
             bounds: config.limits.connections,
-            when_full,
+            left_alone,
             drain: config.drain_timeout,
             open: app.metrics.connections(name),
             proxies,
@@ -122,15 +125,15 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
             listener = listen::bind(name, address) => listener,
             _ = stopping.wait_for(|stop| *stop) => return,
         };
-        serve(name, listener, router, WhenFull::CloseIdle, Arc::default()).await;
+        serve(name, listener, router, Duration::ZERO, Arc::default()).await;
     };
     let signal = async {
         stop.await;
         app.stop();
     };
     tokio::join!(
-        serve("public", public, router::public(&app), WhenFull::Wait, Arc::new(config.proxies.clone())),
-        serve("admin", admin, router::admin_listener(&app), WhenFull::CloseIdle, Arc::default()),
+        serve("public", public, router::public(&app), LEFT_ALONE, Arc::new(config.proxies.clone())),
+        serve("admin", admin, router::admin_listener(&app), Duration::ZERO, Arc::default()),
         aside("health", config.health_listen, router::health_listener(&app)),
         aside("metrics", config.metrics_listen, router::metrics_listener(&app)),
         signal,

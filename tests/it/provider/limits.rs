@@ -130,7 +130,7 @@ async fn idle(port: u16, number: usize) -> Vec<TcpStream> {
 }
 
 #[tokio::test]
-async fn idle_connections_keep_nobody_from_health_metrics_and_the_admin_api() {
+async fn idle_connections_keep_nobody_out() {
     let (health, metrics) = (crate::support::ports::free(), crate::support::ports::free());
     let (at_health, at_metrics) = (format!("127.0.0.1:{health}"), format!("127.0.0.1:{metrics}"));
     let flags = ["--health-listen", &at_health, "--metrics-listen", &at_metrics];
@@ -156,6 +156,8 @@ async fn idle_connections_keep_nobody_from_health_metrics_and_the_admin_api() {
             Request::new(metrics, "GET", "/metrics").send().await.must(200);
             service.admin("GET", "/admin/clients").send().await.must(200);
         }
+        // Here each is left alone for a while first.
+        Request::new(service.public, "GET", "/.well-known/oauth-authorization-server").send().await.must(200);
     };
     tokio::time::timeout(SOON, all).await.expect("idle connections make room");
     // Each has its own alone.
