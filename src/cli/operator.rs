@@ -20,7 +20,9 @@ use crate::link::shared_read::SharedReads;
 use crate::link::store::Store;
 use crate::link::taken::Taken;
 use crate::link::turns::{Limits, Turns};
+use crate::runtime::files;
 use crate::runtime::leader::{self, LeaderError};
+use crate::runtime::peer::TrustedProxies;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::telemetry::{self, LogFormat};
 use crate::web::{self, Probe};
@@ -44,9 +46,15 @@ fn or_never(text: &str) -> Result<OrNever, DurationError> {
 /// Flags of `applink operator`.
 #[derive(Debug, Args)]
 pub struct OperatorArgs {
-    /// Where health and metrics are served
+    /// Where health is served, and metrics too
     #[arg(long, env = "APPLINK_LISTEN", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
+    /// Where metrics are served alone
+    #[arg(long, env = "APPLINK_METRICS_LISTEN")]
+    metrics_listen: Option<SocketAddr>,
+    /// Whether --listen has health alone, and --metrics-listen the metrics
+    #[arg(long, env = "APPLINK_HEALTH_ALONE", requires = "metrics_listen")]
+    health_alone: bool,
     /// The namespaces to watch, separated by commas; all when left out
     #[arg(long, env = "APPLINK_WATCH_NAMESPACES", value_delimiter = ',')]
     watch_namespaces: Vec<String>,
@@ -80,6 +88,10 @@ pub struct OperatorArgs {
     /// Where those pages are served
     #[arg(long, env = "APPLINK_CONSENT_LISTEN", default_value = "0.0.0.0:8082")]
     consent_listen: SocketAddr,
+    /// Addresses and ranges of the proxies before those pages, whose X-Forwarded-For says where a request comes from,
+    /// divided by commas; none where browsers connect directly. Left out: a peer may be a proxy, and no limit counts by address
+    #[arg(long, env = "APPLINK_TRUSTED_PROXIES", value_name = "CIDR", value_delimiter = ',', num_args = 1..)]
+    trusted_proxies: Vec<String>,
     /// Whether the metrics have two series for each outgoing link: when its token ends, and when its refresh is due
     #[arg(long, env = "APPLINK_METRICS_PER_LINK", default_value_t = true, action = clap::ArgAction::Set)]
     metrics_per_link: bool,
@@ -238,6 +250,9 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         return Err(OperatorError::Flag { flag: "resync", why: "must be at least 1s".into() });
     }
     let consent_url = args.consent_url.as_deref().filter(|u| !u.is_empty()).map(consent_url).transpose()?;
+    let proxies = TrustedProxies::parse(args.trusted_proxies.iter().map(String::as_str))
+        .map_err(|e| OperatorError::Flag { flag: "trusted-proxies", why: format!("{} {e}", Shown(&e.0)) })?;
+    files::raise_limit();
     let shutdown = Shutdown::on_signals().map_err(OperatorError::Signals)?;
     let mut guard = Guard::new(allow, GuardOptions::default())?;
     if let Some(authorities) = args.outbound_ca_bundle.clone() {
@@ -285,7 +300,8 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
             OperatorError::Listen { address: args.consent_listen, flag: "consent-listen", why }
         })?;
         let consents = Arc::new(Consents::new(ctx.clone(), namespaces.clone()));
-        consenting = Some(tokio::spawn(web::consent::serve(listener, url, consents, shutdown.triggered())));
+        let serving = web::consent::serve(listener, url, consents, proxies, shutdown.triggered());
+        consenting = Some(tokio::spawn(serving));
     }
     let listener = tokio::net::TcpListener::bind(args.listen).await.map_err(|why| OperatorError::Listen {
         address: args.listen,
@@ -299,7 +315,10 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         counted.count_links(each);
         counted.metrics.text()
     });
-    let serving = tokio::spawn(web::serve(listener, probe.clone(), shutdown.triggered()));
+    let serving = tokio::spawn(web::serve(listener, probe.clone(), !args.health_alone, shutdown.triggered()));
+    if let Some(address) = args.metrics_listen {
+        tokio::spawn(web::serve_metrics(address, probe.clone(), shutdown.triggered()));
+    }
 
     // Pages are served by every instance, at work or not: what a person agreed to is stored before it ends.
     let consents_end = async {

@@ -1,7 +1,9 @@
 //! `applink provider`: the bundled provider service.
 
 use crate::domain::{Lifetime, ScopeSet, duration};
+use crate::runtime::files;
 use crate::runtime::listen::Bounds;
+use crate::runtime::peer::TrustedProxies;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::telemetry::{self, LogFormat, TelemetryError};
 use crate::server::config::{DEFAULT_SCOPES, MAX_REFRESH_GRACE};
@@ -33,6 +35,14 @@ pub struct ProviderArgs {
     )]
     admin_listen: String,
 
+    /// Address where /healthz and /readyz are too, for a kubelet, which may not reach the admin API
+    #[arg(long, value_name = "ADDRESS", env = "APPLINK_PROVIDER_HEALTH_LISTEN")]
+    health_listen: Option<String>,
+
+    /// Address where /metrics is too, for who may not reach the admin API
+    #[arg(long, value_name = "ADDRESS", env = "APPLINK_PROVIDER_METRICS_LISTEN")]
+    metrics_listen: Option<String>,
+
     /// File with the bearer token of the admin API; a new token in it works at once
     #[arg(long, value_name = "FILE", env = "APPLINK_PROVIDER_ADMIN_TOKEN_FILE")]
     admin_token_file: PathBuf,
@@ -62,6 +72,11 @@ pub struct ProviderArgs {
     #[arg(long, value_name = "TIME", env = "APPLINK_PROVIDER_REFRESH_GRACE", default_value = "10s")]
     refresh_grace: String,
 
+    /// Addresses and ranges of the proxies before the OAuth endpoints, whose X-Forwarded-For says where a request
+    /// comes from, divided by commas; none where clients connect directly. Left out: a peer may be a proxy
+    #[arg(long, value_name = "CIDR", env = "APPLINK_PROVIDER_TRUSTED_PROXIES", value_delimiter = ',', num_args = 1..)]
+    trusted_proxies: Vec<String>,
+
     /// Lets applications register themselves (RFC 7591, RFC 7592), with an initial access token that the
     /// admin API gives
     #[arg(long, env = "APPLINK_PROVIDER_REGISTRATION")]
@@ -79,7 +94,7 @@ pub struct ProviderArgs {
     #[arg(long, value_name = "TIME", env = "APPLINK_PROVIDER_REQUEST_TIMEOUT", default_value = "30s")]
     request_timeout: String,
 
-    /// Connections at a time, for each of the two listeners
+    /// Connections at a time, for each listener; for more, those make room that are idle
     #[arg(long, value_name = "NUMBER", env = "APPLINK_PROVIDER_MAX_CONNECTIONS", default_value = "1024")]
     max_connections: String,
 
@@ -148,6 +163,8 @@ impl ProviderArgs {
             issuer: Issuer::parse(&self.issuer).map_err(|e| bad("--issuer", &self.issuer, e))?,
             listen: address("--listen", &self.listen)?,
             admin_listen: address("--admin-listen", &self.admin_listen)?,
+            health_listen: optional("--health-listen", self.health_listen.as_deref())?,
+            metrics_listen: optional("--metrics-listen", self.metrics_listen.as_deref())?,
             admin_token_file: token_file(&self.admin_token_file)?,
             database: database(&self.database)?,
             scopes: scopes(&self.scopes)?,
@@ -175,6 +192,7 @@ impl ProviderArgs {
                 tokens_per_second: number("--client-tokens-per-second", &self.client_tokens_per_second)?,
                 live_tokens: number("--client-live-tokens", &self.client_live_tokens)?.get(),
             },
+            proxies: proxies(&self.trusted_proxies)?,
             drain_timeout: time("--drain-timeout", &self.drain_timeout, Duration::ZERO, HOUR)?,
         })
     }
@@ -188,6 +206,15 @@ const TEN_YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 fn address(flag: &'static str, text: &str) -> Result<SocketAddr, ProviderError> {
     text.parse()
         .map_err(|_| bad(flag, text, "is no address; write an IP address and a port like 0.0.0.0:8080"))
+}
+
+fn optional(flag: &'static str, text: Option<&str>) -> Result<Option<SocketAddr>, ProviderError> {
+    text.filter(|text| !text.is_empty()).map(|text| address(flag, text)).transpose()
+}
+
+fn proxies(values: &[String]) -> Result<TrustedProxies, ProviderError> {
+    TrustedProxies::parse(values.iter().map(String::as_str))
+        .map_err(|e| bad("--trusted-proxies", &e.0, e.to_string()))
 }
 
 fn token_file(path: &Path) -> Result<PathBuf, ProviderError> {
@@ -253,6 +280,7 @@ fn number(flag: &'static str, text: &str) -> Result<NonZeroU32, ProviderError> {
 pub async fn run(args: ProviderArgs) -> Result<(), ProviderError> {
     telemetry::init(args.log_format, &args.log_level)?;
     let config = args.check()?;
+    files::raise_limit();
     let shutdown = Shutdown::on_signals().map_err(ProviderError::Signals)?;
     Ok(server::run(config, shutdown.triggered()).await?)
 }
@@ -305,6 +333,8 @@ mod tests {
             ("--issuer", "https://p/"),
             ("--listen", "8080"),
             ("--admin-listen", "localhost"),
+            ("--health-listen", "8083"),
+            ("--metrics-listen", "8084"),
             ("--admin-token-file", "/does/not/exist"),
             ("--database", "/does/not/exist/db"),
             ("--database", "/"),
@@ -317,6 +347,7 @@ mod tests {
             ("--header-timeout", "0s"),
             ("--request-timeout", "x"),
             ("--max-connections", "0"),
+            ("--trusted-proxies", "10.0.0.0/33"),
             ("--client-tokens-per-second", "0"),
             ("--client-live-tokens", "many"),
         ] {

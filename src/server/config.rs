@@ -3,6 +3,7 @@
 use super::client_budget::ClientLimits;
 use crate::domain::{Lifetime, ScopeSet};
 use crate::runtime::listen::Bounds;
+use crate::runtime::peer::TrustedProxies;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,6 +26,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the admin API, health and metrics listen.
     pub admin_listen: SocketAddr,
+    /// Where health listens too, for a kubelet.
+    pub health_listen: Option<SocketAddr>,
+    /// Where metrics listen too.
+    pub metrics_listen: Option<SocketAddr>,
     /// The file with the admin API's bearer token; read anew when it changes.
     pub admin_token_file: PathBuf,
     /// The SQLite file.
@@ -39,6 +44,8 @@ pub struct Config {
     pub limits: Limits,
     /// What a client may cost.
     pub clients: ClientLimits,
+    /// The proxies before the OAuth endpoints.
+    pub proxies: TrustedProxies,
     /// How long requests in flight may take after a shutdown was asked for.
     pub drain_timeout: Duration,
 }

@@ -50,6 +50,8 @@ pub struct Metrics {
     disk_size: Gauge<i64>,
     /// Token requests of clients that had been issued too much.
     pub over_budget: Counter,
+    /// Client authentications that were refused since too many secrets had been tried.
+    pub secrets_not_checked: Counter,
     /// Client authentications that failed.
     pub failed_authentications: Counter,
     /// Refresh tokens that came again within the grace.
@@ -88,6 +90,12 @@ impl Metrics {
             "Token requests that were refused since the client had been issued too much",
             over_budget.clone(),
         );
+        let secrets_not_checked = Counter::default();
+        registry.register(
+            "client_secrets_not_checked",
+            "Client authentications that were refused since too many secrets had been tried",
+            secrets_not_checked.clone(),
+        );
         registry.register(
             "failed_client_authentications",
             "Client authentications that failed",
@@ -104,6 +112,7 @@ impl Metrics {
             disk_free,
             disk_size,
             over_budget,
+            secrets_not_checked,
             failed_authentications: failed,
             refresh_replays: replays,
             refresh_reuses: reuses,

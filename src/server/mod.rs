@@ -1,5 +1,5 @@
-//! The bundled provider service: OAuth clients and their tokens, on two listeners and one SQLite
-//! file.
+//! The bundled provider service: OAuth clients and their tokens, on two listeners (and two more for a kubelet and for
+//! Prometheus) and one SQLite file.
 //!
 //! | file | what lives there |
 //! |---|---|
@@ -40,6 +40,7 @@ pub use admin::{AdminTokenError, check_token_file};
 pub use client_budget::ClientLimits;
 pub use config::{Config, Issuer, IssuerError, Limits, TokenPolicy};
 
+use crate::runtime::listen::{self, Server};
 use state::App;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -47,6 +48,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::{MissedTickBehavior, interval};
+
+/// For how long an idle connection of a client is left alone when there are too many: time to send a request from anywhere.
+const LEFT_ALONE: Duration = Duration::from_secs(3);
 
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
@@ -78,6 +82,9 @@ pub enum ServerError {
     /// The system has no randomness.
     #[error("the system gave no randomness; run where the getrandom system call works")]
     Randomness,
+    /// The system gives no threads to check chosen secrets on.
+    #[error("{0}; give the process room for a few more threads")]
+    Hashing(secret::HashingFailed),
 }
 
 /// Serves until `stop` resolves, then lets requests in flight finish for the drain timeout.
@@ -97,24 +104,38 @@ pub async fn run(config: Config, stop: impl Future<Output = ()> + Send) -> Resul
     );
 
     let sweeper = tokio::spawn(sweep(app.clone()));
-    let serve = |name, listener, router| {
-        let server = crate::runtime::listen::Server {
+    let serve = |name, listener, router, left_alone, proxies| {
+        let server = Server {
             name,
             listener,
             router,
             bounds: config.limits.connections,
+            left_alone,
             drain: config.drain_timeout,
             open: app.metrics.connections(name),
+            proxies,
         };
         server.run(app.stopping())
+    };
+    // Without one of these the service does its work all the same.
+    let aside = async |name, address: Option<SocketAddr>, router| {
+        let Some(address) = address else { return };
+        let mut stopping = app.stopping();
+        let listener = tokio::select! {
+            listener = listen::bind(name, address) => listener,
+            _ = stopping.wait_for(|stop| *stop) => return,
+        };
+        serve(name, listener, router, Duration::ZERO, Arc::default()).await;
     };
     let signal = async {
         stop.await;
         app.stop();
     };
     tokio::join!(
-        serve("public", public, router::public(&app)),
-        serve("admin", admin, router::admin_listener(&app)),
+        serve("public", public, router::public(&app), LEFT_ALONE, Arc::new(config.proxies.clone())),
+        serve("admin", admin, router::admin_listener(&app), Duration::ZERO, Arc::default()),
+        aside("health", config.health_listen, router::health_listener(&app)),
+        aside("metrics", config.metrics_listen, router::metrics_listener(&app)),
         signal,
     );
     sweeper.abort();
@@ -135,6 +156,7 @@ async fn sweep(app: Arc<App>) {
     loop {
         ticks.tick().await;
         app.budget.forget();
+        app.secrets.forget();
         match app.store.sweep(app.now(), app.tokens.refresh_grace).await {
             Ok(0) => {}
             Ok(gone) => tracing::debug!(gone, "expired tokens were cleared out"),

@@ -101,11 +101,39 @@ fn guarded(router: Router<Arc<App>>, app: &Arc<App>) -> Router<Arc<App>> {
         ))
 }
 
+/// What a kubelet asks, on a listener of its own.
+pub fn health_listener(app: &Arc<App>) -> Router {
+    alone(probes(), app)
+}
+
+/// What Prometheus asks, on a listener of its own.
+pub fn metrics_listener(app: &Arc<App>) -> Router {
+    alone(measures(), app)
+}
+
+fn alone(router: Router<Arc<App>>, app: &Arc<App>) -> Router {
+    let router = router
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .fallback(async || Problem::not_found("there is nothing at this address"));
+    around(
+        router,
+        Router::new(),
+        app,
+        || Problem::timed_out().into_response(),
+        |_| Problem::internal().into_response(),
+    )
+}
+
 fn operational() -> Router<Arc<App>> {
-    Router::new()
-        .route("/healthz", get(health::live))
-        .route("/readyz", get(health::ready))
-        .route("/metrics", get(metrics::get))
+    probes().merge(measures())
+}
+
+fn probes() -> Router<Arc<App>> {
+    Router::new().route("/healthz", get(health::live)).route("/readyz", get(health::ready))
+}
+
+fn measures() -> Router<Arc<App>> {
+    Router::new().route("/metrics", get(metrics::get))
 }
 
 /// What every route has around it, from the inside to the outside; those of `waiting` have no time limit.

@@ -79,7 +79,7 @@ impl App {
             store,
             budget: ClientBudget::new(config.clients),
             writing: Writing::default(),
-            secrets: SecretHasher::new(cores.min(MOST_ARGON2)),
+            secrets: SecretHasher::new(cores.min(MOST_ARGON2)).map_err(ServerError::Hashing)?,
             metrics: Metrics::new(),
             waiters: Semaphore::new(MOST_WAITERS),
             stop: watch::Sender::new(false),
@@ -115,6 +115,7 @@ impl App {
 pub mod testing {
     use super::*;
     use crate::domain::Lifetime;
+    use crate::runtime::peer::TrustedProxies;
     use crate::server::Limits;
     use crate::server::config::DEFAULT_SCOPES;
     use std::time::Duration;
@@ -126,6 +127,8 @@ pub mod testing {
             issuer: Issuer::parse("https://p.example").expect("an issuer"),
             listen: ([127, 0, 0, 1], 0).into(),
             admin_listen: ([127, 0, 0, 1], 0).into(),
+            health_listen: None,
+            metrics_listen: None,
             admin_token_file: dir.path().join("token"),
             database: dir.path().join("db"),
             scopes: ScopeSet::parse(DEFAULT_SCOPES).expect("scopes"),
@@ -137,6 +140,7 @@ pub mod testing {
             registration: true,
             limits,
             clients: crate::server::ClientLimits::default(),
+            proxies: TrustedProxies::default(),
             drain_timeout: Duration::from_secs(1),
         };
         let app = App::open(&config).await.expect("a service");

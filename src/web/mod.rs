@@ -13,6 +13,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::TcpListener;
@@ -36,19 +37,40 @@ impl Probe {
     }
 }
 
-/// Serves until `stop` resolves.
-pub async fn serve(listener: TcpListener, probe: Probe, stop: impl Future<Output = ()> + Send + 'static) {
-    let app = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
+/// Serves health, and metrics too unless they have a listener of their own, until `stop` resolves.
+pub async fn serve(
+    listener: TcpListener,
+    probe: Probe,
+    with_metrics: bool,
+    stop: impl Future<Output = ()> + Send + 'static,
+) {
+    let app = Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(readyz));
+    let app = if with_metrics { app.merge(measures()) } else { app };
+    listen::serve("health", listener, around(app, probe), Arc::default(), stop).await;
+}
+
+/// Serves metrics alone, once it can listen, until `stop` resolves.
+pub async fn serve_metrics(
+    address: SocketAddr,
+    probe: Probe,
+    stop: impl Future<Output = ()> + Send + 'static,
+) {
+    let listener = listen::bind("metrics", address).await;
+    listen::serve("metrics", listener, around(measures(), probe), Arc::default(), stop).await;
+}
+
+fn measures() -> Router<Probe> {
+    Router::new().route("/metrics", get(metrics))
+}
+
+fn around(router: Router<Probe>, probe: Probe) -> Router {
+    router
         .layer(tower_http::limit::RequestBodyLimitLayer::new(1024))
         .layer(tower_http::timeout::TimeoutLayer::with_status_code(
             StatusCode::REQUEST_TIMEOUT,
             std::time::Duration::from_secs(10),
         ))
-        .with_state(probe);
-    listen::serve("health", listener, app, stop).await;
+        .with_state(probe)
 }
 
 async fn readyz(State(probe): State<Probe>) -> Response {

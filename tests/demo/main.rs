@@ -108,10 +108,13 @@ async fn run(check: bool) -> Demo {
         "log": {"format": "human"},
         // The provider of the demo is on this machine; without this, links may call public addresses alone.
         "outbound": {"allow": ["http://127.0.0.1"]},
-        "operator": {"port": ports::free()},
+        "operator": {"port": ports::free(), "metricsPort": ports::free()},
         // Where people consent. Loopback may be plain HTTP.
         "consent": {"url": format!("http://127.0.0.1:{consent}"), "port": consent},
-        "provider": {"url": provider_url, "adminUrl": format!("http://127.0.0.1:{admin}"), "port": port, "adminPort": admin},
+        "provider": {
+            "url": provider_url, "adminUrl": format!("http://127.0.0.1:{admin}"), "port": port, "adminPort": admin,
+            "metricsPort": ports::free(), "healthPort": ports::free(),
+        },
     });
     println!("$ helm install applink-operator charts/applink-operator -n {SYSTEM} --create-namespace …");
     let release = Release::install(plane, "applink-operator", SYSTEM, &values).await;

@@ -2,6 +2,7 @@
 //! cluster is in [`cluster`].
 
 mod cluster;
+mod network;
 
 use std::path::{Path, PathBuf};
 
@@ -98,9 +99,12 @@ fn everything() -> Value {
             "allow": {"namespaces": {"matchLabels": {"a": "b"}}, "scopes": ["A"], "redirectHosts": ["*.example.com"]},
             "persistence": {"storageClassName": "fast"},
             "registration": {"enabled": true},
+            "trustedProxies": ["10.244.0.0/16"],
         })),
         "serviceMonitor": {"enabled": true, "labels": {"release": "prometheus"}},
-        "networkPolicy": {"enabled": true, "adminFrom": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
+        "networkPolicy": {
+            "adminFrom": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "metricsFrom": [{"ipBlock": {"cidr": "10.1.0.0/16"}}],
+        },
     })
 }
 
@@ -219,6 +223,7 @@ async fn arguments_say_what_the_values_say() {
     let expected = [
         "operator",
         "--listen=0.0.0.0:8080",
+        "--metrics-listen=0.0.0.0:8083",
         "--concurrency=64",
         "--resync=10m",
         "--unregister-orphans-after=24h",
@@ -242,6 +247,8 @@ async fn arguments_say_what_the_values_say() {
         "--issuer=http://r-applink-operator-provider.ns.svc:8080",
         "--listen=0.0.0.0:8080",
         "--admin-listen=0.0.0.0:8081",
+        "--metrics-listen=0.0.0.0:8084",
+        "--health-listen=0.0.0.0:8085",
         "--admin-token-file=/etc/applink/admin/token",
         "--database=/var/lib/applink/provider.db",
         "--log-format=json",
@@ -279,7 +286,7 @@ async fn the_program_knows_each_setting_of_the_config_map() {
     let plane = ControlPlane::shared().await;
     let objects = template(plane, &everything()).await;
     let settings = one(&objects, "ConfigMap")["data"].as_object().expect("settings");
-    assert_eq!(settings.len(), 7);
+    assert_eq!(settings.len(), 8);
     assert_eq!(settings["APPLINK_PROVIDER_REGISTRATION"], "true");
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_applink"));
     command.args(["provider", "--help"]);

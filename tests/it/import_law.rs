@@ -33,6 +33,8 @@ const PURE: &[&str] = &[
     "link/facts",
     "link/claim",
     "link/grant",
+    "link/consent/form",
+    "link/consent/places",
     "link/consent/record",
     "link/consent/request",
     "link/consent/trouble",

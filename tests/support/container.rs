@@ -23,7 +23,7 @@ const TOKEN_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// Where all Pods are, but those that are given an address of their own.
 const LOOPBACK: &str = "127.0.0.1";
-const LISTEN: &str = "--listen=127.0.0.1:";
+const LISTEN: [&str; 2] = ["--listen=127.0.0.1:", "--metrics-listen=127.0.0.1:"];
 
 /// How it is reached and reaches others, from its next start.
 #[derive(Clone, Debug)]
@@ -125,8 +125,11 @@ impl PodContainer {
         }
         let args = command.chain(self.spec.args.iter().flatten().cloned());
         let args = args.map(|arg| rewrite(&expand(&arg, &env), &mounts));
-        let here = |port: &str| format!("--listen={host}:{port}");
-        let args = args.map(|arg| arg.strip_prefix(LISTEN).map(here).unwrap_or(arg));
+        let here = |arg: String| match LISTEN.iter().any(|at| arg.starts_with(at)) {
+            true => arg.replacen("127.0.0.1", &host, 1),
+            false => arg,
+        };
+        let args = args.map(here);
         let empty = self.access.folder().join("empty");
         std::fs::create_dir_all(&empty).map_err(|error| error.to_string())?;
         let mut program = Program::new(&self.binary, self.folder.join("log"))

@@ -148,6 +148,29 @@ impl Process {
         eventually(deadline, what, async || self.exit()).await
     }
 
+    /// Bytes of memory that it has now.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn memory(&self) -> usize {
+        self.status("VmRSS:")
+    }
+
+    /// Bytes of memory that it has had at most.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn most_memory(&self) -> usize {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, name: &str) -> usize {
+        let all = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("it runs");
+        let line = all.lines().find_map(|line| line.strip_prefix(name)).expect("it runs");
+        let kib = line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number of KiB");
+        kib * 1024
+    }
+
     pub fn log_path(&self) -> &Path {
         &self.log
     }

@@ -82,9 +82,10 @@ impl<'p> Stage<'p> {
             "bindAddress": "127.0.0.1",
             "log": {"format": "human", "level": "info,applink_operator=debug"},
             "outbound": {"allow": ["http://127.0.0.1"]},
-            "operator": {"port": ports::free()},
+            "operator": {"port": ports::free(), "metricsPort": ports::free()},
             "provider": {
                 "name": provider_name, "port": port, "adminPort": admin,
+                "metricsPort": ports::free(), "healthPort": ports::free(),
                 "url": provider_url, "adminUrl": admin_url,
                 "default": true,
             },

@@ -130,18 +130,29 @@ pub(super) fn client(args: &AuthorizeArgs) -> Result<HttpClient, ToolError> {
     Ok(guard.client(Trust::Trusted, ca).with_timeout(Duration::from_secs(60)))
 }
 
+/// How long to wait, at least and at most, where the operator has too much to do.
+const AGAIN: Duration = Duration::from_secs(2);
+const LONGEST: Duration = Duration::from_secs(30);
+
 async fn post<T: DeserializeOwned>(http: &HttpClient, begun: &Begun, what: &str) -> Result<T, Ended> {
     let mut url = begun.consent_uri.clone();
     if let Ok(mut path) = url.path_segments_mut() {
         path.push(what);
     }
-    let answer = http.send(Request::post(url).json(&json!({ "ticket": begun.ticket }))).await;
-    let answer = answer.map_err(|e| {
-        ToolError::Precondition(format!(
-            "the operator's address {} doesn't answer: {e}; check that it is reachable from here",
-            begun.consent_uri
-        ))
-    })?;
+    let answer = loop {
+        let answer = http.send(Request::post(url.clone()).json(&json!({ "ticket": begun.ticket }))).await;
+        let answer = answer.map_err(|e| {
+            ToolError::Precondition(format!(
+                "the operator's address {} doesn't answer: {e}; check that it is reachable from here",
+                begun.consent_uri
+            ))
+        })?;
+        if answer.status != 429 {
+            break answer;
+        }
+        // Nothing was done yet. The ticket's end ends this.
+        sleep(answer.retry_after.unwrap_or(AGAIN).clamp(AGAIN, LONGEST)).await;
+    };
     let strange = || {
         Ended::from(ToolError::Precondition(format!(
             "what answers at {} isn't the operator (status {})",

@@ -7,6 +7,8 @@
 mod device;
 mod outcome;
 
+use super::form::{is_name, uid_of};
+use super::places::{LinkPlace, LinkPlaces};
 use super::record::{Consent, Purpose, Stage, Ticket, digest};
 use super::request::{self, AuthorizationRequest};
 use super::trouble::Trouble;
@@ -37,6 +39,8 @@ pub struct Consents {
     ctx: Arc<Context>,
     /// The namespaces that are looked after; empty for all.
     namespaces: Vec<String>,
+    /// Places for the requests that showed a ticket or a state of their link.
+    places: LinkPlaces,
 }
 
 /// What the first page shows.
@@ -112,6 +116,8 @@ struct Ready {
     of: LinkRef,
     goal: OutgoingGoal,
     ticket: Ticket,
+    /// Held for as long as it is worked on.
+    _place: Option<LinkPlace>,
 }
 
 /// What a link's server and client are.
@@ -123,7 +129,7 @@ struct Known {
 impl Consents {
     /// Serves the consents of the links in these namespaces; empty for all.
     pub fn new(ctx: Arc<Context>, namespaces: Vec<String>) -> Self {
-        Self { ctx, namespaces }
+        Self { ctx, namespaces, places: LinkPlaces::new() }
     }
 
     /// The first page: nothing is changed by it.
@@ -211,8 +217,7 @@ impl Consents {
 
     async fn take(&self, redirect: &str, answer: &Answer, browser: Option<&str>) -> Result<Done, Trouble> {
         let state = answer.state.as_ref().ok_or(Trouble::Unasked)?.expose_secret();
-        let uid =
-            state.split_once('.').map(|(uid, _)| uid).filter(|uid| is_uid(uid)).ok_or(Trouble::Unasked)?;
+        let uid = uid_of(state).ok_or(Trouble::Unasked)?;
         let (consent, version) = self.consent(uid).await?.ok_or(Trouble::Unasked)?;
         let Stage::Asked { state: asked, browser: began, verifier, redirect_uri } = &consent.stage else {
             return Err(Trouble::Unasked);
@@ -225,6 +230,7 @@ impl Consents {
         if browser.is_none_or(|b| *began != digest(Purpose::Browser, b)) {
             return Err(Trouble::OtherBrowser);
         }
+        let _place = self.places.take(&consent.link)?;
         // From here on the state is used, whatever comes of it.
         let spent = Consent { stage: Stage::Spent, ..consent.clone() };
         let version = self.save(&spent, Some(&version)).await.map_err(|t| match t {
@@ -276,7 +282,8 @@ impl Consents {
         if ready.ticket.ticket != digest(Purpose::Ticket, ticket.expose_secret()) {
             return Err(Trouble::NoTicket);
         }
-        Ok(ready)
+        let place = self.places.take(&ready.of)?;
+        Ok(Ready { _place: Some(place), ..ready })
     }
 
     async fn look(&self, namespace: &str, name: &str) -> Result<Ready, Trouble> {
@@ -300,7 +307,7 @@ impl Consents {
             name: name.to_owned(),
             uid: link.uid().unwrap_or_default(),
         };
-        Ok(Ready { link, of, goal, ticket })
+        Ok(Ready { link, of, goal, ticket, _place: None })
     }
 
     /// Whether the ticket wasn't used; gives back the version of the record that may be replaced.
@@ -395,16 +402,6 @@ pub fn place(url: &Url) -> String {
 
 fn later(now: Timestamp, secs: i64) -> Timestamp {
     now.saturating_add(SignedDuration::from_secs(secs)).unwrap_or(Timestamp::MAX)
-}
-
-/// What a namespace or a link can be called.
-fn is_name(text: &str) -> bool {
-    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-    !text.is_empty() && text.len() <= 253 && text.bytes().all(allowed) && !text.contains("..")
-}
-
-fn is_uid(text: &str) -> bool {
-    text.len() == 36 && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-')
 }
 
 fn random<const N: usize>() -> Result<[u8; N], Trouble> {

@@ -92,6 +92,9 @@ pub enum Trouble {
     /// An earlier consent is still being cleared away, or somebody wrote at the same moment.
     #[error("an earlier consent of this link is still being cleared away. Try it again in a moment.")]
     Busy,
+    /// As many requests as there may be of one link, one namespace, one address, or of all, are being worked on.
+    #[error("too many requests are being worked on at this moment. Try it again in a few seconds.")]
+    Crowded,
     /// The operator can't look or write now.
     #[error("the operator can't do this now: {0}. Try it again in a moment.")]
     Later(String),
@@ -140,6 +143,7 @@ impl Trouble {
             Self::Link(_) => "LinkNotReady",
             Self::OtherGrant => "OtherGrant",
             Self::Busy => "Busy",
+            Self::Crowded => "TooManyAtOnce",
             Self::Later(_) => "Unavailable",
         }
     }
@@ -156,6 +160,7 @@ impl Trouble {
             | Self::Stranger { .. } => 403,
             Self::Link(_) | Self::OtherGrant => 422,
             Self::Token(_) => 502,
+            Self::Crowded => 429,
             Self::Later(_) => 503,
         }
     }

@@ -168,7 +168,7 @@ async fn converge(
 ) -> Result<Option<Response>, Problem> {
     let now = app.now();
     let Secrets { current: secret, previous, made_up } =
-        secrets::after(app, spec, current.as_ref(), now).await?;
+        secrets::after(app, id, spec, current.as_ref(), now).await?;
     let client = Client {
         id: id.clone(),
         metadata: spec.metadata.clone(),

@@ -9,6 +9,7 @@
 
 use super::Problem;
 use super::client_spec::ClientSpec;
+use crate::domain::ClientId;
 use crate::server::random;
 use crate::server::secret::{SecretKind, StoredSecret};
 use crate::server::state::App;
@@ -27,12 +28,13 @@ pub struct Secrets {
     pub made_up: Option<SecretString>,
 }
 
-/// The secrets that `client` shall have.
+/// The secrets that the client with this ID shall have; `client` is what it is now.
 ///
 /// # Errors
 /// When one can't be made or hashed.
 pub async fn after(
     app: &App,
+    id: &ClientId,
     spec: &ClientSpec,
     client: Option<&Client>,
     now: Timestamp,
@@ -51,19 +53,19 @@ pub async fn after(
         }
         (None, None) => {
             let made_up = random::token()?;
-            let current = app.secrets.store(SecretKind::Derived, &made_up).await?;
+            let current = app.secrets.store(SecretKind::Derived, id, &made_up).await?;
             Ok(Secrets { current: Some(current), previous: None, made_up: Some(made_up) })
         }
         (Some((kind, given)), stored) => {
             let same = match stored {
-                Some(stored) => app.secrets.verify(stored, given).await?,
+                Some(stored) => app.secrets.is_of(id, stored, given).await?,
                 None => false,
             };
             // The same text kept in another way is no other secret.
             let previous = if same { kept() } else { stored.and_then(before) };
             let current = match stored.filter(|s| same && s.kind() == *kind) {
                 Some(stored) => stored.clone(),
-                None => app.secrets.store(*kind, given).await?,
+                None => app.secrets.store(*kind, id, given).await?,
             };
             Ok(Secrets { current: Some(current), previous, made_up: None })
         }

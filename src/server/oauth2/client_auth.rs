@@ -3,6 +3,7 @@
 
 use super::{Form, OAuthError};
 use crate::domain::{AuthMethod, ClientId};
+use crate::server::secret::{NotChecked, StoredSecret, Who};
 use crate::server::state::App;
 use crate::server::store::Client;
 use axum::http::{HeaderMap, header};
@@ -57,12 +58,18 @@ async fn try_authenticate(app: &App, form: &Form) -> Result<Client, OAuthError> 
     let good = match (&client.secret, &presented.secret) {
         _ if client.metadata.auth_method.is_public() => true,
         (Some(stored), Some(given)) => {
-            let previous = client.live_previous(app.now());
-            app.secrets.verify(stored, given).await?
-                || match previous {
-                    Some(previous) => app.secrets.verify(&previous.secret, given).await?,
-                    None => false,
+            let previous = client.live_previous(app.now()).map(|previous| &previous.secret);
+            let forms: Vec<&StoredSecret> = std::iter::once(stored).chain(previous).collect();
+            let who = Who { client: id.clone(), address: form.origin().nearest() };
+            match app.secrets.verify(&who, &forms, given).await {
+                Ok(good) => good,
+                Err(NotChecked::TooMany(wait)) => {
+                    app.metrics.secrets_not_checked.inc();
+                    tracing::debug!(client = id.as_str(), ?wait, "too many secrets of a client were tried");
+                    return Err(OAuthError::too_many_tries(wait));
                 }
+                Err(NotChecked::Failed(error)) => return Err(error.into()),
+            }
         }
         _ => false,
     };

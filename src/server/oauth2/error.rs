@@ -84,6 +84,17 @@ impl OAuthError {
     /// The client has been issued more than one client may have.
     pub fn too_many(wait: Duration) -> Self {
         let text = "this client asks for more tokens than it may have; keep a token until it ends, and ask again later";
+        Self::wait(text, wait)
+    }
+
+    /// Too many secrets of one client were tried from one address.
+    pub fn too_many_tries(wait: Duration) -> Self {
+        let text = "too many secrets of this client were tried from this address; see that the secret is the \
+                    client's, and try again later";
+        Self::wait(text, wait)
+    }
+
+    fn wait(text: &'static str, wait: Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable", text);
         Self { retry_after: Some(seconds.max(1)), ..error }
@@ -164,6 +175,7 @@ mod tests {
             OAuthError::timed_out(),
             OAuthError::no_room(),
             OAuthError::too_many(Duration::ZERO),
+            OAuthError::too_many_tries(Duration::ZERO),
             OAuthError::server_error(),
         ];
         for error in all {

@@ -1,6 +1,7 @@
 //! A form body, read strictly: RFC 6749 section 3.2 and appendix B.
 
 use super::OAuthError;
+use crate::runtime::peer::Origin;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Request};
@@ -13,6 +14,7 @@ use url::form_urlencoded;
 /// The parameters of a request and its header. It has no `Debug`: secrets are in it.
 pub struct Form {
     headers: HeaderMap,
+    origin: Origin,
     parameters: BTreeMap<String, SecretString>,
 }
 
@@ -33,9 +35,14 @@ impl Form {
         &self.headers
     }
 
+    /// Where the request comes from.
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
     #[cfg(test)]
     pub(super) fn of(headers: HeaderMap, body: &str) -> Result<Self, OAuthError> {
-        Ok(Self { headers, parameters: parse(body.as_bytes())? })
+        Ok(Self { headers, origin: Origin::default(), parameters: parse(body.as_bytes())? })
     }
 }
 
@@ -77,8 +84,9 @@ impl<S: Send + Sync> FromRequest<S> for Form {
             return Err(OAuthError::invalid_request(text));
         }
         let headers = request.headers().clone();
+        let origin = request.extensions().get().copied().unwrap_or_default();
         let body = Bytes::from_request(request, state).await.map_err(unreadable)?;
-        Ok(Self { headers, parameters: parse(&body)? })
+        Ok(Self { headers, origin, parameters: parse(&body)? })
     }
 }
 

@@ -7,50 +7,65 @@
 //! | `GET callback/…` | takes the server's answer, and shows the code that ends it |
 //! | `POST authorize/NAMESPACE/NAME/device` and `…/poll` | the device grant, for the tool |
 //!
+//! A request takes a place among those that are worked on once it is here whole and looks like one of ours: who sends
+//! half a request, or made-up words, takes none. No address that is known takes them all; nor does a link or a
+//! namespace, of which [`crate::link::consent`] holds back what is too much.
+//!
 //! What any of it means is [`crate::link::consent`]'s to say; here are requests and pages alone.
 //! They work without JavaScript, and have none.
 
+mod gate;
 mod pages;
 
 use crate::domain::{ExposeSecret as _, SecretString};
-use crate::link::consent::{Answer, Consents, Done, Polled, Trouble};
+use crate::link::consent::{Answer, Consents, Done, Polled, Trouble, may_be_answer, may_be_ticket};
 use crate::runtime::listen;
+use crate::runtime::peer::{Origin, TrustedProxies};
 use crate::web::page;
 use crate::web::page::policy::Policy;
-use axum::Router;
+use axum::body::{HttpBody as _, to_bytes};
 use axum::extract::rejection::{FormRejection, QueryRejection};
-use axum::extract::{Form, Json, Path, Query, State};
+use axum::extract::{Form, Json, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
+use gate::{Gate, Place};
 use serde::Deserialize;
 use serde_json::json;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 use url::Url;
 
-/// How many requests are worked on at once: each asks the API server.
-const AT_ONCE: usize = 32;
 /// The largest request body.
 const MOST: usize = 4096;
+/// How long a body may take to arrive.
+const BODY: Duration = Duration::from_secs(5);
 /// How long one may take; the server that is asked has the most of it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Pages {
     consents: Arc<Consents>,
     base: Url,
+    gate: Gate,
 }
+
+/// Where a request comes from; unknown without a listener.
+type Sender = Option<Extension<Origin>>;
 
 /// Serves until `stop` resolves.
 pub async fn serve(
     listener: TcpListener,
     base: Url,
     consents: Arc<Consents>,
+    proxies: TrustedProxies,
     stop: impl Future<Output = ()> + Send + 'static,
 ) {
-    listen::serve("consent", listener, router(base, consents), stop).await;
+    listen::serve("consent", listener, router(base, consents), Arc::new(proxies), stop).await;
 }
 
 fn router(base: Url, consents: Arc<Consents>) -> Router {
@@ -62,11 +77,24 @@ fn router(base: Url, consents: Arc<Consents>) -> Router {
         .route("/callback/{server}", get(callback).head(not_spent))
         .route("/style.css", get(page::style))
         .fallback(nothing)
-        .layer(tower_http::limit::RequestBodyLimitLayer::new(MOST))
-        .layer(tower::limit::GlobalConcurrencyLimitLayer::new(AT_ONCE))
+        .layer(middleware::from_fn(whole))
         .layer(tower_http::timeout::TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, PATIENCE))
-        .with_state(Arc::new(Pages { consents, base }));
+        .with_state(Arc::new(Pages { consents, base, gate: Gate::new() }));
     if prefix.is_empty() { pages } else { Router::new().nest(&prefix, pages) }
+}
+
+/// Passes a request on once its body is here.
+async fn whole(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    if body.size_hint().lower() > MOST as u64 {
+        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+    }
+    match timeout(BODY, to_bytes(body, MOST)).await {
+        Ok(Ok(body)) => next.run(Request::from_parts(parts, body.into())).await,
+        // Larger than it said, or its connection broke.
+        Ok(Err(_)) => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+        Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),
+    }
 }
 
 #[derive(Deserialize)]
@@ -87,8 +115,35 @@ impl Pages {
 
     fn trouble(&self, trouble: &Trouble) -> Response {
         tracing::info!(reason = trouble.reason(), "a consent didn't go on");
-        page(pages::trouble(trouble, self.prefix()), &Policy::own())
+        later(page(pages::trouble(trouble, self.prefix()), &Policy::own()))
     }
+
+    /// A place for a request, once there is one.
+    async fn place(&self, from: Sender) -> Result<Place<'_>, Trouble> {
+        self.gate.enter(from.map(|Extension(origin)| origin).unwrap_or_default()).await
+    }
+
+    /// The same for a request about this link.
+    async fn place_for(
+        &self,
+        from: Sender,
+        namespace: &str,
+        name: &str,
+        ticket: &SecretString,
+    ) -> Result<Place<'_>, Trouble> {
+        if !may_be_ticket(namespace, name, ticket) {
+            return Err(Trouble::NoTicket);
+        }
+        self.place(from).await
+    }
+}
+
+/// Says when to come again to who was told to.
+fn later(mut response: Response) -> Response {
+    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+    }
+    response
 }
 
 async fn nothing(State(pages): State<Arc<Pages>>) -> Response {
@@ -98,9 +153,14 @@ async fn nothing(State(pages): State<Arc<Pages>>) -> Response {
 async fn invitation(
     State(pages): State<Arc<Pages>>,
     Path((namespace, name)): Path<(String, String)>,
+    from: Sender,
     ticket: Result<Query<TicketOf>, QueryRejection>,
 ) -> Response {
     let Ok(Query(TicketOf { ticket })) = ticket else { return pages.trouble(&Trouble::NoTicket) };
+    let _place = match pages.place_for(from, &namespace, &name, &ticket).await {
+        Ok(place) => place,
+        Err(trouble) => return pages.trouble(&trouble),
+    };
     match pages.consents.invitation(&namespace, &name, &ticket).await {
         Ok(found) => page(pages::invitation(&found, ticket.expose_secret(), pages.prefix()), &Policy::own()),
         Err(trouble) => pages.trouble(&trouble),
@@ -110,6 +170,7 @@ async fn invitation(
 async fn begin(
     State(pages): State<Arc<Pages>>,
     Path((namespace, name)): Path<(String, String)>,
+    from: Sender,
     headers: HeaderMap,
     ticket: Result<Form<TicketOf>, FormRejection>,
 ) -> Response {
@@ -119,6 +180,10 @@ async fn begin(
     if headers.get(header::ORIGIN).is_some_and(|o| o.as_bytes() != own.as_bytes()) {
         return pages.trouble(&Trouble::NoTicket);
     }
+    let _place = match pages.place_for(from, &namespace, &name, &ticket).await {
+        Ok(place) => place,
+        Err(trouble) => return pages.trouble(&trouble),
+    };
     match pages.consents.begin(&namespace, &name, &ticket).await {
         Ok(departure) => {
             let secure = if pages.base.scheme() == "https" { "; Secure" } else { "" };
@@ -152,10 +217,18 @@ async fn not_spent() -> impl IntoResponse {
 async fn callback(
     State(pages): State<Arc<Pages>>,
     Path(server): Path<String>,
+    from: Sender,
     headers: HeaderMap,
     answer: Result<Query<Answer>, QueryRejection>,
 ) -> Response {
     let answer = answer.map(|Query(answer)| answer).unwrap_or_default();
+    if !may_be_answer(&answer) {
+        return pages.trouble(&Trouble::Unasked);
+    }
+    let _place = match pages.place(from).await {
+        Ok(place) => place,
+        Err(trouble) => return pages.trouble(&trouble),
+    };
     let browser = cookie(&headers, pages.cookie());
     match pages.consents.answer(server, answer, browser).await {
         Ok(done) => {
@@ -174,8 +247,13 @@ async fn callback(
 async fn device(
     State(pages): State<Arc<Pages>>,
     Path((namespace, name)): Path<(String, String)>,
+    from: Sender,
     Json(TicketOf { ticket }): Json<TicketOf>,
 ) -> Response {
+    let _place = match pages.place_for(from, &namespace, &name, &ticket).await {
+        Ok(place) => place,
+        Err(trouble) => return refused(&trouble),
+    };
     match pages.consents.begin_device(&namespace, &name, &ticket).await {
         Ok(shown) => said(
             StatusCode::OK,
@@ -194,8 +272,13 @@ async fn device(
 async fn poll(
     State(pages): State<Arc<Pages>>,
     Path((namespace, name)): Path<(String, String)>,
+    from: Sender,
     Json(TicketOf { ticket }): Json<TicketOf>,
 ) -> Response {
+    let _place = match pages.place_for(from, &namespace, &name, &ticket).await {
+        Ok(place) => place,
+        Err(trouble) => return refused(&trouble),
+    };
     match pages.consents.poll_device(namespace, name, ticket).await {
         Ok(Polled::Pending(wait)) => said(StatusCode::OK, &json!({ "pending": wait.as_secs_f64() })),
         Ok(Polled::Done(done)) => {
@@ -212,7 +295,7 @@ async fn poll(
 
 fn refused(trouble: &Trouble) -> Response {
     let status = StatusCode::from_u16(trouble.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    said(status, &json!({ "reason": trouble.reason(), "message": trouble.to_string() }))
+    later(said(status, &json!({ "reason": trouble.reason(), "message": trouble.to_string() })))
 }
 
 fn said(status: StatusCode, what: &serde_json::Value) -> Response {

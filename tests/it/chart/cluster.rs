@@ -45,7 +45,8 @@ async fn a_release_comes_and_goes_and_the_links_stay() {
     let mut values = everything();
     values["provider"]["persistence"] = json!({});
     values["serviceMonitor"] = json!({});
-    release.upgrade(&values).await.ok();
+    let notes = release.upgrade(&values).await.ok();
+    assert!(notes.contains("NetworkPolicies are on") && notes.contains("networkPolicy.adminFrom"), "{notes}");
     release.upgrade(&json!({"watchNamespaces": [applied.namespace]})).await.ok();
 
     release.uninstall().await.ok();

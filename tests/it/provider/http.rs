@@ -4,13 +4,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use std::fmt::Write as _;
+use std::net::Ipv4Addr;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 
 /// A request to be sent on a connection of its own.
 #[derive(Clone)]
 pub struct Request {
     port: u16,
+    from: Ipv4Addr,
     method: String,
     path: String,
     headers: Vec<(String, String)>,
@@ -28,7 +30,14 @@ pub struct Reply {
 
 impl Request {
     pub fn new(port: u16, method: &str, path: &str) -> Self {
-        Self { port, method: method.to_owned(), path: path.to_owned(), headers: Vec::new(), body: Vec::new() }
+        let (method, path, from) = (method.to_owned(), path.to_owned(), Ipv4Addr::LOCALHOST);
+        Self { port, from, method, path, headers: Vec::new(), body: Vec::new() }
+    }
+
+    /// From another address of the loopback network.
+    pub fn from(mut self, address: [u8; 4]) -> Self {
+        self.from = address.into();
+        self
     }
 
     pub fn header(mut self, name: &str, value: impl ToString) -> Self {
@@ -78,7 +87,9 @@ impl Request {
     }
 
     pub async fn try_send(&self) -> std::io::Result<Reply> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((self.from, 0).into())?;
+        let mut stream = socket.connect((Ipv4Addr::LOCALHOST, self.port).into()).await?;
         stream.write_all(self.head().as_bytes()).await?;
         // The service may answer and close before it has read all of a large body.
         let sent = stream.write_all(&self.body).await;

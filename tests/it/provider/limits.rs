@@ -115,3 +115,67 @@ async fn more_connections_than_allowed_wait_for_their_turn() {
     tokio::time::timeout(SOON, third).await.expect("its turn").must(200);
     drop(second);
 }
+
+/// Idle connections to a listener, more than it takes; they are open while this is held.
+async fn idle(port: u16, number: usize) -> Vec<TcpStream> {
+    let mut all = Vec::new();
+    for n in 0..number {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("connected");
+        // Some have begun a request, and some have ended one.
+        let said = ["", "GET /healthz HTTP/1.1\r\nhost:", "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"][n % 3];
+        let _ = stream.write_all(said.as_bytes()).await;
+        all.push(stream);
+    }
+    all
+}
+
+#[tokio::test]
+async fn idle_connections_keep_nobody_out() {
+    let (health, metrics) = (crate::support::ports::free(), crate::support::ports::free());
+    let (at_health, at_metrics) = (format!("127.0.0.1:{health}"), format!("127.0.0.1:{metrics}"));
+    let flags = ["--health-listen", &at_health, "--metrics-listen", &at_metrics];
+    // None of them ends by itself.
+    let more = ["--max-connections", "50", "--header-timeout", "1h"];
+    let service = Service::start(&[flags, more].concat()).await;
+    let answers =
+        async |port, path| Request::new(port, "GET", path).try_send().await.is_ok_and(|r| r.status == 200);
+    for (port, path) in [(health, "/readyz"), (metrics, "/metrics")] {
+        eventually(SOON, "the listener", async || answers(port, path).await).await;
+    }
+    let mut held = Vec::new();
+    for port in [service.public, service.admin, health, metrics] {
+        held.push(idle(port, 100).await);
+    }
+    let all = async {
+        for _ in 0..6 {
+            for port in [service.admin, health] {
+                for path in ["/healthz", "/readyz"] {
+                    Request::new(port, "GET", path).send().await.must(200);
+                }
+            }
+            Request::new(metrics, "GET", "/metrics").send().await.must(200);
+            service.admin("GET", "/admin/clients").send().await.must(200);
+        }
+        // Here each is left alone for a while first.
+        Request::new(service.public, "GET", "/.well-known/oauth-authorization-server").send().await.must(200);
+    };
+    tokio::time::timeout(SOON, all).await.expect("idle connections make room");
+    // Each has its own alone.
+    for (port, path) in
+        [(health, "/metrics"), (health, "/admin/info"), (metrics, "/readyz"), (metrics, "/admin/info")]
+    {
+        Request::new(port, "GET", path).send().await.must(404);
+    }
+    drop(held);
+}
+
+#[tokio::test]
+async fn a_port_for_metrics_that_is_taken_keeps_no_service_from_its_work() {
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let service = Service::start(&["--metrics-listen", &address, "--health-listen", &address]).await;
+    service.register("c", json!({})).await;
+    assert_eq!(service.access("c").await.len(), 43);
+    service.process().terminate();
+    assert!(service.process().wait(SOON).await.success());
+}

@@ -3,6 +3,7 @@
 mod admin;
 mod admin_errors;
 mod changes;
+mod chosen;
 mod client_auth;
 mod clients;
 mod disk;

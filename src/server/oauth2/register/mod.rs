@@ -109,7 +109,7 @@ async fn update(
     request.names(&current.id)?;
     if let Some(given) = request.secret() {
         let same = match &current.secret {
-            Some(stored) => app.secrets.verify(stored, given).await?,
+            Some(stored) => app.secrets.is_of(&current.id, stored, given).await?,
             None => false,
         };
         if !same {
@@ -165,7 +165,7 @@ async fn add_secret(app: &App, client: &mut Client) -> Result<Option<SecretStrin
         return Ok(None);
     }
     let secret = random::token()?;
-    client.secret = Some(app.secrets.store(SecretKind::Derived, &secret).await?);
+    client.secret = Some(app.secrets.store(SecretKind::Derived, &client.id, &secret).await?);
     Ok(Some(secret))
 }
 

@@ -2,6 +2,7 @@
 
 mod hydra;
 mod keycloak;
+mod places;
 mod refusals;
 mod tool;
 
