@@ -17,7 +17,7 @@ use super::plan::{Effect, Plan};
 use super::problem::{Mend, Problem};
 use super::service_account::out_of_reach;
 use super::status::{Input, project};
-use super::turns::{Permit, Turn};
+use super::turns::{Permit, Turn, Who};
 use super::validate::{ValidatedLink, validate};
 use crate::api::link::{ApplicationLinkStatus, DeletionPolicy, ProviderStatusRef};
 use crate::api::{ApplicationLink, names};
@@ -164,9 +164,10 @@ async fn steps(
         let mut decision = decide(goal, &seen, now);
         let mut turn = None;
         if let Some(asks) = decision.asks.take() {
-            permit = permit
-                .filter(|p| p.host() == asks.host)
-                .or_else(|| ctx.turns.ask(&asks.host, &seen.namespace, Instant::now()));
+            permit = permit.filter(|p| p.is_for(&asks.host, &asks.client)).or_else(|| {
+                let who = Who { owner: &seen.namespace, client: &asks.client };
+                ctx.turns.ask(&asks.host, who, Instant::now())
+            });
             if let (None, Some(facts)) = (&permit, &mut seen.outgoing) {
                 facts.in_line = true;
                 decision = decide(goal, &seen, now);
@@ -190,6 +191,10 @@ async fn steps(
                 (other.outgoing, other.published, other.refused);
             outcome.done.extend(other.done);
             outcome.wrote.extend(other.wrote);
+        }
+        let asked = decision.plan.effects().any(|e| matches!(e, Effect::RequestToken(_)));
+        if let Some(permit) = permit.as_mut().filter(|_| asked && outcome.outgoing.is_some()) {
+            permit.answered(outcome.done.contains(&"RequestToken"), Instant::now());
         }
         for effect in &outcome.done {
             ctx.metrics.effects.get_or_create(&ByEffect { effect }).inc();

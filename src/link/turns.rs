@@ -1,7 +1,11 @@
 //! Whose turn it is to ask a host for a token. All links that ask one host share its budget: so many
-//! requests a second, so many at once, and none while the host wants to be left alone. So ten
-//! thousand links of one provider don't stampede after an outage, a restart or a step of the clock,
-//! and a host that is dead or strict holds up nobody else.
+//! requests a second, and so many at once. So ten thousand links of one provider don't stampede after an
+//! outage, a restart or a step of the clock, and a host that is dead or strict holds up nobody else.
+//!
+//! Who is told to wait (429, or 503 with `Retry-After`) waits alone: first the client of that namespace, then
+//! all of that namespace when a second client of it is told too. Only when several namespaces are told is the
+//! host itself held: then one request at a time tries how it is, and the first good answer ends that. So no
+//! tenant's limit, however it came about, keeps another one's links from a host.
 //!
 //! A pass that needs a token request takes a [`Permit`] before its first effect. Where there is none
 //! it ends with a [`Turn`], and the queue calls it up when its turn has come.
@@ -34,43 +38,140 @@ impl Default for Limits {
 pub struct Turn {
     /// Who is asked: host and port.
     pub host: String,
+    /// Who the server thinks asks: the client identifier.
+    pub client: String,
     /// Whether the link never had a token: such links wait in a line of their own.
     pub new: bool,
     /// When the token in hand ends; who is first to lose theirs goes first.
     pub deadline: Timestamp,
 }
 
-/// However long a server asks for: the host is tried again after that time by another owner's link,
-/// since many servers limit each client for itself, and one tenant's trouble must not be everybody's.
+/// Who asks: whose link it is, and as which client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Who<'a> {
+    /// The namespace.
+    pub owner: &'a str,
+    /// The client identifier.
+    pub client: &'a str,
+}
+
+/// How long a namespace that was told to wait counts where it is asked whether the host is short of time
+/// for everybody.
 const HOST_HOLD: Duration = Duration::from_secs(60);
 /// No server is taken at its word for longer.
-const OWNER_HOLD: Duration = Duration::from_secs(3600);
+const LONGEST_HOLD: Duration = Duration::from_secs(3600);
+/// The pause between two requests that try how a held host is, at first and at last.
+const PROBE_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// One that tries and isn't answered stands in nobody's way for longer.
+const PROBE_PATIENCE: Duration = Duration::from_secs(10);
+/// So many clients of a namespace are held apart at a host; the one that may ask soonest makes room.
+const MANY_CLIENTS: usize = 16;
 /// So many hosts are remembered before those that rest are forgotten.
 const MANY: usize = 1024;
+
+/// Who was told to wait. It stays until a request of theirs is answered well: until then one at a time tries.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    until: Instant,
+    trying: bool,
+}
+
+impl Held {
+    /// When the next one may ask; `None` while one tries.
+    fn at(held: Option<&Self>, now: Instant) -> Option<Instant> {
+        held.map_or(Some(now), |held| (!held.trying).then(|| now.max(held.until)))
+    }
+
+    fn extend(held: &mut Option<Self>, until: Instant) {
+        let before = held.map_or(until, |held| held.until);
+        *held = Some(Self { until: until.max(before), trying: false });
+    }
+}
+
+/// A namespace at a host.
+#[derive(Default)]
+struct Owner {
+    /// All its clients together.
+    all: Option<Held>,
+    clients: HashMap<String, Held>,
+    /// How many stand in the line, by client.
+    waiting: HashMap<String, usize>,
+    /// Until when it speaks for the host that it was told to wait.
+    told: Option<Instant>,
+}
+
+impl Owner {
+    fn at(&self, client: &str, now: Instant) -> Option<Instant> {
+        Some(Held::at(self.all.as_ref(), now)?.max(Held::at(self.clients.get(client), now)?))
+    }
+
+    fn rests(&self, now: Instant) -> bool {
+        let over = |held: &Held| held.until <= now && !held.trying;
+        self.waiting.is_empty()
+            && self.told.is_none_or(|t| t <= now)
+            && self.all.as_ref().is_none_or(over)
+            && self.clients.values().all(over)
+    }
+
+    /// Holds a client, and all of them where another one is held already.
+    fn hold(&mut self, client: &str, now: Instant, asked: Duration) {
+        let until = now + asked.min(LONGEST_HOLD);
+        if self.clients.iter().any(|(other, held)| other != client && held.until > now) {
+            Held::extend(&mut self.all, until);
+        }
+        let mut held = self.clients.remove(client);
+        Held::extend(&mut held, until);
+        if self.clients.len() >= MANY_CLIENTS
+            && let Some(soonest) = self.clients.iter().min_by_key(|(_, h)| h.until).map(|(c, _)| c.clone())
+        {
+            self.clients.remove(&soonest);
+        }
+        self.clients.extend(held.map(|held| (client.to_owned(), held)));
+        let told = now + asked.min(HOST_HOLD);
+        self.told = Some(self.told.map_or(told, |t| t.max(told)));
+    }
+}
+
+/// A host that several namespaces were told to leave alone.
+struct Probing {
+    /// When the next one may try.
+    next: Instant,
+    pause: Duration,
+    /// The one that tries, when it was sent, and whose it is.
+    sent: Option<(u64, Instant, String)>,
+    /// How often each namespace tried in vain: who tried the least goes first, so nobody tries for ever
+    /// in everybody's place.
+    tried: HashMap<String, u32>,
+}
 
 #[derive(Default)]
 struct Host {
     /// When the budget would be whole again (the theoretical arrival time of a leaky bucket).
     whole: Option<Instant>,
     in_flight: usize,
-    /// How many stand in the line.
-    waiting: usize,
-    /// Until when nobody asks.
-    held: Option<Instant>,
-    /// How often it was held. While one request after a hold hasn't come to a good end, it is the only one.
-    holds: u64,
-    careful: bool,
-    /// Until when an owner's links don't ask.
-    owners: HashMap<String, Instant>,
+    owners: HashMap<String, Owner>,
+    /// How often anybody was told to wait.
+    told: u64,
+    probing: Option<Probing>,
+    permits: u64,
 }
 
 impl Host {
     fn rests(&self, now: Instant) -> bool {
         self.in_flight == 0
-            && self.waiting == 0
             && self.whole.is_none_or(|t| t <= now)
-            && self.held.is_none_or(|t| t <= now)
-            && self.owners.values().all(|t| *t <= now)
+            && self.owners.values().all(|owner| owner.rests(now))
+    }
+
+    fn who_at(&self, who: Who<'_>, now: Instant) -> Option<Instant> {
+        self.owners.get(who.owner).map_or(Some(now), |owner| owner.at(who.client, now))
+    }
+
+    /// Whether somebody stands in the line who may ask now.
+    fn somebody_waits(&self, now: Instant) -> bool {
+        let may = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let owners = self.owners.values().filter(|o| may(Held::at(o.all.as_ref(), now)));
+        owners.into_iter().any(|o| o.waiting.keys().any(|client| may(Held::at(o.clients.get(client), now))))
     }
 }
 
@@ -91,16 +192,19 @@ impl Hosts {
 
     fn free_at(&self, host: &str, now: Instant) -> Option<Instant> {
         let Some(h) = self.hosts.get(host) else { return Some(now) };
-        let most = if h.careful { 1 } else { self.limits.in_flight.max(1) };
-        if h.in_flight >= most {
+        if h.in_flight >= self.limits.in_flight.max(1) {
             return None;
         }
         let by_rate = h.whole.and_then(|t| t.checked_sub(self.slack())).unwrap_or(now);
-        Some(now.max(by_rate).max(h.held.unwrap_or(now)))
+        let by_probe = h.probing.as_ref().map_or(now, |p| {
+            let given_up = p.sent.as_ref().map_or(now, |(_, at, _)| *at + PROBE_PATIENCE);
+            p.next.max(given_up)
+        });
+        Some(now.max(by_rate).max(by_probe))
     }
 
-    fn owner_at(&self, host: &str, owner: &str, now: Instant) -> Instant {
-        self.hosts.get(host).and_then(|h| h.owners.get(owner)).map_or(now, |t| now.max(*t))
+    fn who_at(&self, host: &str, who: Who<'_>, now: Instant) -> Option<Instant> {
+        self.hosts.get(host).map_or(Some(now), |h| h.who_at(who, now))
     }
 }
 
@@ -124,18 +228,19 @@ impl Turns {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A permit for a pass that finds that it needs one, unless others wait already.
-    pub fn ask(&self, host: &str, owner: &str, now: Instant) -> Option<Permit> {
-        if self.lock().hosts.get(host).is_some_and(|h| h.waiting > 0) {
+    /// A permit for a pass that finds that it needs one, unless others wait already that may have it.
+    pub fn ask(&self, host: &str, who: Who<'_>, now: Instant) -> Option<Permit> {
+        if self.lock().hosts.get(host).is_some_and(|h| h.somebody_waits(now)) {
             return None;
         }
-        self.take(host, owner, now)
+        self.take(host, who, now)
     }
 
     /// A permit for who is called up from the line.
-    pub fn take(&self, host: &str, owner: &str, now: Instant) -> Option<Permit> {
+    pub fn take(&self, host: &str, who: Who<'_>, now: Instant) -> Option<Permit> {
         let mut all = self.lock();
-        if all.free_at(host, now).is_none_or(|t| t > now) || all.owner_at(host, owner, now) > now {
+        let may = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if !may(all.free_at(host, now)) || !may(all.who_at(host, who, now)) {
             return None;
         }
         if all.hosts.len() >= MANY {
@@ -143,10 +248,31 @@ impl Turns {
         }
         let interval = all.interval();
         let h = all.hosts.entry(host.to_owned()).or_default();
-        h.owners.retain(|_, until| *until > now);
         h.whole = Some(h.whole.map_or(now, |t| t.max(now)) + interval);
         h.in_flight += 1;
-        Some(Permit { turns: self.clone(), host: host.to_owned(), holds: h.holds })
+        h.permits += 1;
+        let number = h.permits;
+        if let Some(probing) = &mut h.probing
+            && let Some((_, _, unanswered)) = probing.sent.replace((number, now, who.owner.to_owned()))
+        {
+            *probing.tried.entry(unanswered).or_default() += 1;
+        }
+        let mut tries = (false, false);
+        if let Some(owner) = h.owners.get_mut(who.owner) {
+            let tries_now = |held: Option<&mut Held>| held.map(|held| held.trying = true).is_some();
+            tries = (tries_now(owner.all.as_mut()), tries_now(owner.clients.get_mut(who.client)));
+        }
+        Some(Permit {
+            turns: self.clone(),
+            host: host.to_owned(),
+            owner: who.owner.to_owned(),
+            client: who.client.to_owned(),
+            at: now,
+            number,
+            told: h.told,
+            tries,
+            answer: None,
+        })
     }
 
     /// When the host has room for one more; `None` until a request that is on its way ends.
@@ -154,33 +280,47 @@ impl Turns {
         self.lock().free_at(host, now)
     }
 
-    /// When an owner's links may ask the host again, its budget apart.
-    pub fn owner_at(&self, host: &str, owner: &str, now: Instant) -> Instant {
-        self.lock().owner_at(host, owner, now)
+    /// When a client of a namespace may ask the host again, the host's budget apart; `None` until a request
+    /// of theirs that is on its way ends.
+    pub fn who_at(&self, host: &str, who: Who<'_>, now: Instant) -> Option<Instant> {
+        self.lock().who_at(host, who, now)
     }
 
-    /// The host asked an owner's link for time: all of that owner's wait as long as it said (an hour at
-    /// most), and everybody's for a minute at most. After that one request tries how it is.
-    pub fn hold(&self, host: &str, owner: &str, now: Instant, asked: Duration) {
+    /// How often a namespace tried a held host in vain; `None` where the host isn't held.
+    pub fn tried(&self, host: &str, owner: &str) -> Option<u32> {
+        let all = self.lock();
+        let probing = all.hosts.get(host)?.probing.as_ref()?;
+        Some(probing.tried.get(owner).copied().unwrap_or(0))
+    }
+
+    /// The host told a client of a namespace to wait: it waits as long as it was told (an hour at most). Where
+    /// another one of the namespace does already, all of the namespace wait as long. Where another namespace
+    /// was told lately, the host is held: one request at a time tries how it is.
+    pub fn hold(&self, host: &str, who: Who<'_>, now: Instant, asked: Duration) {
         let mut all = self.lock();
-        let slack = all.slack();
         let h = all.hosts.entry(host.to_owned()).or_default();
-        let until = now + asked.min(HOST_HOLD);
-        let own = now + asked.min(OWNER_HOLD);
-        h.held = Some(h.held.map_or(until, |t| t.max(until)));
-        let kept = h.owners.entry(owner.to_owned()).or_insert(own);
-        *kept = own.max(*kept);
-        // Not all at once when it is over.
-        h.whole = Some(h.whole.map_or(until, |t| t.max(until)) + slack);
-        h.holds += 1;
-        h.careful = true;
+        h.told += 1;
+        h.owners.entry(who.owner.to_owned()).or_default().hold(who.client, now, asked);
+        let lately = |(owner, o): (&String, &Owner)| owner != who.owner && o.told.is_some_and(|t| t > now);
+        if h.probing.is_none() && h.owners.iter().any(lately) {
+            h.probing = Some(Probing { next: now, pause: Duration::ZERO, sent: None, tried: HashMap::new() });
+        }
     }
 
     /// One more, or one less, stands in the line of a host.
-    pub fn waits(&self, host: &str, one_more: bool) {
+    pub fn waits(&self, host: &str, who: Who<'_>, one_more: bool) {
         let mut all = self.lock();
         let h = all.hosts.entry(host.to_owned()).or_default();
-        h.waiting = if one_more { h.waiting + 1 } else { h.waiting.saturating_sub(1) };
+        let owner = h.owners.entry(who.owner.to_owned()).or_default();
+        let n = owner.waiting.entry(who.client.to_owned()).or_default();
+        *n = if one_more { *n + 1 } else { n.saturating_sub(1) };
+        if *n == 0 {
+            owner.waiting.remove(who.client);
+        }
+        if owner.waiting.is_empty() && owner.all.is_none() && owner.clients.is_empty() && owner.told.is_none()
+        {
+            h.owners.remove(who.owner);
+        }
     }
 }
 
@@ -188,13 +328,32 @@ impl Turns {
 pub struct Permit {
     turns: Turns,
     host: String,
-    holds: u64,
+    owner: String,
+    client: String,
+    at: Instant,
+    number: u64,
+    /// How often anybody was told to wait when it was given.
+    told: u64,
+    /// Whether it is the one that tries, of those of its namespace, and of its client.
+    tries: (bool, bool),
+    /// Whether the request was answered well, and when.
+    answer: Option<(bool, Instant)>,
 }
 
 impl Permit {
+    /// Whether it is for this request.
+    pub fn is_for(&self, host: &str, client: &str) -> bool {
+        self.host == host && self.client == client
+    }
+
     /// Whom it is for.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// The request was sent, and answered well or not. Without this nothing was sent by it.
+    pub fn answered(&mut self, well: bool, now: Instant) {
+        self.answer = Some((well, now));
     }
 }
 
@@ -207,120 +366,52 @@ impl fmt::Debug for Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut all = self.turns.lock();
-        if let Some(h) = all.hosts.get_mut(&self.host) {
-            h.in_flight = h.in_flight.saturating_sub(1);
-            // Nobody was turned away since: the host is well again.
-            if h.holds == self.holds {
-                h.careful = false;
+        let slack = all.slack();
+        let Some(h) = all.hosts.get_mut(&self.host) else { return };
+        h.in_flight = h.in_flight.saturating_sub(1);
+        let well = self.answer.is_some_and(|(well, _)| well);
+        if let Some(owner) = h.owners.get_mut(&self.owner) {
+            let lifted = |held: &mut Held, tries: bool| {
+                held.trying &= !tries;
+                // Told to wait again since, by another request: that counts.
+                well && held.until <= self.at
+            };
+            if owner.all.as_mut().is_some_and(|held| lifted(held, self.tries.0)) {
+                owner.all = None;
             }
+            if owner.clients.get_mut(&self.client).is_some_and(|held| lifted(held, self.tries.1)) {
+                owner.clients.remove(&self.client);
+            }
+            if let Some((_, now)) = self.answer
+                && owner.all.is_none()
+                && owner.clients.is_empty()
+                && owner.rests(now)
+            {
+                h.owners.remove(&self.owner);
+            }
+        }
+        let Some(probing) =
+            h.probing.as_mut().filter(|p| p.sent.as_ref().is_some_and(|(n, ..)| *n == self.number))
+        else {
+            return;
+        };
+        probing.sent = None;
+        match self.answer {
+            Some((true, now)) if h.told == self.told => {
+                // Not all at once now that it is over.
+                h.whole = Some(h.whole.map_or(now, |t| t.max(now)) + slack);
+                h.probing = None;
+            }
+            Some((false, now)) => {
+                probing.pause = (probing.pause * 2).clamp(PROBE_PAUSE.0, PROBE_PAUSE.1);
+                probing.next = now + probing.pause;
+                *probing.tried.entry(self.owner.clone()).or_default() += 1;
+            }
+            _ => {}
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMITS: Limits = Limits { per_second: 10, in_flight: 4 };
-
-    fn secs(n: u64) -> Duration {
-        Duration::from_secs(n)
-    }
-
-    /// How many go through within `span`, each answered at once.
-    fn run(turns: &Turns, host: &str, owner: &str, from: Instant, span: Duration) -> usize {
-        let mut now = from;
-        let mut n = 0;
-        while let Some(at) = turns.free_at(host, now).map(|t| t.max(turns.owner_at(host, owner, now)))
-            && at < from + span
-        {
-            now = at;
-            drop(turns.take(host, owner, now).expect("free"));
-            n += 1;
-        }
-        n
-    }
-
-    #[test]
-    fn a_host_gets_no_more_than_its_rate() {
-        let turns = Turns::new(LIMITS);
-        let now = Instant::now();
-        // What was saved up, and the rate.
-        assert_eq!(run(&turns, "a", "o", now, secs(10)), 109);
-        assert_eq!(run(&turns, "b", "o", now, secs(1)), 19);
-        // After a pause it is whole again, and no more than that.
-        assert_eq!(run(&turns, "a", "o", now + secs(1000), secs(1)), 19);
-    }
-
-    #[test]
-    fn so_many_are_on_their_way() {
-        let turns = Turns::new(LIMITS);
-        let now = Instant::now();
-        let mut out: Vec<_> = std::iter::from_fn(|| turns.ask("a", "o", now)).collect();
-        assert_eq!(out.len(), 4);
-        assert_eq!(turns.free_at("a", now), None);
-        assert!(turns.ask("b", "o", now).is_some(), "another host has nothing to do with it");
-        out.pop();
-        assert!(turns.ask("a", "o", now).is_some());
-    }
-
-    #[test]
-    fn nobody_jumps_the_line() {
-        let turns = Turns::new(LIMITS);
-        let now = Instant::now();
-        turns.waits("a", true);
-        assert!(turns.ask("a", "o", now).is_none());
-        assert!(turns.take("a", "o", now).is_some());
-        turns.waits("a", false);
-        assert!(turns.ask("a", "o", now).is_some());
-    }
-
-    #[test]
-    fn a_host_that_asks_for_time_gets_it_from_all() {
-        let turns = Turns::new(LIMITS);
-        let now = Instant::now();
-        let first = turns.ask("a", "one", now).expect("free");
-        turns.hold("a", "one", now, secs(5));
-        drop(first);
-        for owner in ["one", "two"] {
-            assert!(turns.ask("a", owner, now + Duration::from_millis(4999)).is_none());
-        }
-        assert!(turns.ask("b", "one", now).is_some());
-        // Then one at a time, until it went well, and never in a burst.
-        let later = now + secs(5);
-        let probe = turns.ask("a", "two", later).expect("free");
-        assert!(turns.ask("a", "two", later + secs(2)).is_none(), "one tries how it is");
-        drop(probe);
-        assert!(turns.ask("a", "two", later).is_none(), "not all at once");
-        assert!(turns.ask("a", "two", later + Duration::from_millis(100)).is_some());
-        // Turned away once more: still careful.
-        let probe = turns.ask("a", "two", later + secs(1)).expect("free");
-        turns.hold("a", "two", later + secs(1), secs(1));
-        drop(probe);
-        let held = turns.ask("a", "two", later + secs(2)).expect("free");
-        assert!(turns.ask("a", "two", later + secs(3)).is_none());
-        drop(held);
-    }
-
-    #[test]
-    fn one_owner_s_limit_is_an_hour_for_it_and_a_minute_for_the_others() {
-        let turns = Turns::new(LIMITS);
-        let now = Instant::now();
-        turns.hold("a", "greedy", now, Duration::MAX);
-        assert!(turns.ask("a", "other", now + secs(59)).is_none());
-        assert!(turns.ask("a", "other", now + secs(60)).is_some());
-        assert!(turns.ask("a", "greedy", now + secs(3599)).is_none());
-        assert!(turns.ask("a", "greedy", now + secs(3600)).is_some());
-    }
-
-    #[test]
-    fn hosts_that_rest_are_forgotten() {
-        let turns = Turns::new(LIMITS);
-        let mut now = Instant::now();
-        for i in 0..3 * MANY {
-            now += secs(2);
-            assert!(turns.ask(&format!("host-{i}"), "o", now).is_some());
-        }
-        assert!(turns.lock().hosts.len() <= MANY);
-    }
-}
+#[path = "turns_tests.rs"]
+mod tests;

@@ -326,6 +326,7 @@ fn turn(endpoint: &Url, grant: &Grant, published: Option<&Access>) -> Turn {
     let unresolved = grant.intent.is_some() && grant.refresh_token.is_some();
     Turn {
         host: host_and_port(endpoint),
+        client: grant.binding.client_id.clone(),
         new: ends.is_none() && !unresolved,
         deadline: ends.filter(|_| !unresolved).unwrap_or(Timestamp::UNIX_EPOCH),
     }
