@@ -14,6 +14,7 @@ mod incoming_life;
 mod input;
 mod kills;
 mod leader;
+mod memory;
 mod outbound;
 mod outgoing;
 mod presets;
