@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use applink_operator::link::ended::Ended;
 use applink_operator::link::run::queue::{Lane, Queue, Taken};
-use applink_operator::link::turns::{Limits, Permit, Turn, Turns};
+use applink_operator::link::turns::{Limits, Permit, Turn, Turns, Who};
 use applink_operator::outgoing::{RefreshPolicy, backoff, next_refresh};
 use jiff::{SignedDuration, Timestamp};
 
@@ -312,9 +312,11 @@ impl World {
             return self.done(i, self.until(due), None);
         }
         let host = format!("host-{}", self.links[i].host);
-        let Some(permit) = permit.or_else(|| self.turns.ask(&host, &self.owner(i), self.now)) else {
+        let owner = self.owner(i);
+        let who = Who { owner: &owner, client: "us" };
+        let Some(permit) = permit.or_else(|| self.turns.ask(&host, who, self.now)) else {
             let link = &self.links[i];
-            let turn = Turn { host, new: link.issued.is_none(), deadline: link.expires };
+            let turn = Turn { host, client: "us".into(), new: link.issued.is_none(), deadline: link.expires };
             return self.done(i, self.until(self.links[i].expires), Some(turn));
         };
         let second = (self.now - self.start).as_secs();
@@ -342,7 +344,8 @@ impl World {
         self.schedule(self.now + takes, Event::Answered(i, well, permit));
     }
 
-    fn answered(&mut self, i: usize, well: bool, permit: Permit) {
+    fn answered(&mut self, i: usize, well: bool, mut permit: Permit) {
+        permit.answered(well, self.now);
         drop(permit);
         let jitter = self.random();
         let link = &mut self.links[i];

@@ -50,6 +50,10 @@ pub struct OperatorArgs {
     /// How many token requests to one host may be without an answer
     #[arg(long, env = "APPLINK_TOKEN_REQUESTS_IN_FLIGHT", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     token_requests_in_flight: u16,
+    /// The least time between two refreshes of a link; a token must live twice as long, and one that doesn't is
+    /// asked for every five minutes. 0s: none
+    #[arg(long, env = "APPLINK_MIN_REFRESH_INTERVAL", default_value = "10s", value_parser = duration)]
+    min_refresh_interval: Duration,
     /// A host or range that links may call though it isn't public, such as ci.example.com:8443,
     /// 10.0.0.0/8 or http://127.0.0.1, or a port of all public addresses, such as :8443; may be given several times
     #[arg(long, env = "APPLINK_OUTBOUND_ALLOW", value_delimiter = ',')]
@@ -221,6 +225,10 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
     if args.resync < Duration::from_secs(1) {
         return Err(OperatorError::Flag { flag: "resync", why: "must be at least 1s".into() });
     }
+    if args.min_refresh_interval > Duration::from_secs(3600) {
+        let why = "must be at most 1h: most tokens live an hour or two".into();
+        return Err(OperatorError::Flag { flag: "min-refresh-interval", why });
+    }
     let consent_url = args.consent_url.as_deref().filter(|u| !u.is_empty()).map(consent_url).transpose()?;
     let shutdown = Shutdown::on_signals().map_err(OperatorError::Signals)?;
     let mut guard = Guard::new(allow, GuardOptions::default())?;
@@ -244,6 +252,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
             per_second: args.token_requests_per_second,
             in_flight: usize::from(args.token_requests_in_flight),
         }),
+        min_refresh_interval: args.min_refresh_interval,
         namespaces: Namespaces::default(),
         accounts: AccountTokens::new(client.clone()),
         standing: SharedReads::default(),

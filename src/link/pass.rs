@@ -7,7 +7,7 @@ pub use said::announce;
 
 use super::cache::Key;
 use super::context::{Context, Turned};
-use super::decide::{Decision, Goal, Note, decide, token_view};
+use super::decide::{Decision, Goal, Note, decide, token_view, too_short};
 use super::ended::Ended;
 use super::execute::{Outcome, execute};
 use super::facts::{Observed, Refused};
@@ -71,13 +71,19 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
             return Ended::again(Some(after(ctx, &uid, Some(&problem), resync, None, now)));
         }
     };
-    let Steps { link, seen, decision, outcome, notes, turn } =
+    let Steps { link, seen, decision, mut outcome, notes, turn } =
         steps(ctx, key, link, &goal, now, permit).await;
     if outcome.done.last() == Some(&"Finish") {
         count(ctx, started, None);
         ctx.memos.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&uid);
         tracing::info!(namespace = %key.namespace, link = %key.name, "let go");
         return Ended::default();
+    }
+    if let (Some(access), Some(Ok(()))) = (&outcome.published, &outcome.outgoing)
+        && outcome.done.contains(&"RequestToken")
+        && let Some(short) = too_short(access, ctx.min_refresh_interval)
+    {
+        outcome.outgoing = Some(Err(short));
     }
     let problem = first_problem(&outcome);
     if let Some(p) = &problem {
@@ -88,7 +94,7 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
         .published
         .as_ref()
         .zip(checked.as_ref().ok().and_then(|v| v.outgoing.as_ref()))
-        .map(|(access, goal)| token_view(goal, &uid, access))
+        .map(|(access, goal)| token_view(goal, &uid, access, ctx.min_refresh_interval))
         .or(decision.token);
     let after_pass = Timestamp::now();
     if let Some(before) = decision.token
@@ -114,9 +120,9 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
     let by_secret =
         decision.incoming.as_ref().and_then(|v| v.wake()).filter(|t| *t > after_pass && !deleting);
     let wake = token
-        .map(|t| if t.next_refresh > after_pass { t.next_refresh } else { t.expires_at })
-        .filter(|t| *t > after_pass && !deleting)
         .into_iter()
+        .flat_map(|t| [t.next_refresh, t.expires_at])
+        .filter(|t| *t > after_pass && !deleting)
         .chain(by_secret)
         .chain(decision.wake.filter(|t| *t > after_pass))
         .min();

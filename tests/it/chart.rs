@@ -220,6 +220,7 @@ async fn arguments_say_what_the_values_say() {
         "--listen=0.0.0.0:8080",
         "--concurrency=64",
         "--resync=10m",
+        "--min-refresh-interval=10s",
         "--token-requests-per-second=20",
         "--token-requests-in-flight=16",
         "--metrics-per-link=true",

@@ -17,6 +17,7 @@ mod leader;
 mod memory;
 mod outbound;
 mod outgoing;
+mod pace;
 mod presets;
 mod provider_faults;
 mod rbac;
