@@ -7,11 +7,16 @@
 //! host itself held: then one request at a time tries how it is, and the first good answer ends that. So no
 //! tenant's limit, however it came about, keeps another one's links from a host.
 //!
+//! A namespace has a budget over all hosts, which counts while others wait or the API server is written to too
+//! much: [`super::budgets`].
+//!
 //! A pass that needs a token request takes a [`Permit`] before its first effect. Where there is none
 //! it ends with a [`Turn`], and the queue calls it up when its turn has come.
 //!
 //! Pure but for the lock: the clock comes in.
 
+use super::budgets::Budgets;
+use super::write_rate::WriteRate;
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::fmt;
@@ -101,8 +106,10 @@ struct Owner {
 }
 
 impl Owner {
-    fn at(&self, client: &str, now: Instant) -> Option<Instant> {
-        Some(Held::at(self.all.as_ref(), now)?.max(Held::at(self.clients.get(client), now)?))
+    /// Whether one of its requests stands in the line that wasn't told to wait.
+    fn waits_untold(&self, now: Instant) -> bool {
+        let may = |held: Option<&Held>| Held::at(held, now).is_some_and(|at| at <= now);
+        may(self.all.as_ref()) && self.waiting.keys().any(|client| may(self.clients.get(client)))
     }
 
     fn rests(&self, now: Instant) -> bool {
@@ -163,21 +170,28 @@ impl Host {
             && self.owners.values().all(|owner| owner.rests(now))
     }
 
-    fn who_at(&self, who: Who<'_>, now: Instant) -> Option<Instant> {
-        self.owners.get(who.owner).map_or(Some(now), |owner| owner.at(who.client, now))
-    }
-
-    /// Whether somebody stands in the line who may ask now.
+    /// Whether somebody stands in the line who wasn't told to wait.
     fn somebody_waits(&self, now: Instant) -> bool {
-        let may = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let owners = self.owners.values().filter(|o| may(Held::at(o.all.as_ref(), now)));
-        owners.into_iter().any(|o| o.waiting.keys().any(|client| may(Held::at(o.clients.get(client), now))))
+        self.owners.values().any(|owner| owner.waits_untold(now))
     }
 }
+
+/// Which namespaces have a request in a line that nobody was told to hold back; looked up anew when that may be
+/// another answer.
+enum Crowd {
+    Nobody,
+    One(String),
+    Several,
+}
+
+/// Holds end by themselves, so the crowd is looked up this often.
+const CROWD_FRESH: Duration = Duration::from_millis(100);
 
 struct Hosts {
     limits: Limits,
     hosts: HashMap<String, Host>,
+    budgets: Option<Budgets>,
+    crowd: Option<(Instant, Crowd)>,
 }
 
 impl Hosts {
@@ -203,8 +217,48 @@ impl Hosts {
         Some(now.max(by_rate).max(by_probe))
     }
 
-    fn who_at(&self, host: &str, who: Who<'_>, now: Instant) -> Option<Instant> {
-        self.hosts.get(host).map_or(Some(now), |h| h.who_at(who, now))
+    fn owner_at(&mut self, host: &str, owner: &str, now: Instant) -> Option<Instant> {
+        let known = self.hosts.get(host).and_then(|h| h.owners.get(owner));
+        let held = Held::at(known.and_then(|o| o.all.as_ref()), now)?;
+        Some(held.max(self.budget_at(owner, now)))
+    }
+
+    fn who_at(&mut self, host: &str, who: Who<'_>, now: Instant) -> Option<Instant> {
+        let owner = self.owner_at(host, who.owner, now)?;
+        let known = self.hosts.get(host).and_then(|h| h.owners.get(who.owner));
+        Some(owner.max(Held::at(known.and_then(|o| o.clients.get(who.client)), now)?))
+    }
+
+    /// When a namespace's budget lets one more go, where it counts now.
+    fn budget_at(&mut self, owner: &str, now: Instant) -> Instant {
+        let Some(budgets) = &self.budgets else { return now };
+        let at = budgets.at(owner, now);
+        if at <= now || !(budgets.writes_are_many(now) || self.others_wait(owner, now)) {
+            return now;
+        }
+        at
+    }
+
+    fn others_wait(&mut self, owner: &str, now: Instant) -> bool {
+        let fresh = |(at, _): &&(Instant, Crowd)| now.saturating_duration_since(*at) < CROWD_FRESH;
+        if self.crowd.as_ref().filter(fresh).is_none() {
+            self.crowd = Some((now, self.look_who_waits(now)));
+        }
+        match &self.crowd {
+            Some((_, Crowd::One(one))) => one != owner,
+            Some((_, Crowd::Several)) => true,
+            _ => false,
+        }
+    }
+
+    fn look_who_waits(&self, now: Instant) -> Crowd {
+        let mut one: Option<&String> = None;
+        for (name, owner) in self.hosts.values().flat_map(|h| &h.owners) {
+            if one != Some(name) && owner.waits_untold(now) && one.replace(name).is_some() {
+                return Crowd::Several;
+            }
+        }
+        one.map_or(Crowd::Nobody, |name| Crowd::One(name.clone()))
     }
 }
 
@@ -221,7 +275,14 @@ impl Default for Turns {
 impl Turns {
     /// The same limits for every host.
     pub fn new(limits: Limits) -> Self {
-        Self(Arc::new(Mutex::new(Hosts { limits, hosts: HashMap::new() })))
+        Self(Arc::new(Mutex::new(Hosts { limits, hosts: HashMap::new(), budgets: None, crowd: None })))
+    }
+
+    /// The same, and so many requests a second of each namespace while others wait or there are too many writes.
+    pub fn budgeted(limits: Limits, per_namespace: u32, writes: WriteRate) -> Self {
+        let all = Self::new(limits);
+        all.lock().budgets = Some(Budgets::new(per_namespace, writes));
+        all
     }
 
     fn lock(&self) -> MutexGuard<'_, Hosts> {
@@ -245,6 +306,9 @@ impl Turns {
         }
         if all.hosts.len() >= MANY {
             all.hosts.retain(|_, h| !h.rests(now));
+        }
+        if let Some(budgets) = &mut all.budgets {
+            budgets.spend(who.owner, now);
         }
         let interval = all.interval();
         let h = all.hosts.entry(host.to_owned()).or_default();
@@ -280,6 +344,12 @@ impl Turns {
         self.lock().free_at(host, now)
     }
 
+    /// When a namespace may ask the host again, the host's budget and what single clients were told apart; `None`
+    /// until a request of theirs that is on its way ends.
+    pub fn owner_at(&self, host: &str, owner: &str, now: Instant) -> Option<Instant> {
+        self.lock().owner_at(host, owner, now)
+    }
+
     /// When a client of a namespace may ask the host again, the host's budget apart; `None` until a request
     /// of theirs that is on its way ends.
     pub fn who_at(&self, host: &str, who: Who<'_>, now: Instant) -> Option<Instant> {
@@ -310,6 +380,7 @@ impl Turns {
     /// One more, or one less, stands in the line of a host.
     pub fn waits(&self, host: &str, who: Who<'_>, one_more: bool) {
         let mut all = self.lock();
+        all.crowd = None;
         let h = all.hosts.entry(host.to_owned()).or_default();
         let owner = h.owners.entry(who.owner.to_owned()).or_default();
         let n = owner.waiting.entry(who.client.to_owned()).or_default();

@@ -220,3 +220,55 @@ fn hosts_that_rest_are_forgotten() {
     }
     assert!(turns.lock().hosts.len() <= MANY);
 }
+
+/// How many of a namespace go at once, and then in ten seconds.
+fn go(turns: &Turns, owner: &str, from: Instant) -> (usize, usize) {
+    let mut counts = (0, 0);
+    for millis in (0..10_000).step_by(50) {
+        let now = from + Duration::from_millis(millis);
+        // Each at a host of its own: no host's budget is in the way.
+        while let Some(mut permit) =
+            turns.take(&format!("host-{}", counts.0 + counts.1), who(owner, "c"), now)
+        {
+            permit.answered(true, now);
+            *(if millis == 0 { &mut counts.0 } else { &mut counts.1 }) += 1;
+            if counts.0 + counts.1 >= 1000 {
+                return counts;
+            }
+        }
+    }
+    counts
+}
+
+#[test]
+fn a_budget_counts_while_another_one_waits_or_writes_are_many() {
+    let turns = || {
+        let writes = WriteRate::new(50);
+        (Turns::budgeted(LIMITS, 10, writes.clone()), writes)
+    };
+    let now = Instant::now();
+    // Alone, and beside itself, and beside somebody who was told to wait.
+    let (alone, _) = turns();
+    assert_eq!(go(&alone, "a", now), (1000, 0));
+    alone.waits("x", who("a", "c"), true);
+    assert_eq!(go(&alone, "a", now), (1000, 0));
+    alone.waits("x", who("b", "c"), true);
+    alone.hold("x", who("b", "c"), now, secs(3600));
+    assert_eq!(go(&alone, "a", now), (1000, 0));
+    // What it sent isn't held against it: there is no debt.
+    alone.waits("x", who("d", "c"), true);
+    let (first, then) = go(&alone, "a", now + secs(1));
+    assert!(first <= 10 && (95..=101).contains(&then), "{first} {then}");
+    // Each for itself.
+    assert_eq!(go(&alone, "e", now + secs(1)).0, 10);
+    // And no more when that one has gone.
+    alone.waits("x", who("d", "c"), false);
+    assert_eq!(go(&alone, "a", now + secs(30)), (1000, 0));
+
+    let (busy, writes) = turns();
+    (0..200).for_each(|_| writes.saw(now));
+    let at = busy.who_at("x", who("a", "c"), now);
+    assert_eq!(at, Some(now), "what was saved up");
+    assert_eq!((0..20).filter(|i| busy.take(&format!("host-{i}"), who("a", "c"), now).is_some()).count(), 10);
+    assert_eq!(go(&busy, "a", now + secs(10)), (1000, 0), "no more are written");
+}

@@ -223,6 +223,8 @@ async fn arguments_say_what_the_values_say() {
         "--min-refresh-interval=10s",
         "--token-requests-per-second=20",
         "--token-requests-in-flight=16",
+        "--token-requests-per-namespace=10",
+        "--api-writes-per-second=50",
         "--metrics-per-link=true",
         "--lease=r-applink-operator",
         "--master-key-secret=r-applink-operator-master-key",

@@ -51,15 +51,18 @@ impl<K> Host<K> {
         self.owners.values().any(|w| !w.new.is_empty())
     }
 
-    /// The first in one of the two lines, of those who `may_ask` and who `may` run.
+    /// The first in one of the two lines, of those who `may_ask` and who `may` run, and whose namespaces are
+    /// `ready`.
     fn first(
         &self,
         new: bool,
+        ready: impl Fn(&str) -> bool,
         may_ask: impl Fn(Who<'_>) -> bool,
         may: impl Fn(&K) -> bool,
         tried: impl Fn(&str) -> u32,
     ) -> Option<((u32, Spot), &K)> {
-        let firsts = self.owners.iter().filter_map(|(owner, waiting)| {
+        let owners = self.owners.iter().filter(|(owner, _)| ready(owner));
+        let firsts = owners.filter_map(|(owner, waiting)| {
             let asks = |client: &str| may_ask(Who { owner, client });
             let (spot, (key, _)) = waiting.heads(new).find(|(_, (_, client))| asks(client))?;
             may(key).then(|| ((tried(owner), *spot), key))
@@ -152,9 +155,10 @@ impl<K: Clone> Lines<K> {
         let hosts = self.hosts.iter().filter(|(name, _)| free(name));
         let first = hosts.filter_map(|(name, host)| {
             let may_ask = |who: Who<'_>| self.turns.who_at(name, who, now).is_some_and(|at| at <= now);
+            let ready = |owner: &str| self.turns.owner_at(name, owner, now).is_some_and(|at| at <= now);
             let tried = |owner: &str| self.turns.tried(name, owner);
             let held = host.owners.keys().any(|owner| tried(owner).is_some());
-            let of = |new| host.first(new, may_ask, &may, |owner| tried(owner).unwrap_or(0));
+            let of = |new| host.first(new, ready, may_ask, &may, |owner| tried(owner).unwrap_or(0));
             let (spot, key) = if held {
                 // The least tried goes first, then whose token ends first; new ones have none to lose.
                 [of(false), of(true)].into_iter().flatten().min_by_key(|((tried, _), _)| *tried)
@@ -178,6 +182,10 @@ impl<K: Clone> Lines<K> {
                 return Some(free);
             }
             let heads = |(owner, w): (&String, &Waiting<K>)| {
+                let at = self.turns.owner_at(name, owner, now)?;
+                if at > now {
+                    return Some(at);
+                }
                 let all = w.heads(false).chain(w.heads(true));
                 let at = all.filter_map(|(_, (_, client))| {
                     self.turns.who_at(name, Who { owner, client }, now).filter(|at| *at > now)

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::link::turns::{Limits, Turn, Who};
+use crate::link::write_rate::WriteRate;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use std::time::Duration;
@@ -476,4 +477,60 @@ fn at_a_held_host_the_token_that_ends_first_goes_first_and_nobody_tries_for_ever
     let good: Vec<_> = called.iter().filter(|(key, _)| key % 3 == 2).collect();
     assert!(good.len() == 2 && good.iter().all(|(_, at)| *at < Duration::from_secs(2)), "{called:?}");
     assert!(is_empty(&q));
+}
+
+/// A namespace with many tokens that are all due at once, at many hosts, beside one whose requests never cease
+/// to wait: nobody's token ends, and the other one's go as if they were alone.
+#[test]
+fn a_namespace_with_thousands_of_tokens_loses_none_by_its_budget() {
+    const TOKENS: i64 = 6000;
+    const LEFT: i64 = 1200;
+    let start = Instant::now();
+    let writes = WriteRate::new(1);
+    let mut q = Queue::new(100_000, Turns::budgeted(LIMITS, 10, writes.clone()));
+    let lane = |key: i64| Lane {
+        waits_for: format!("host-{}", key % 50),
+        owner: if key < TOKENS { "many" } else { "few" }.into(),
+        new: false,
+    };
+    // Their tokens end one after another in the twenty minutes after they are due.
+    let want = |key: i64| wants(&format!("host-{}", key % 50), false, key * LEFT / TOKENS);
+    (0..TOKENS).for_each(|key| q.add(key, lane(key), start));
+    let (mut now, mut last, mut sent, mut few) = (start, start, 0, TOKENS);
+    let mut seconds: HashMap<u64, u32> = HashMap::new();
+    let mut next_few = start;
+    while sent < TOKENS {
+        while next_few <= now {
+            q.add(few, lane(few), now);
+            few += 1;
+            next_few += Duration::from_secs(1);
+        }
+        while let Some(Taken { key, permit }) = q.take(now) {
+            let Some(mut permit) = permit else {
+                // Its pass finds others before it.
+                q.done(&key, lane(key), now, want(key));
+                continue;
+            };
+            permit.answered(true, now);
+            drop(permit);
+            q.done(&key, lane(key), now, Ended::default());
+            // What a refresh writes.
+            (0..3).for_each(|_| writes.saw(now));
+            if key < TOKENS {
+                let ends = start + Duration::from_secs(u64::try_from(key * LEFT / TOKENS).expect("positive"));
+                assert!(now <= ends + Duration::from_secs(1), "{key} after {:?}", now - start);
+                *seconds.entry((now - start).as_secs()).or_default() += 1;
+                sent += 1;
+                last = now;
+            } else {
+                assert!(key + 1 == few, "the few never wait");
+            }
+        }
+        let next = q.next_due(now).map_or(next_few, |at| at.min(next_few));
+        assert!(next > now, "no busy waiting");
+        now = next;
+    }
+    let most = seconds.iter().filter(|(second, _)| **second > 2).map(|(_, n)| *n).max();
+    assert!(most.is_some_and(|n| n <= 11), "{most:?} a second");
+    assert!(last - start <= Duration::from_secs(620), "{:?}", last - start);
 }

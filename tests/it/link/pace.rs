@@ -1,10 +1,13 @@
 //! How often a link is refreshed at most, whatever a server says of its tokens, and whose refreshes wait for whose.
 
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
 use futures::future::join_all;
 use serde_json::json;
 
 use super::binary;
-use super::refresh_rule::Link;
+use super::refresh_rule::{Link, good};
 use super::watcher::at_rest;
 use crate::support::plane::ControlPlane;
 use crate::support::stage::{Stage, condition};
@@ -42,4 +45,34 @@ async fn tokens_that_live_for_seconds_are_no_storm_of_writes() {
     at_rest(&stage).await;
     let asked: Vec<_> = links.iter().map(|l| l.asked().len()).collect();
     assert!(asked.iter().all(|n| *n == 1), "{asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_much_is_written_a_namespace_keeps_to_its_budget_over_all_hosts() {
+    const LINKS: usize = 20;
+    let values = json!({"operator": {"tokenRequests": {"perNamespace": 2}, "apiWritesPerSecond": 1}});
+    let stage = Stage::set(ControlPlane::shared().await, binary(), 1, values).await;
+    let servers = [TokenServer::start().await, TokenServer::start().await];
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let links: Vec<_> =
+        (0..LINKS).map(|i| Link::of(&stage, &servers[i % 2], &format!("crowd-{i}"))).collect();
+    join_all(links.iter().map(async |link| {
+        let times = times.clone();
+        link.server.on(&link.path(), move |_, _| {
+            times.lock().expect("lock").push(Instant::now());
+            Reply::json(200, &good(3600))
+        });
+        link.apply(&link.server.url(&link.path()), false).await;
+        stage.ready(stage.team(), &link.name).await;
+    }))
+    .await;
+    let mut times = times.lock().expect("lock").clone();
+    times.sort();
+    assert_eq!(times.len(), LINKS, "each asks once");
+    for (i, at) in times.iter().enumerate() {
+        // A few before there was much to write, then two a second; 3 s of grace for the way of the first.
+        let least =
+            Duration::from_millis(500 * (i as u64).saturating_sub(8)).saturating_sub(Duration::from_secs(3));
+        assert!(*at - times[0] >= least, "request {i} came after {:?}", *at - times[0]);
+    }
 }
