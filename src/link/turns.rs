@@ -15,8 +15,11 @@
 //!
 //! Pure but for the lock: the clock comes in.
 
+mod host;
+
 use super::budgets::Budgets;
 use super::write_rate::WriteRate;
+use host::{Held, Host, Owner, Probing};
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::fmt;
@@ -60,121 +63,12 @@ pub struct Who<'a> {
     pub client: &'a str,
 }
 
-/// How long a namespace that was told to wait counts where it is asked whether the host is short of time
-/// for everybody.
-const HOST_HOLD: Duration = Duration::from_secs(60);
-/// No server is taken at its word for longer.
-const LONGEST_HOLD: Duration = Duration::from_secs(3600);
 /// The pause between two requests that try how a held host is, at first and at last.
 const PROBE_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 /// One that tries and isn't answered stands in nobody's way for longer.
 const PROBE_PATIENCE: Duration = Duration::from_secs(10);
-/// So many clients of a namespace are held apart at a host; the one that may ask soonest makes room.
-const MANY_CLIENTS: usize = 16;
 /// So many hosts are remembered before those that rest are forgotten.
 const MANY: usize = 1024;
-
-/// Who was told to wait. It stays until a request of theirs is answered well: until then one at a time tries.
-#[derive(Debug, Clone, Copy)]
-struct Held {
-    until: Instant,
-    trying: bool,
-}
-
-impl Held {
-    /// When the next one may ask; `None` while one tries.
-    fn at(held: Option<&Self>, now: Instant) -> Option<Instant> {
-        held.map_or(Some(now), |held| (!held.trying).then(|| now.max(held.until)))
-    }
-
-    fn extend(held: &mut Option<Self>, until: Instant) {
-        let before = held.map_or(until, |held| held.until);
-        *held = Some(Self { until: until.max(before), trying: false });
-    }
-}
-
-/// A namespace at a host.
-#[derive(Default)]
-struct Owner {
-    /// All its clients together.
-    all: Option<Held>,
-    clients: HashMap<String, Held>,
-    /// How many stand in the line, by client.
-    waiting: HashMap<String, usize>,
-    /// Until when it speaks for the host that it was told to wait.
-    told: Option<Instant>,
-}
-
-impl Owner {
-    /// Whether one of its requests stands in the line that wasn't told to wait.
-    fn waits_untold(&self, now: Instant) -> bool {
-        let may = |held: Option<&Held>| Held::at(held, now).is_some_and(|at| at <= now);
-        may(self.all.as_ref()) && self.waiting.keys().any(|client| may(self.clients.get(client)))
-    }
-
-    fn rests(&self, now: Instant) -> bool {
-        let over = |held: &Held| held.until <= now && !held.trying;
-        self.waiting.is_empty()
-            && self.told.is_none_or(|t| t <= now)
-            && self.all.as_ref().is_none_or(over)
-            && self.clients.values().all(over)
-    }
-
-    /// Holds a client, and all of them where another one is held already.
-    fn hold(&mut self, client: &str, now: Instant, asked: Duration) {
-        let until = now + asked.min(LONGEST_HOLD);
-        if self.clients.iter().any(|(other, held)| other != client && held.until > now) {
-            Held::extend(&mut self.all, until);
-        }
-        let mut held = self.clients.remove(client);
-        Held::extend(&mut held, until);
-        if self.clients.len() >= MANY_CLIENTS
-            && let Some(soonest) = self.clients.iter().min_by_key(|(_, h)| h.until).map(|(c, _)| c.clone())
-        {
-            self.clients.remove(&soonest);
-        }
-        self.clients.extend(held.map(|held| (client.to_owned(), held)));
-        let told = now + asked.min(HOST_HOLD);
-        self.told = Some(self.told.map_or(told, |t| t.max(told)));
-    }
-}
-
-/// A host that several namespaces were told to leave alone.
-struct Probing {
-    /// When the next one may try.
-    next: Instant,
-    pause: Duration,
-    /// The one that tries, when it was sent, and whose it is.
-    sent: Option<(u64, Instant, String)>,
-    /// How often each namespace tried in vain: who tried the least goes first, so nobody tries for ever
-    /// in everybody's place.
-    tried: HashMap<String, u32>,
-}
-
-#[derive(Default)]
-struct Host {
-    /// When the budget would be whole again (the theoretical arrival time of a leaky bucket).
-    whole: Option<Instant>,
-    in_flight: usize,
-    owners: HashMap<String, Owner>,
-    /// How often anybody was told to wait.
-    told: u64,
-    probing: Option<Probing>,
-    permits: u64,
-}
-
-impl Host {
-    fn rests(&self, now: Instant) -> bool {
-        self.in_flight == 0
-            && self.whole.is_none_or(|t| t <= now)
-            && self.owners.values().all(|owner| owner.rests(now))
-    }
-
-    /// Whether somebody stands in the line who wasn't told to wait.
-    fn somebody_waits(&self, now: Instant) -> bool {
-        self.owners.values().any(|owner| owner.waits_untold(now))
-    }
-}
 
 /// Which namespaces have a request in a line that nobody was told to hold back; looked up anew when that may be
 /// another answer.

@@ -1,5 +1,6 @@
 //! The budgets of hosts, and who waits for whom.
 
+use super::host::MANY_CLIENTS;
 use super::*;
 
 const LIMITS: Limits = Limits { per_second: 10, in_flight: 4 };

@@ -363,8 +363,8 @@ fn queued(endpoint: &Url) -> Problem {
     Problem::wait(
         "Queued",
         format!(
-            "more links ask {} for a token than it is sent at a time, or it asked to be left alone; this one's turn comes \
-             by itself",
+            "more links ask {} for a token than it is sent at a time, it told this client to wait, or the namespace's requests \
+             are many while others wait; this one's turn comes by itself",
             host_and_port(endpoint)
         ),
     )
