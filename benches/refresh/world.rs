@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use applink_operator::link::ended::Ended;
 use applink_operator::link::run::queue::{Lane, Queue, Taken};
 use applink_operator::link::turns::{Limits, Permit, Turn, Turns, Who};
+use applink_operator::link::write_rate::WriteRate;
 use applink_operator::outgoing::{RefreshPolicy, backoff, next_refresh};
 use jiff::{SignedDuration, Timestamp};
 
@@ -119,6 +120,7 @@ pub struct World {
     pub seen: Seen,
     queue: Queue<usize>,
     turns: Turns,
+    writes: WriteRate,
     links: Vec<Link>,
     events: BinaryHeap<At>,
     start: Instant,
@@ -144,13 +146,16 @@ fn millis(time: Duration) -> u32 {
 impl World {
     pub fn new(timers: usize, scenario: Scenario) -> Self {
         let start = Instant::now();
-        let turns = Turns::new(Limits::default());
+        // As the chart has them.
+        let writes = WriteRate::new(50);
+        let turns = Turns::budgeted(Limits::default(), 10, writes.clone());
         let mut world = Self {
             timers,
             scenario,
             seen: Seen { seconds: vec![0; SPAN.as_secs() as usize + 1], ..Seen::default() },
             queue: Queue::new(CONCURRENCY, turns.clone()),
             turns,
+            writes,
             links: Vec::with_capacity(timers),
             events: BinaryHeap::new(),
             start,
@@ -356,6 +361,8 @@ impl World {
             // As a pass has it.
             return self.done(i, backoff(n, jitter).mul_f64(if n < 3 { 0.2 } else { 1.0 }), None);
         }
+        // Secret and status; where refresh tokens rotate, twice the grant.
+        (0..3).for_each(|_| self.writes.saw(self.now));
         let issued = self.wall();
         let expires = self.later(issued, LIFETIME);
         self.links[i] = Link { issued: Some(issued), expires, failures: 0, ended: false, ..self.links[i] };
