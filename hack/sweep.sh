@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The crash sweep, whole: the operator killed before and after each of its writes and proofs, for every kind of link, deed
-# and provider of tests/support/sweep.rs. With an argument: only the rounds whose name has it, such as `hydra`.
+# and provider of tests/support/sweep.rs. Then what the operator holds in memory beside many large
+# Secrets. With an argument: only the rounds whose name has it, such as `hydra`; `memory` is the Secrets alone.
 set -euo pipefail
 # shellcheck source=hack/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -10,4 +11,7 @@ need gcc:gcc
 
 stage "control plane and Hydra" tests/rig/build.sh etcd kubernetes helm hydra
 stage "build" cargo build --locked --bin applink --example sweep
-exec cargo run --locked --quiet --example sweep -- "$@"
+if [[ ${1:-} != memory ]]; then cargo run --locked --quiet --example sweep -- "$@"; fi
+if [[ ${1:-memory} == memory ]]; then
+  exec cargo test --locked --quiet --test it -- --ignored --nocapture link::memory
+fi

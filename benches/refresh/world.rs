@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use applink_operator::link::ended::Ended;
 use applink_operator::link::run::queue::{Lane, Queue, Taken};
-use applink_operator::link::turns::{Limits, Permit, Turn, Turns};
+use applink_operator::link::turns::{Limits, Permit, Turn, Turns, Who};
+use applink_operator::link::write_rate::WriteRate;
 use applink_operator::outgoing::{RefreshPolicy, backoff, next_refresh};
 use jiff::{SignedDuration, Timestamp};
 
@@ -119,6 +120,7 @@ pub struct World {
     pub seen: Seen,
     queue: Queue<usize>,
     turns: Turns,
+    writes: WriteRate,
     links: Vec<Link>,
     events: BinaryHeap<At>,
     start: Instant,
@@ -144,13 +146,16 @@ fn millis(time: Duration) -> u32 {
 impl World {
     pub fn new(timers: usize, scenario: Scenario) -> Self {
         let start = Instant::now();
-        let turns = Turns::new(Limits::default());
+        // As the chart has them.
+        let writes = WriteRate::new(50);
+        let turns = Turns::budgeted(Limits::default(), 10, writes.clone());
         let mut world = Self {
             timers,
             scenario,
             seen: Seen { seconds: vec![0; SPAN.as_secs() as usize + 1], ..Seen::default() },
             queue: Queue::new(CONCURRENCY, turns.clone()),
             turns,
+            writes,
             links: Vec::with_capacity(timers),
             events: BinaryHeap::new(),
             start,
@@ -312,9 +317,11 @@ impl World {
             return self.done(i, self.until(due), None);
         }
         let host = format!("host-{}", self.links[i].host);
-        let Some(permit) = permit.or_else(|| self.turns.ask(&host, &self.owner(i), self.now)) else {
+        let owner = self.owner(i);
+        let who = Who { owner: &owner, client: "us" };
+        let Some(permit) = permit.or_else(|| self.turns.ask(&host, who, self.now)) else {
             let link = &self.links[i];
-            let turn = Turn { host, new: link.issued.is_none(), deadline: link.expires };
+            let turn = Turn { host, client: "us".into(), new: link.issued.is_none(), deadline: link.expires };
             return self.done(i, self.until(self.links[i].expires), Some(turn));
         };
         let second = (self.now - self.start).as_secs();
@@ -342,7 +349,8 @@ impl World {
         self.schedule(self.now + takes, Event::Answered(i, well, permit));
     }
 
-    fn answered(&mut self, i: usize, well: bool, permit: Permit) {
+    fn answered(&mut self, i: usize, well: bool, mut permit: Permit) {
+        permit.answered(well, self.now);
         drop(permit);
         let jitter = self.random();
         let link = &mut self.links[i];
@@ -353,6 +361,8 @@ impl World {
             // As a pass has it.
             return self.done(i, backoff(n, jitter).mul_f64(if n < 3 { 0.2 } else { 1.0 }), None);
         }
+        // Secret and status; where refresh tokens rotate, twice the grant.
+        (0..3).for_each(|_| self.writes.saw(self.now));
         let issued = self.wall();
         let expires = self.later(issued, LIFETIME);
         self.links[i] = Link { issued: Some(issued), expires, failures: 0, ended: false, ..self.links[i] };

@@ -121,6 +121,8 @@ impl HouseArgs {
             tenure: Arc::default(),
             discoveries: Discoveries::default(),
             turns: crate::link::turns::Turns::default(),
+            // The operator's flags aren't known here: what is due is said as due.
+            min_refresh_interval: std::time::Duration::ZERO,
             namespaces: Namespaces::default(),
             links: Cache::default(),
             link_providers: Cache::default(),

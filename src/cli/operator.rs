@@ -20,19 +20,23 @@ use crate::link::shared_read::SharedReads;
 use crate::link::store::Store;
 use crate::link::taken::Taken;
 use crate::link::turns::{Limits, Turns};
+use crate::link::write_rate::WriteRate;
 use crate::runtime::files;
 use crate::runtime::leader::{self, LeaderError};
 use crate::runtime::peer::TrustedProxies;
 use crate::runtime::shutdown::Shutdown;
 use crate::runtime::telemetry::{self, LogFormat};
 use crate::web::{self, Probe};
+use axum::http::{Method, Request};
 use clap::Args;
 use kube::api::ListParams;
+use kube::client::{Body, ClientBuilder};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Api, Client};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tower::util::MapRequestLayer;
 use url::Url;
 
 /// A time, or never.
@@ -74,6 +78,17 @@ pub struct OperatorArgs {
     /// How many token requests to one host may be without an answer
     #[arg(long, env = "APPLINK_TOKEN_REQUESTS_IN_FLIGHT", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     token_requests_in_flight: u16,
+    /// How many token requests a namespace may send a second, to all hosts together, while another one's wait or the API
+    /// server is written to more than --api-writes-per-second says
+    #[arg(long, env = "APPLINK_TOKEN_REQUESTS_PER_NAMESPACE", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    token_requests_per_namespace: u32,
+    /// How many writes a second to the API server are so many that each namespace keeps to its token requests
+    #[arg(long, env = "APPLINK_API_WRITES_PER_SECOND", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    api_writes_per_second: u32,
+    /// The least time between two refreshes of a link; a token must live twice as long, and one that doesn't is
+    /// asked for every five minutes. 0s: none
+    #[arg(long, env = "APPLINK_MIN_REFRESH_INTERVAL", default_value = "10s", value_parser = duration)]
+    min_refresh_interval: Duration,
     /// A host or range that links may call though it isn't public, such as ci.example.com:8443,
     /// 10.0.0.0/8 or http://127.0.0.1, or a port of all public addresses, such as :8443; may be given several times
     #[arg(long, env = "APPLINK_OUTBOUND_ALLOW", value_delimiter = ',')]
@@ -249,6 +264,10 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
     if args.resync < Duration::from_secs(1) {
         return Err(OperatorError::Flag { flag: "resync", why: "must be at least 1s".into() });
     }
+    if args.min_refresh_interval > Duration::from_secs(3600) {
+        let why = "must be at most 1h: most tokens live an hour or two".into();
+        return Err(OperatorError::Flag { flag: "min-refresh-interval", why });
+    }
     let consent_url = args.consent_url.as_deref().filter(|u| !u.is_empty()).map(consent_url).transpose()?;
     let proxies = TrustedProxies::parse(args.trusted_proxies.iter().map(String::as_str))
         .map_err(|e| OperatorError::Flag { flag: "trusted-proxies", why: format!("{} {e}", Shown(&e.0)) })?;
@@ -258,10 +277,15 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
     if let Some(authorities) = args.outbound_ca_bundle.clone() {
         guard = guard.trusting(authorities);
     }
-    let client = client().await?;
+    let writes = WriteRate::new(args.api_writes_per_second);
+    let client = client(writes.clone()).await?;
     let identity = args.identity.clone().filter(|i| !i.is_empty()).unwrap_or_else(random_identity);
     let metrics = Metrics::default();
     let tenure = Arc::new(Tenure::default());
+    let limits = Limits {
+        per_second: args.token_requests_per_second,
+        in_flight: usize::from(args.token_requests_in_flight),
+    };
     let ctx = Arc::new(Context {
         store: Store::new(client.clone(), &args.namespace),
         installation: Installation::new(args.master_key_secret.clone()),
@@ -274,10 +298,8 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         taken: Taken::default(),
         tenure: tenure.clone(),
         discoveries: Discoveries::default(),
-        turns: Turns::new(Limits {
-            per_second: args.token_requests_per_second,
-            in_flight: usize::from(args.token_requests_in_flight),
-        }),
+        turns: Turns::budgeted(limits, args.token_requests_per_namespace, writes),
+        min_refresh_interval: args.min_refresh_interval,
         namespaces: Namespaces::default(),
         accounts: AccountTokens::new(client.clone()),
         standing: SharedReads::default(),
@@ -386,11 +408,19 @@ fn ca_bundle(pem: &str) -> Result<CaBundle, String> {
     CaBundle::parse(pem.as_bytes()).map_err(|e| e.to_string())
 }
 
-async fn client() -> Result<Client, OperatorError> {
+/// The way to the API server; what is written there is counted.
+async fn client(writes: WriteRate) -> Result<Client, OperatorError> {
     let mut config = kube::Config::infer().await.map_err(|e| OperatorError::Kube(e.to_string()))?;
     config.connect_timeout = Some(Duration::from_secs(10));
     config.write_timeout = Some(Duration::from_secs(30));
-    Client::try_from(config).map_err(|e| OperatorError::Kube(e.to_string()))
+    let count = MapRequestLayer::new(move |request: Request<Body>| {
+        if request.method() != Method::GET {
+            writes.saw(Instant::now());
+        }
+        request
+    });
+    let builder = ClientBuilder::try_from(config).map_err(|e| OperatorError::Kube(e.to_string()))?;
+    Ok(builder.with_layer(&count).build())
 }
 
 /// Waits until the API server serves our kinds: the chart brings CRDs and operator together.

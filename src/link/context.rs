@@ -49,6 +49,8 @@ pub struct Context {
     pub consent_url: Option<Url>,
     /// Whether a Secret must say where it may be sent, for servers that a link names.
     pub require_allowed_hosts: bool,
+    /// The least time between two refreshes of a link.
+    pub min_refresh_interval: Duration,
     /// The operator's records.
     pub store: Store,
     /// Whether this instance is at work.

@@ -14,6 +14,7 @@ use crate::provider::{Capabilities, ClientRef, Proof, ProviderInfo, RegisteredCl
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 use url::Url;
 
 /// All that was found about a link.
@@ -272,6 +273,8 @@ pub struct OutgoingFacts {
     pub doubt: bool,
     /// The host was asked for leave to send a token request, and has no room for it now.
     pub in_line: bool,
+    /// The least time between two refreshes of a link.
+    pub min_refresh_interval: Duration,
     /// The operator instance that observes.
     pub holder: String,
     /// Whether the instance that was at work before may still be storing an answer.

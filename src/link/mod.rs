@@ -20,12 +20,13 @@
 //! | providers | [`providers`], [`claimed`], [`credentials`], [`mod@connect`], [`connections`], [`provider_pass`], [`bootstrap`] |
 //! | what passes share | [`context`], [`own`], [`taken`], [`discoveries`], [`shared_read`], [`held`], [`installation`], [`metrics`] |
 //! | a person connects a link | [`consent`] |
-//! | when | [`run`], [`cache`], whose turn it is to ask a host for a token, [`turns`], and what a pass tells who runs it, [`ended`]; how much it may say, [`event_budget`] |
+//! | when | [`run`], [`cache`], whose turn it is to ask a host for a token, [`turns`], with [`mod@budgets`] and [`write_rate`], and what a pass tells who runs it, [`ended`]; how much it may say, [`event_budget`] |
 //!
 //! Only `cli` calls this module. Pure are `validate`, `decide`, `plan`, `derive`, `status`, and
 //! the values; they import no client, and a test holds that.
 
 pub mod bootstrap;
+mod budgets;
 pub mod cache;
 pub mod claim;
 pub mod claimed;
@@ -67,6 +68,7 @@ pub mod taken;
 pub mod template;
 pub mod turns;
 pub mod validate;
+pub mod write_rate;
 
 #[cfg(test)]
 mod status_tests;

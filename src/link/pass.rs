@@ -8,7 +8,7 @@ pub use said::announce;
 use super::cache::Key;
 use super::claim;
 use super::context::{Context, Turned};
-use super::decide::{Decision, Goal, Note, decide, token_view};
+use super::decide::{Decision, Goal, Note, decide, token_view, too_short};
 use super::ended::Ended;
 use super::execute::{Outcome, execute};
 use super::facts::{Observed, Refused};
@@ -18,7 +18,7 @@ use super::plan::{Effect, Plan};
 use super::problem::{Mend, Problem};
 use super::service_account::out_of_reach;
 use super::status::{Input, project};
-use super::turns::{Permit, Turn};
+use super::turns::{Permit, Turn, Who};
 use super::validate::{ValidatedLink, validate};
 use crate::api::link::{ApplicationLinkStatus, DeletionPolicy, ProviderStatusRef};
 use crate::api::{ApplicationLink, names};
@@ -72,13 +72,19 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
             return Ended::again(Some(after(ctx, &uid, Some(&problem), resync, None, now)));
         }
     };
-    let Steps { link, seen, decision, outcome, notes, turn } =
+    let Steps { link, seen, decision, mut outcome, notes, turn } =
         steps(ctx, key, link, &goal, now, permit).await;
     if outcome.done.last() == Some(&"Finish") {
         count(ctx, started, None);
         ctx.memos.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&uid);
         tracing::info!(namespace = %key.namespace, link = %key.name, "let go");
         return Ended::default();
+    }
+    if let (Some(access), Some(Ok(()))) = (&outcome.published, &outcome.outgoing)
+        && outcome.done.contains(&"RequestToken")
+        && let Some(short) = too_short(access, ctx.min_refresh_interval)
+    {
+        outcome.outgoing = Some(Err(short));
     }
     let problem = first_problem(&outcome);
     if let Some(p) = &problem {
@@ -89,7 +95,7 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
         .published
         .as_ref()
         .zip(checked.as_ref().ok().and_then(|v| v.outgoing.as_ref()))
-        .map(|(access, goal)| token_view(goal, &uid, access))
+        .map(|(access, goal)| token_view(goal, &uid, access, ctx.min_refresh_interval))
         .or(decision.token);
     let after_pass = Timestamp::now();
     if let Some(before) = decision.token
@@ -115,9 +121,9 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
     let by_secret =
         decision.incoming.as_ref().and_then(|v| v.wake()).filter(|t| *t > after_pass && !deleting);
     let wake = token
-        .map(|t| if t.next_refresh > after_pass { t.next_refresh } else { t.expires_at })
-        .filter(|t| *t > after_pass && !deleting)
         .into_iter()
+        .flat_map(|t| [t.next_refresh, t.expires_at])
+        .filter(|t| *t > after_pass && !deleting)
         .chain(by_secret)
         .chain(decision.wake.filter(|t| *t > after_pass))
         .min();
@@ -165,9 +171,10 @@ async fn steps(
         let mut decision = decide(goal, &seen, now);
         let mut turn = None;
         if let Some(asks) = decision.asks.take() {
-            permit = permit
-                .filter(|p| p.host() == asks.host)
-                .or_else(|| ctx.turns.ask(&asks.host, &seen.namespace, Instant::now()));
+            permit = permit.filter(|p| p.is_for(&asks.host, &asks.client)).or_else(|| {
+                let who = Who { owner: &seen.namespace, client: &asks.client };
+                ctx.turns.ask(&asks.host, who, Instant::now())
+            });
             if let (None, Some(facts)) = (&permit, &mut seen.outgoing) {
                 facts.in_line = true;
                 decision = decide(goal, &seen, now);
@@ -191,6 +198,10 @@ async fn steps(
                 (other.outgoing, other.published, other.refused);
             outcome.done.extend(other.done);
             outcome.wrote.extend(other.wrote);
+        }
+        let asked = decision.plan.effects().any(|e| matches!(e, Effect::RequestToken(_)));
+        if let Some(permit) = permit.as_mut().filter(|_| asked && outcome.outgoing.is_some()) {
+            permit.answered(outcome.done.contains(&"RequestToken"), Instant::now());
         }
         for effect in &outcome.done {
             ctx.metrics.effects.get_or_create(&ByEffect { effect }).inc();

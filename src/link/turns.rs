@@ -1,13 +1,25 @@
 //! Whose turn it is to ask a host for a token. All links that ask one host share its budget: so many
-//! requests a second, so many at once, and none while the host wants to be left alone. So ten
-//! thousand links of one provider don't stampede after an outage, a restart or a step of the clock,
-//! and a host that is dead or strict holds up nobody else.
+//! requests a second, and so many at once. So ten thousand links of one provider don't stampede after an
+//! outage, a restart or a step of the clock, and a host that is dead or strict holds up nobody else.
+//!
+//! Who is told to wait (429, or 503 with `Retry-After`) waits alone: first the client of that namespace, then
+//! all of that namespace when a second client of it is told too. Only when several namespaces are told is the
+//! host itself held: then one request at a time tries how it is, and the first good answer ends that. So no
+//! tenant's limit, however it came about, keeps another one's links from a host.
+//!
+//! A namespace has a budget over all hosts, which counts while others wait or the API server is written to too
+//! much: [`super::budgets`].
 //!
 //! A pass that needs a token request takes a [`Permit`] before its first effect. Where there is none
 //! it ends with a [`Turn`], and the queue calls it up when its turn has come.
 //!
 //! Pure but for the lock: the clock comes in.
 
+mod host;
+
+use super::budgets::Budgets;
+use super::write_rate::WriteRate;
+use host::{Held, Host, Owner, Probing};
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::fmt;
@@ -34,49 +46,46 @@ impl Default for Limits {
 pub struct Turn {
     /// Who is asked: host and port.
     pub host: String,
+    /// Who the server thinks asks: the client identifier.
+    pub client: String,
     /// Whether the link never had a token: such links wait in a line of their own.
     pub new: bool,
     /// When the token in hand ends; who is first to lose theirs goes first.
     pub deadline: Timestamp,
 }
 
-/// However long a server asks for: the host is tried again after that time by another owner's link,
-/// since many servers limit each client for itself, and one tenant's trouble must not be everybody's.
-const HOST_HOLD: Duration = Duration::from_secs(60);
-/// No server is taken at its word for longer.
-const OWNER_HOLD: Duration = Duration::from_secs(3600);
+/// Who asks: whose link it is, and as which client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Who<'a> {
+    /// The namespace.
+    pub owner: &'a str,
+    /// The client identifier.
+    pub client: &'a str,
+}
+
+/// The pause between two requests that try how a held host is, at first and at last.
+const PROBE_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// One that tries and isn't answered stands in nobody's way for longer.
+const PROBE_PATIENCE: Duration = Duration::from_secs(10);
 /// So many hosts are remembered before those that rest are forgotten.
 const MANY: usize = 1024;
 
-#[derive(Default)]
-struct Host {
-    /// When the budget would be whole again (the theoretical arrival time of a leaky bucket).
-    whole: Option<Instant>,
-    in_flight: usize,
-    /// How many stand in the line.
-    waiting: usize,
-    /// Until when nobody asks.
-    held: Option<Instant>,
-    /// How often it was held. While one request after a hold hasn't come to a good end, it is the only one.
-    holds: u64,
-    careful: bool,
-    /// Until when an owner's links don't ask.
-    owners: HashMap<String, Instant>,
+/// Which namespaces have a request in a line that nobody was told to hold back; looked up anew when that may be
+/// another answer.
+enum Crowd {
+    Nobody,
+    One(String),
+    Several,
 }
 
-impl Host {
-    fn rests(&self, now: Instant) -> bool {
-        self.in_flight == 0
-            && self.waiting == 0
-            && self.whole.is_none_or(|t| t <= now)
-            && self.held.is_none_or(|t| t <= now)
-            && self.owners.values().all(|t| *t <= now)
-    }
-}
+/// Holds end by themselves, so the crowd is looked up this often.
+const CROWD_FRESH: Duration = Duration::from_millis(100);
 
 struct Hosts {
     limits: Limits,
     hosts: HashMap<String, Host>,
+    budgets: Option<Budgets>,
+    crowd: Option<(Instant, Crowd)>,
 }
 
 impl Hosts {
@@ -91,16 +100,59 @@ impl Hosts {
 
     fn free_at(&self, host: &str, now: Instant) -> Option<Instant> {
         let Some(h) = self.hosts.get(host) else { return Some(now) };
-        let most = if h.careful { 1 } else { self.limits.in_flight.max(1) };
-        if h.in_flight >= most {
+        if h.in_flight >= self.limits.in_flight.max(1) {
             return None;
         }
         let by_rate = h.whole.and_then(|t| t.checked_sub(self.slack())).unwrap_or(now);
-        Some(now.max(by_rate).max(h.held.unwrap_or(now)))
+        let by_probe = h.probing.as_ref().map_or(now, |p| {
+            let given_up = p.sent.as_ref().map_or(now, |(_, at, _)| *at + PROBE_PATIENCE);
+            p.next.max(given_up)
+        });
+        Some(now.max(by_rate).max(by_probe))
     }
 
-    fn owner_at(&self, host: &str, owner: &str, now: Instant) -> Instant {
-        self.hosts.get(host).and_then(|h| h.owners.get(owner)).map_or(now, |t| now.max(*t))
+    fn owner_at(&mut self, host: &str, owner: &str, now: Instant) -> Option<Instant> {
+        let known = self.hosts.get(host).and_then(|h| h.owners.get(owner));
+        let held = Held::at(known.and_then(|o| o.all.as_ref()), now)?;
+        Some(held.max(self.budget_at(owner, now)))
+    }
+
+    fn who_at(&mut self, host: &str, who: Who<'_>, now: Instant) -> Option<Instant> {
+        let owner = self.owner_at(host, who.owner, now)?;
+        let known = self.hosts.get(host).and_then(|h| h.owners.get(who.owner));
+        Some(owner.max(Held::at(known.and_then(|o| o.clients.get(who.client)), now)?))
+    }
+
+    /// When a namespace's budget lets one more go, where it counts now.
+    fn budget_at(&mut self, owner: &str, now: Instant) -> Instant {
+        let Some(budgets) = &self.budgets else { return now };
+        let at = budgets.at(owner, now);
+        if at <= now || !(budgets.writes_are_many(now) || self.others_wait(owner, now)) {
+            return now;
+        }
+        at
+    }
+
+    fn others_wait(&mut self, owner: &str, now: Instant) -> bool {
+        let fresh = |(at, _): &&(Instant, Crowd)| now.saturating_duration_since(*at) < CROWD_FRESH;
+        if self.crowd.as_ref().filter(fresh).is_none() {
+            self.crowd = Some((now, self.look_who_waits(now)));
+        }
+        match &self.crowd {
+            Some((_, Crowd::One(one))) => one != owner,
+            Some((_, Crowd::Several)) => true,
+            _ => false,
+        }
+    }
+
+    fn look_who_waits(&self, now: Instant) -> Crowd {
+        let mut one: Option<&String> = None;
+        for (name, owner) in self.hosts.values().flat_map(|h| &h.owners) {
+            if one != Some(name) && owner.waits_untold(now) && one.replace(name).is_some() {
+                return Crowd::Several;
+            }
+        }
+        one.map_or(Crowd::Nobody, |name| Crowd::One(name.clone()))
     }
 }
 
@@ -117,36 +169,68 @@ impl Default for Turns {
 impl Turns {
     /// The same limits for every host.
     pub fn new(limits: Limits) -> Self {
-        Self(Arc::new(Mutex::new(Hosts { limits, hosts: HashMap::new() })))
+        Self(Arc::new(Mutex::new(Hosts { limits, hosts: HashMap::new(), budgets: None, crowd: None })))
+    }
+
+    /// The same, and so many requests a second of each namespace while others wait or there are too many writes.
+    pub fn budgeted(limits: Limits, per_namespace: u32, writes: WriteRate) -> Self {
+        let all = Self::new(limits);
+        all.lock().budgets = Some(Budgets::new(per_namespace, writes));
+        all
     }
 
     fn lock(&self) -> MutexGuard<'_, Hosts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A permit for a pass that finds that it needs one, unless others wait already.
-    pub fn ask(&self, host: &str, owner: &str, now: Instant) -> Option<Permit> {
-        if self.lock().hosts.get(host).is_some_and(|h| h.waiting > 0) {
+    /// A permit for a pass that finds that it needs one, unless others wait already that may have it.
+    pub fn ask(&self, host: &str, who: Who<'_>, now: Instant) -> Option<Permit> {
+        if self.lock().hosts.get(host).is_some_and(|h| h.somebody_waits(now)) {
             return None;
         }
-        self.take(host, owner, now)
+        self.take(host, who, now)
     }
 
     /// A permit for who is called up from the line.
-    pub fn take(&self, host: &str, owner: &str, now: Instant) -> Option<Permit> {
+    pub fn take(&self, host: &str, who: Who<'_>, now: Instant) -> Option<Permit> {
         let mut all = self.lock();
-        if all.free_at(host, now).is_none_or(|t| t > now) || all.owner_at(host, owner, now) > now {
+        let may = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if !may(all.free_at(host, now)) || !may(all.who_at(host, who, now)) {
             return None;
         }
         if all.hosts.len() >= MANY {
             all.hosts.retain(|_, h| !h.rests(now));
         }
+        if let Some(budgets) = &mut all.budgets {
+            budgets.spend(who.owner, now);
+        }
         let interval = all.interval();
         let h = all.hosts.entry(host.to_owned()).or_default();
-        h.owners.retain(|_, until| *until > now);
         h.whole = Some(h.whole.map_or(now, |t| t.max(now)) + interval);
         h.in_flight += 1;
-        Some(Permit { turns: self.clone(), host: host.to_owned(), holds: h.holds })
+        h.permits += 1;
+        let number = h.permits;
+        if let Some(probing) = &mut h.probing
+            && let Some((_, _, unanswered)) = probing.sent.replace((number, now, who.owner.to_owned()))
+        {
+            *probing.tried.entry(unanswered).or_default() += 1;
+        }
+        let mut tries = (false, false);
+        if let Some(owner) = h.owners.get_mut(who.owner) {
+            let tries_now = |held: Option<&mut Held>| held.map(|held| held.trying = true).is_some();
+            tries = (tries_now(owner.all.as_mut()), tries_now(owner.clients.get_mut(who.client)));
+        }
+        Some(Permit {
+            turns: self.clone(),
+            host: host.to_owned(),
+            owner: who.owner.to_owned(),
+            client: who.client.to_owned(),
+            at: now,
+            number,
+            told: h.told,
+            tries,
+            answer: None,
+        })
     }
 
     /// When the host has room for one more; `None` until a request that is on its way ends.
@@ -154,33 +238,54 @@ impl Turns {
         self.lock().free_at(host, now)
     }
 
-    /// When an owner's links may ask the host again, its budget apart.
-    pub fn owner_at(&self, host: &str, owner: &str, now: Instant) -> Instant {
+    /// When a namespace may ask the host again, the host's budget and what single clients were told apart; `None`
+    /// until a request of theirs that is on its way ends.
+    pub fn owner_at(&self, host: &str, owner: &str, now: Instant) -> Option<Instant> {
         self.lock().owner_at(host, owner, now)
     }
 
-    /// The host asked an owner's link for time: all of that owner's wait as long as it said (an hour at
-    /// most), and everybody's for a minute at most. After that one request tries how it is.
-    pub fn hold(&self, host: &str, owner: &str, now: Instant, asked: Duration) {
+    /// When a client of a namespace may ask the host again, the host's budget apart; `None` until a request
+    /// of theirs that is on its way ends.
+    pub fn who_at(&self, host: &str, who: Who<'_>, now: Instant) -> Option<Instant> {
+        self.lock().who_at(host, who, now)
+    }
+
+    /// How often a namespace tried a held host in vain; `None` where the host isn't held.
+    pub fn tried(&self, host: &str, owner: &str) -> Option<u32> {
+        let all = self.lock();
+        let probing = all.hosts.get(host)?.probing.as_ref()?;
+        Some(probing.tried.get(owner).copied().unwrap_or(0))
+    }
+
+    /// The host told a client of a namespace to wait: it waits as long as it was told (an hour at most). Where
+    /// another one of the namespace does already, all of the namespace wait as long. Where another namespace
+    /// was told lately, the host is held: one request at a time tries how it is.
+    pub fn hold(&self, host: &str, who: Who<'_>, now: Instant, asked: Duration) {
         let mut all = self.lock();
-        let slack = all.slack();
         let h = all.hosts.entry(host.to_owned()).or_default();
-        let until = now + asked.min(HOST_HOLD);
-        let own = now + asked.min(OWNER_HOLD);
-        h.held = Some(h.held.map_or(until, |t| t.max(until)));
-        let kept = h.owners.entry(owner.to_owned()).or_insert(own);
-        *kept = own.max(*kept);
-        // Not all at once when it is over.
-        h.whole = Some(h.whole.map_or(until, |t| t.max(until)) + slack);
-        h.holds += 1;
-        h.careful = true;
+        h.told += 1;
+        h.owners.entry(who.owner.to_owned()).or_default().hold(who.client, now, asked);
+        let lately = |(owner, o): (&String, &Owner)| owner != who.owner && o.told.is_some_and(|t| t > now);
+        if h.probing.is_none() && h.owners.iter().any(lately) {
+            h.probing = Some(Probing { next: now, pause: Duration::ZERO, sent: None, tried: HashMap::new() });
+        }
     }
 
     /// One more, or one less, stands in the line of a host.
-    pub fn waits(&self, host: &str, one_more: bool) {
+    pub fn waits(&self, host: &str, who: Who<'_>, one_more: bool) {
         let mut all = self.lock();
+        all.crowd = None;
         let h = all.hosts.entry(host.to_owned()).or_default();
-        h.waiting = if one_more { h.waiting + 1 } else { h.waiting.saturating_sub(1) };
+        let owner = h.owners.entry(who.owner.to_owned()).or_default();
+        let n = owner.waiting.entry(who.client.to_owned()).or_default();
+        *n = if one_more { *n + 1 } else { n.saturating_sub(1) };
+        if *n == 0 {
+            owner.waiting.remove(who.client);
+        }
+        if owner.waiting.is_empty() && owner.all.is_none() && owner.clients.is_empty() && owner.told.is_none()
+        {
+            h.owners.remove(who.owner);
+        }
     }
 }
 
@@ -188,13 +293,32 @@ impl Turns {
 pub struct Permit {
     turns: Turns,
     host: String,
-    holds: u64,
+    owner: String,
+    client: String,
+    at: Instant,
+    number: u64,
+    /// How often anybody was told to wait when it was given.
+    told: u64,
+    /// Whether it is the one that tries, of those of its namespace, and of its client.
+    tries: (bool, bool),
+    /// Whether the request was answered well, and when.
+    answer: Option<(bool, Instant)>,
 }
 
 impl Permit {
+    /// Whether it is for this request.
+    pub fn is_for(&self, host: &str, client: &str) -> bool {
+        self.host == host && self.client == client
+    }
+
     /// Whom it is for.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// The request was sent, and answered well or not. Without this nothing was sent by it.
+    pub fn answered(&mut self, well: bool, now: Instant) {
+        self.answer = Some((well, now));
     }
 }
 
@@ -207,120 +331,52 @@ impl fmt::Debug for Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut all = self.turns.lock();
-        if let Some(h) = all.hosts.get_mut(&self.host) {
-            h.in_flight = h.in_flight.saturating_sub(1);
-            // Nobody was turned away since: the host is well again.
-            if h.holds == self.holds {
-                h.careful = false;
+        let slack = all.slack();
+        let Some(h) = all.hosts.get_mut(&self.host) else { return };
+        h.in_flight = h.in_flight.saturating_sub(1);
+        let well = self.answer.is_some_and(|(well, _)| well);
+        if let Some(owner) = h.owners.get_mut(&self.owner) {
+            let lifted = |held: &mut Held, tries: bool| {
+                held.trying &= !tries;
+                // Told to wait again since, by another request: that counts.
+                well && held.until <= self.at
+            };
+            if owner.all.as_mut().is_some_and(|held| lifted(held, self.tries.0)) {
+                owner.all = None;
             }
+            if owner.clients.get_mut(&self.client).is_some_and(|held| lifted(held, self.tries.1)) {
+                owner.clients.remove(&self.client);
+            }
+            if let Some((_, now)) = self.answer
+                && owner.all.is_none()
+                && owner.clients.is_empty()
+                && owner.rests(now)
+            {
+                h.owners.remove(&self.owner);
+            }
+        }
+        let Some(probing) =
+            h.probing.as_mut().filter(|p| p.sent.as_ref().is_some_and(|(n, ..)| *n == self.number))
+        else {
+            return;
+        };
+        probing.sent = None;
+        match self.answer {
+            Some((true, now)) if h.told == self.told => {
+                // Not all at once now that it is over.
+                h.whole = Some(h.whole.map_or(now, |t| t.max(now)) + slack);
+                h.probing = None;
+            }
+            Some((false, now)) => {
+                probing.pause = (probing.pause * 2).clamp(PROBE_PAUSE.0, PROBE_PAUSE.1);
+                probing.next = now + probing.pause;
+                *probing.tried.entry(self.owner.clone()).or_default() += 1;
+            }
+            _ => {}
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMITS: Limits = Limits { per_second: 10, in_flight: 4 };
-
-    fn secs(n: u64) -> Duration {
-        Duration::from_secs(n)
-    }
-
-    /// How many go through within `span`, each answered at once.
-    fn run(turns: &Turns, host: &str, owner: &str, from: Instant, span: Duration) -> usize {
-        let mut now = from;
-        let mut n = 0;
-        while let Some(at) = turns.free_at(host, now).map(|t| t.max(turns.owner_at(host, owner, now)))
-            && at < from + span
-        {
-            now = at;
-            drop(turns.take(host, owner, now).expect("free"));
-            n += 1;
-        }
-        n
-    }
-
-    #[test]
-    fn a_host_gets_no_more_than_its_rate() {
-        let turns = Turns::new(LIMITS);
-        let now = Instant::now();
-        // What was saved up, and the rate.
-        assert_eq!(run(&turns, "a", "o", now, secs(10)), 109);
-        assert_eq!(run(&turns, "b", "o", now, secs(1)), 19);
-        // After a pause it is whole again, and no more than that.
-        assert_eq!(run(&turns, "a", "o", now + secs(1000), secs(1)), 19);
-    }
-
-    #[test]
-    fn so_many_are_on_their_way() {
-        let turns = Turns::new(LIMITS);
-        let now = Instant::now();
-        let mut out: Vec<_> = std::iter::from_fn(|| turns.ask("a", "o", now)).collect();
-        assert_eq!(out.len(), 4);
-        assert_eq!(turns.free_at("a", now), None);
-        assert!(turns.ask("b", "o", now).is_some(), "another host has nothing to do with it");
-        out.pop();
-        assert!(turns.ask("a", "o", now).is_some());
-    }
-
-    #[test]
-    fn nobody_jumps_the_line() {
-        let turns = Turns::new(LIMITS);
-        let now = Instant::now();
-        turns.waits("a", true);
-        assert!(turns.ask("a", "o", now).is_none());
-        assert!(turns.take("a", "o", now).is_some());
-        turns.waits("a", false);
-        assert!(turns.ask("a", "o", now).is_some());
-    }
-
-    #[test]
-    fn a_host_that_asks_for_time_gets_it_from_all() {
-        let turns = Turns::new(LIMITS);
-        let now = Instant::now();
-        let first = turns.ask("a", "one", now).expect("free");
-        turns.hold("a", "one", now, secs(5));
-        drop(first);
-        for owner in ["one", "two"] {
-            assert!(turns.ask("a", owner, now + Duration::from_millis(4999)).is_none());
-        }
-        assert!(turns.ask("b", "one", now).is_some());
-        // Then one at a time, until it went well, and never in a burst.
-        let later = now + secs(5);
-        let probe = turns.ask("a", "two", later).expect("free");
-        assert!(turns.ask("a", "two", later + secs(2)).is_none(), "one tries how it is");
-        drop(probe);
-        assert!(turns.ask("a", "two", later).is_none(), "not all at once");
-        assert!(turns.ask("a", "two", later + Duration::from_millis(100)).is_some());
-        // Turned away once more: still careful.
-        let probe = turns.ask("a", "two", later + secs(1)).expect("free");
-        turns.hold("a", "two", later + secs(1), secs(1));
-        drop(probe);
-        let held = turns.ask("a", "two", later + secs(2)).expect("free");
-        assert!(turns.ask("a", "two", later + secs(3)).is_none());
-        drop(held);
-    }
-
-    #[test]
-    fn one_owner_s_limit_is_an_hour_for_it_and_a_minute_for_the_others() {
-        let turns = Turns::new(LIMITS);
-        let now = Instant::now();
-        turns.hold("a", "greedy", now, Duration::MAX);
-        assert!(turns.ask("a", "other", now + secs(59)).is_none());
-        assert!(turns.ask("a", "other", now + secs(60)).is_some());
-        assert!(turns.ask("a", "greedy", now + secs(3599)).is_none());
-        assert!(turns.ask("a", "greedy", now + secs(3600)).is_some());
-    }
-
-    #[test]
-    fn hosts_that_rest_are_forgotten() {
-        let turns = Turns::new(LIMITS);
-        let mut now = Instant::now();
-        for i in 0..3 * MANY {
-            now += secs(2);
-            assert!(turns.ask(&format!("host-{i}"), "o", now).is_some());
-        }
-        assert!(turns.lock().hosts.len() <= MANY);
-    }
-}
+#[path = "turns_tests.rs"]
+mod tests;

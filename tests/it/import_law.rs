@@ -45,6 +45,8 @@ const PURE: &[&str] = &[
     "link/run/queue",
     "link/run/line",
     "link/turns",
+    "link/budgets",
+    "link/write_rate",
     "domain",
 ];
 

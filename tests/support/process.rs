@@ -109,6 +109,17 @@ impl Process {
         self.pid
     }
 
+    /// What the kernel says of its memory, in KiB: `VmRSS`, what it holds, or `VmHWM`, the most that it ever held.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn memory(&self, field: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        let text = line.unwrap_or_else(|| panic!("{} has no {field}: {status}", self.name));
+        text.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// How it ended, or `None` while it runs.
     pub fn exit(&self) -> Option<ExitStatus> {
         self.child.lock().ok()?.try_wait().expect("a child can be asked for its state")
@@ -146,29 +157,6 @@ impl Process {
     pub async fn wait(&self, deadline: Duration) -> ExitStatus {
         let what = format!("the end of {} ({})", self.name, self.pid);
         eventually(deadline, what, async || self.exit()).await
-    }
-
-    /// Bytes of memory that it has now.
-    ///
-    /// # Panics
-    /// When it has ended.
-    pub fn memory(&self) -> usize {
-        self.status("VmRSS:")
-    }
-
-    /// Bytes of memory that it has had at most.
-    ///
-    /// # Panics
-    /// When it has ended.
-    pub fn most_memory(&self) -> usize {
-        self.status("VmHWM:")
-    }
-
-    fn status(&self, name: &str) -> usize {
-        let all = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("it runs");
-        let line = all.lines().find_map(|line| line.strip_prefix(name)).expect("it runs");
-        let kib = line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number of KiB");
-        kib * 1024
     }
 
     pub fn log_path(&self) -> &Path {

@@ -82,7 +82,8 @@ impl<'p> Stage<'p> {
             "bindAddress": "127.0.0.1",
             "log": {"format": "human", "level": "info,applink_operator=debug"},
             "outbound": {"allow": ["http://127.0.0.1"]},
-            "operator": {"port": ports::free(), "metricsPort": ports::free()},
+            // Tests wait for refreshes, so their tokens live for seconds.
+            "operator": {"port": ports::free(), "metricsPort": ports::free(), "minRefreshInterval": "1s"},
             "provider": {
                 "name": provider_name, "port": port, "adminPort": admin,
                 "metricsPort": ports::free(), "healthPort": ports::free(),

@@ -34,7 +34,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use absent::waits;
 pub use incoming::{IncomingView, Note};
-pub use outgoing::{Connected, Token, consented_grant, host_and_port, published, token_secret, token_view};
+pub use outgoing::{
+    Connected, Token, consented_grant, host_and_port, published, token_secret, token_view, too_short,
+};
 
 /// What a link is to become.
 #[derive(Debug, Clone)]

@@ -2,9 +2,11 @@
 //! of is in [`mod@held`], the Secret in [`mod@publish`].
 
 mod held;
+mod pace;
 mod publish;
 
 pub use held::consented_grant;
+pub use pace::too_short;
 pub use publish::{published, token_secret};
 
 use super::{Effect, Part, consent, hosts, writable};
@@ -20,6 +22,7 @@ use crate::link::validate::OutgoingGoal;
 use crate::outgoing::{Grace, next_refresh};
 use held::{asker, bind, fingerprint, held, how_to_connect, way_out};
 use jiff::Timestamp;
+use pace::paced;
 use publish::{publication, publish};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -182,7 +185,7 @@ fn keep(
         SecretFact::Own(own) => published(own, goal, keys),
         _ => None,
     };
-    let token = |a: &Access| token_view(goal, &seen.uid, a);
+    let token = |a: &Access| token_view(goal, &seen.uid, a, facts.min_refresh_interval);
     let shown = published.as_ref().map(token);
     let blocked = |problem: Problem| Upkeep::new(Part::blocked(problem), shown);
 
@@ -213,15 +216,29 @@ fn keep(
     let due = current
         .as_ref()
         .is_none_or(|a| !at_its_end && (token(a).next_refresh <= now || a.issued_at > after(now)));
+    let short =
+        |access: &Access| too_short(access, facts.min_refresh_interval).filter(|_| !at_its_end && !suspended);
     let stay = |access: &Access| match publish(goal, seen, own, access, keys) {
         Ok(effect) => {
-            let part = Part { effects: effect.into_iter().collect(), ..Part::settled() };
+            let verdict = short(access).map_or(Ok(()), Err);
+            let part = Part { effects: effect.into_iter().collect(), verdict, ..Part::settled() };
             Upkeep::new(part, Some(token(access)))
         }
         Err(problem) => blocked(problem),
     };
     if let Some(access) = current.as_ref().filter(|_| !due || suspended) {
         return stay(access);
+    }
+    // One that lives too short has ended long before the next one is asked for. A refresh that was begun
+    // is finished all the same.
+    let all = grant.access.iter().chain(&published).filter(|a| a.fingerprint == fingerprint);
+    if let Some(last) = all.max_by_key(|a| a.issued_at)
+        && last.issued_at <= after(now)
+        && token(last).next_refresh > now
+        && grant.intent.is_none()
+        && let Some(problem) = short(last)
+    {
+        return blocked(problem);
     }
 
     // A refresh that another instance began, or whose answer was lost, may have ended the token that is
@@ -343,12 +360,13 @@ fn begun_elsewhere_lately(
     })
 }
 
-/// A token as status and schedule see it.
-pub fn token_view(goal: &OutgoingGoal, link_uid: &str, access: &Access) -> Token {
+/// A token as status and schedule see it. `floor`: the least time between two refreshes.
+pub fn token_view(goal: &OutgoingGoal, link_uid: &str, access: &Access, floor: Duration) -> Token {
+    let due = next_refresh(access.issued_at, access.expires_at, goal.refresh, jitter(link_uid));
     Token {
         issued_at: access.issued_at,
         expires_at: access.expires_at,
-        next_refresh: next_refresh(access.issued_at, access.expires_at, goal.refresh, jitter(link_uid)),
+        next_refresh: paced(access, due, floor),
     }
 }
 
@@ -359,6 +377,7 @@ fn turn(endpoint: &Url, grant: &Grant, published: Option<&Access>) -> Turn {
     let unresolved = grant.intent.is_some() && grant.refresh_token.is_some();
     Turn {
         host: host_and_port(endpoint),
+        client: grant.binding.client_id.clone(),
         new: ends.is_none() && !unresolved,
         deadline: ends.filter(|_| !unresolved).unwrap_or(Timestamp::UNIX_EPOCH),
     }
@@ -377,8 +396,8 @@ fn queued(endpoint: &Url) -> Problem {
     Problem::wait(
         "Queued",
         format!(
-            "more links ask {} for a token than it is sent at a time, or it asked to be left alone; this one's turn comes \
-             by itself",
+            "more links ask {} for a token than it is sent at a time, it told this client to wait, or the namespace's requests \
+             are many while others wait; this one's turn comes by itself",
             host_and_port(endpoint)
         ),
     )

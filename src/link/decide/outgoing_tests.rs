@@ -20,6 +20,7 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use url::Url;
 
 const LIFETIME: i64 = 3600;
@@ -36,6 +37,7 @@ struct World {
     spent: String,
     tokens: u64,
     requests: u64,
+    lifetime: i64,
 }
 
 /// What a reply leaves in the pass that got it; lost when the pass stops.
@@ -125,6 +127,7 @@ impl World {
                     another_may_store: false,
                     doubt: false,
                     in_line: false,
+                    min_refresh_interval: Duration::ZERO,
                     holder: "one".into(),
                 }),
                 elsewhere: vec![],
@@ -141,6 +144,7 @@ impl World {
             spent: String::new(),
             tokens: 0,
             requests: 0,
+            lifetime: LIFETIME,
         }
     }
 
@@ -227,7 +231,7 @@ impl World {
             token: Kept(format!("access-{}", self.tokens).into()),
             token_type: "Bearer".into(),
             issued_at: self.now,
-            expires_at: self.now + SignedDuration::from_secs(LIFETIME),
+            expires_at: self.now + SignedDuration::from_secs(self.lifetime),
             scope: plan.scopes.to_string(),
             fingerprint: plan.fingerprint.clone(),
         };
@@ -627,4 +631,63 @@ fn a_clock_that_is_set_costs_one_request_at_most_and_loses_nothing() {
             }
         }
     }
+}
+
+/// Tokens that live for seconds: said as such, published, and asked for every five minutes, also after they
+/// ended, after a restart, and whichever grant it is.
+#[test]
+fn a_token_that_lives_too_short_is_asked_for_every_five_minutes() {
+    for (refresh, rotates) in [(false, false), (true, false), (true, true)] {
+        for (lifetime, floor, asked, reason) in [
+            (2, 10, 13, "TokenLifetimeTooShort"),
+            (19, 10, 13, "TokenLifetimeTooShort"),
+            // Two thirds of the lifetime, about.
+            (20, 10, 250, ""),
+            // Twice in its lifetime at most.
+            (25, 12, 200, ""),
+            (2, 0, 1200, ""),
+        ] {
+            let mut world = World::new(refresh, rotates);
+            world.lifetime = lifetime;
+            world.facts().min_refresh_interval = Duration::from_secs(floor);
+            let what = format!("{refresh} {rotates} {lifetime} {floor}");
+            for second in 0..3601 {
+                let said = world.settle().err().map(|p| (p.reason, p.message));
+                assert_eq!(said.as_ref().map_or("", |(r, _)| r), reason, "{what} {second}: {said:?}");
+                if let Some((_, message)) = said {
+                    let values = [
+                        format!("expires_in {lifetime},"),
+                        format!("every {floor} s"),
+                        format!("live {} s", floor * 2),
+                    ];
+                    assert!(values.iter().all(|v| message.contains(v)), "{message}");
+                }
+                if second == 7 {
+                    world.facts().holder = "another".into();
+                }
+                assert!(world.published().is_some(), "{what}");
+                world.now += SignedDuration::from_secs(1);
+            }
+            let most = if lifetime == 2 && floor == 0 { 3601 } else { asked * 6 / 5 };
+            let range = (asked * 4 / 5).max(1)..=most;
+            assert!(range.contains(&world.requests), "{what}: {} requests in an hour", world.requests);
+            assert!(reason.is_empty() || world.requests == asked, "{what}: {}", world.requests);
+        }
+    }
+}
+
+/// A refresh that was begun, perhaps by a version that knew no such rule, is finished while the server's grace lasts.
+#[test]
+fn a_refresh_that_was_begun_waits_for_no_pace() {
+    let mut world = World::new(true, true);
+    world.lifetime = 2;
+    world.settle().expect("well");
+    world.now += SignedDuration::from_secs(3);
+    // The request goes out, and its answer is lost.
+    let (effects, _) = world.decide();
+    let sent = effects.iter().position(|e| matches!(e, Effect::RequestToken(_))).expect("a request");
+    world.pass(sent + 1).1.expect("so far");
+    world.facts().min_refresh_interval = Duration::from_secs(10);
+    world.now += SignedDuration::from_secs(1);
+    assert!(world.decide().0.iter().any(|e| matches!(e, Effect::RequestToken(_))));
 }

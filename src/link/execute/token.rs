@@ -11,6 +11,7 @@ use crate::link::grant::{Access, Grant, Intent, Kept};
 use crate::link::metrics::ByAnswer;
 use crate::link::plan::{AskBy, Publication, SecretWrite, TokenPlan};
 use crate::link::problem::{Mend, Problem};
+use crate::link::turns::Who;
 use crate::outgoing::{self, Grace, Grant as Ask, Revoked, TokenError, TokenRequest, Tokens, give_back};
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
@@ -36,6 +37,7 @@ impl Carry<'_> {
     pub(super) async fn request(&self, work: &mut Work, plan: &TokenPlan) -> Result<(), Problem> {
         let Some((grant, _)) = &work.grant else { return Err(no_grant()) };
         let sent = grant.refresh_token.clone();
+        let client_id = grant.binding.client_id.clone();
         let ask = match (&plan.by, &sent) {
             (AskBy::RefreshToken, Some(token)) => Ask::RefreshToken(token.0.clone()),
             (AskBy::RefreshToken, None) => return Err(no_grant()),
@@ -85,10 +87,11 @@ impl Carry<'_> {
                     e,
                     TokenError::BadClient { code: Some(_) } | TokenError::Rejected { code: Some(_), .. }
                 );
-                // The host isn't asked for other links either.
+                // The host isn't asked for other links of that client either.
                 if let Some(asked) = leave_alone(&e) {
                     let host = decide::host_and_port(&plan.endpoint);
-                    self.ctx.turns.hold(&host, &self.seen.namespace, Instant::now(), asked);
+                    let who = Who { owner: &self.seen.namespace, client: &client_id };
+                    self.ctx.turns.hold(&host, who, Instant::now(), asked);
                 }
                 // Watches wake a link whenever something near it changes; the server asked for time.
                 let until = e.retry_after().and_then(|t| Timestamp::now().checked_add(t).ok());

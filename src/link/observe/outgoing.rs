@@ -62,6 +62,7 @@ pub(super) async fn facts(
         refused: ctx.refused(link),
         doubt: ctx.remember(&link.uid().unwrap_or_default(), |memo| memo.doubt),
         in_line: false,
+        min_refresh_interval: ctx.min_refresh_interval,
         holder: ctx.identity.clone(),
         another_may_store: ctx.tenure.another_may_store(std::time::Instant::now()),
     }

@@ -2,11 +2,11 @@
 //! has two, one for links that never had a token and one for refreshes; they go by turns, so neither
 //! waits for the other's end. Within one, who loses its token first goes first. Hosts where new links
 //! wait get every other turn, so refreshes at other hosts don't hold them up either, however many there
-//! are.
+//! are. Who was told to wait stands aside, and at a host that is held who tried it the least is first.
 //!
 //! Pure: the clock comes in.
 
-use crate::link::turns::{Turn, Turns};
+use crate::link::turns::{Turn, Turns, Who};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
@@ -14,14 +14,26 @@ use std::time::Instant;
 /// A place in a line: when the token ends, and who came first among equals.
 type Spot = (Timestamp, u64);
 
+/// Who stands there: the key, and as which client it asks.
+type Standing<K> = (K, String);
+
+/// So many of a namespace that were told to wait are passed over to find one that wasn't; where there are
+/// more, the namespace waits for its own.
+const PASSED_OVER: usize = 256;
+
 struct Waiting<K> {
-    new: BTreeMap<Spot, K>,
-    due: BTreeMap<Spot, K>,
+    new: BTreeMap<Spot, Standing<K>>,
+    due: BTreeMap<Spot, Standing<K>>,
 }
 
 impl<K> Waiting<K> {
-    fn line(&mut self, new: bool) -> &mut BTreeMap<Spot, K> {
+    fn line(&mut self, new: bool) -> &mut BTreeMap<Spot, Standing<K>> {
         if new { &mut self.new } else { &mut self.due }
+    }
+
+    /// Those who may be next in one of the two lines, in order.
+    fn heads(&self, new: bool) -> impl Iterator<Item = (&Spot, &Standing<K>)> {
+        if new { &self.new } else { &self.due }.iter().take(PASSED_OVER)
     }
 }
 
@@ -39,16 +51,23 @@ impl<K> Host<K> {
         self.owners.values().any(|w| !w.new.is_empty())
     }
 
-    /// The first in one of the two lines, of the owners that `may_ask`.
+    /// The first in one of the two lines, of those who `may_ask` and who `may` run, and whose namespaces are
+    /// `ready`.
     fn first(
         &self,
         new: bool,
-        may_ask: impl Fn(&str) -> bool,
+        ready: impl Fn(&str) -> bool,
+        may_ask: impl Fn(Who<'_>) -> bool,
         may: impl Fn(&K) -> bool,
-    ) -> Option<(Spot, &K)> {
-        let ready = self.owners.iter().filter(|(owner, _)| may_ask(owner)).map(|(_, w)| w);
-        let heads = ready.filter_map(|w| if new { &w.new } else { &w.due }.first_key_value());
-        heads.filter(|(_, key)| may(key)).min_by_key(|(spot, _)| **spot).map(|(spot, key)| (*spot, key))
+        tried: impl Fn(&str) -> u32,
+    ) -> Option<((u32, Spot), &K)> {
+        let owners = self.owners.iter().filter(|(owner, _)| ready(owner));
+        let firsts = owners.filter_map(|(owner, waiting)| {
+            let asks = |client: &str| may_ask(Who { owner, client });
+            let (spot, (key, _)) = waiting.heads(new).find(|(_, (_, client))| asks(client))?;
+            may(key).then(|| ((tried(owner), *spot), key))
+        });
+        firsts.min_by_key(|(rank, _)| *rank)
     }
 }
 
@@ -58,6 +77,13 @@ pub(super) struct Stand {
     pub(super) turn: Turn,
     owner: String,
     number: u64,
+}
+
+impl Stand {
+    /// Who asks.
+    pub(super) fn who(&self) -> Who<'_> {
+        Who { owner: &self.owner, client: &self.turn.client }
+    }
 }
 
 /// All lines.
@@ -94,8 +120,8 @@ impl<K: Clone> Lines<K> {
             .owners
             .entry(owner.to_owned())
             .or_insert_with(|| Waiting { new: BTreeMap::new(), due: BTreeMap::new() });
-        waiting.line(turn.new).insert((turn.deadline, number), key);
-        self.turns.waits(&turn.host, true);
+        waiting.line(turn.new).insert((turn.deadline, number), (key, turn.client.clone()));
+        self.turns.waits(&turn.host, Who { owner, client: &turn.client }, true);
         self.len += 1;
         Stand { turn, owner: owner.to_owned(), number }
     }
@@ -119,7 +145,7 @@ impl<K: Clone> Lines<K> {
         if host.owners.is_empty() {
             self.hosts.remove(&stand.turn.host);
         }
-        self.turns.waits(&stand.turn.host, false);
+        self.turns.waits(&stand.turn.host, stand.who(), false);
         self.len -= 1;
     }
 
@@ -128,9 +154,18 @@ impl<K: Clone> Lines<K> {
         let free = |host: &str| self.turns.free_at(host, now).is_some_and(|at| at <= now);
         let hosts = self.hosts.iter().filter(|(name, _)| free(name));
         let first = hosts.filter_map(|(name, host)| {
-            let may_ask = |owner: &str| self.turns.owner_at(name, owner, now) <= now;
-            let own = host.first(host.new_next, may_ask, &may);
-            let (spot, key) = own.or_else(|| host.first(!host.new_next, may_ask, &may))?;
+            let may_ask = |who: Who<'_>| self.turns.who_at(name, who, now).is_some_and(|at| at <= now);
+            let ready = |owner: &str| self.turns.owner_at(name, owner, now).is_some_and(|at| at <= now);
+            let tried = |owner: &str| self.turns.tried(name, owner);
+            let held = host.owners.keys().any(|owner| tried(owner).is_some());
+            let of = |new| host.first(new, ready, may_ask, &may, |owner| tried(owner).unwrap_or(0));
+            let (spot, key) = if held {
+                // The least tried goes first, then whose token ends first; new ones have none to lose.
+                [of(false), of(true)].into_iter().flatten().min_by_key(|((tried, _), _)| *tried)
+            } else {
+                of(host.new_next).or_else(|| of(!host.new_next))
+            }
+            .map(|((_, spot), key)| (spot, key))?;
             // When it is the turn of hosts with new links, who waited longest goes first among them.
             let turn = if self.new_next && host.has_new() { Some(host.served) } else { None };
             Some(((turn.is_none(), turn, spot), key))
@@ -143,8 +178,21 @@ impl<K: Clone> Lines<K> {
     pub(super) fn next_at(&self, now: Instant) -> Option<Instant> {
         let at = |(name, host): (&String, &Host<K>)| {
             let free = self.turns.free_at(name, now)?;
-            let owners = host.owners.keys().map(|owner| self.turns.owner_at(name, owner, now));
-            if free > now { Some(free) } else { owners.filter(|at| *at > now).min() }
+            if free > now {
+                return Some(free);
+            }
+            let heads = |(owner, w): (&String, &Waiting<K>)| {
+                let at = self.turns.owner_at(name, owner, now)?;
+                if at > now {
+                    return Some(at);
+                }
+                let all = w.heads(false).chain(w.heads(true));
+                let at = all.filter_map(|(_, (_, client))| {
+                    self.turns.who_at(name, Who { owner, client }, now).filter(|at| *at > now)
+                });
+                at.min()
+            };
+            host.owners.iter().filter_map(heads).min()
         };
         self.hosts.iter().filter_map(at).min()
     }

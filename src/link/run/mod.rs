@@ -4,6 +4,7 @@
 //! - [`changes`]: what providers tell of their clients.
 //! - [`queue`], [`line`], [`scheduler`]: who is next, and how many at once.
 //! - [`clock`]: what a clock that is set means.
+//! - [`feed`]: lists and watches, in little memory.
 //! - [`sweep`]: records whose link is gone.
 //! - `orphans`: clients at the providers whose link is gone.
 //!
@@ -11,6 +12,7 @@
 
 mod changes;
 mod clock;
+mod feed;
 mod line;
 mod orphans;
 pub mod queue;
@@ -23,20 +25,22 @@ use crate::link::bootstrap::{self, BundledSettings};
 use crate::link::cache::{self, Change, Key};
 use crate::link::context::Context;
 use crate::link::ended::Ended;
+use crate::link::own::SeenSecret;
 use crate::link::pass;
 use crate::link::provider_pass;
 use crate::link::providers::ProviderView;
 use crate::link::turns::{Permit, Turns};
 use clock::Clocks;
-use futures::StreamExt as _;
+use feed::{Kind, feed};
 use futures::future::BoxFuture;
+use futures::{Stream, StreamExt as _};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::core::PartialObjectMeta;
+use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt as _, watcher as watch};
-use kube::{Api, ResourceExt as _};
+use kube::{Resource, ResourceExt};
 use scheduler::Scheduler;
+use serde::de::DeserializeOwned;
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,8 +65,18 @@ pub struct Settings {
     pub bundled: Option<BundledSettings>,
 }
 
-fn slim<K: kube::ResourceExt>(event: watcher::Result<Event<K>>) -> watcher::Result<Event<K>> {
-    event.map(|e| e.modify(cache::slim))
+/// All objects of a kind, without what nobody reads.
+fn objects<K>(
+    client: &kube::Client,
+    namespace: Option<&str>,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + use<K>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Send + 'static,
+{
+    let path = K::url_path(&(), namespace);
+    let kind = Kind { path, metadata_only: false, version: ResourceExt::resource_version };
+    let slim = |event: watcher::Result<Event<K>>| event.map(|e| e.modify(cache::slim));
+    feed(client.clone(), kind).default_backoff().map(slim)
 }
 
 /// Runs the controllers until `stop` resolves and what was begun is done.
@@ -253,20 +267,18 @@ fn watches(wires: &Arc<Wires>, namespaces: &[String]) -> Watches {
         if namespaces.is_empty() { vec![None] } else { namespaces.iter().cloned().map(Some).collect() };
     let client = wires.ctx.client.clone();
     for scope in &scopes {
-        let api: Api<ApplicationLink> = scoped(&client, scope.as_deref());
+        let stream = objects::<ApplicationLink>(&client, scope.as_deref());
         let (done, on_done) = flag::channel(0u64);
         synced.push(on_done);
         let (w, n) = (wires.clone(), scope.clone());
         futures.push(Box::pin(async move {
-            let stream = watch(api, watcher::Config::default()).default_backoff().map(slim);
             w.ctx.links.follow(n.as_deref(), stream, |c| told(c, &done, |c| w.link_changed(c))).await;
         }));
-        let api: Api<LinkProvider> = scoped(&client, scope.as_deref());
+        let stream = objects::<LinkProvider>(&client, scope.as_deref());
         let (done, on_done) = flag::channel(0u64);
         synced.push(on_done);
         let (w, n) = (wires.clone(), scope.clone());
         futures.push(Box::pin(async move {
-            let stream = watch(api, watcher::Config::default()).default_backoff().map(slim);
             let view = |p: &Arc<LinkProvider>| ProviderView::from(p.as_ref());
             let changed = |c: Change<'_, LinkProvider>| match c {
                 Change::Now(p, before) => {
@@ -278,12 +290,11 @@ fn watches(wires: &Arc<Wires>, namespaces: &[String]) -> Watches {
             w.ctx.link_providers.follow(n.as_deref(), stream, |c| told(c, &done, changed)).await;
         }));
     }
-    let api: Api<ClusterLinkProvider> = Api::all(client.clone());
+    let stream = objects::<ClusterLinkProvider>(&client, None);
     let (done, on_done) = flag::channel(0u64);
     synced.push(on_done);
     let w = wires.clone();
     futures.push(Box::pin(async move {
-        let stream = watch(api, watcher::Config::default()).default_backoff().map(slim);
         let view = |p: &Arc<ClusterLinkProvider>| w.ctx.serves(p).then(|| ProviderView::from(p.as_ref()));
         let changed = |c: Change<'_, ClusterLinkProvider>| match c {
             Change::Now(p, before) => {
@@ -300,14 +311,15 @@ fn watches(wires: &Arc<Wires>, namespaces: &[String]) -> Watches {
         secret_scopes.push(own);
     }
     for scope in secret_scopes {
-        let api: Api<PartialObjectMeta<Secret>> = scoped(&client, scope.as_deref());
+        // Only what we need of a Secret's metadata is decoded, and only that of our own is kept: a cluster
+        // has many Secrets that are none of our business.
+        let path = Secret::url_path(&(), scope.as_deref());
+        let kind = Kind { path, metadata_only: true, version: SeenSecret::version };
+        let stream = feed(client.clone(), kind).default_backoff();
         let (done, on_done) = flag::channel(0u64);
         synced.push(on_done);
         let w = wires.clone();
         futures.push(Box::pin(async move {
-            let stream = watch(api, watcher::Config::default()).default_backoff();
-            // Only what we need of a Secret's metadata is kept, and that only of our own: a cluster
-            // has many Secrets that are none of our business.
             follow_secrets(&w, scope.as_deref(), stream, &done).await;
         }));
     }
@@ -329,7 +341,7 @@ fn is_forbidden(e: &watcher::Error) -> bool {
 async fn follow_secrets(
     wires: &Wires,
     scope: Option<&str>,
-    stream: impl futures::Stream<Item = watcher::Result<Event<PartialObjectMeta<Secret>>>>,
+    stream: impl Stream<Item = watcher::Result<Event<SeenSecret>>>,
     done: &flag::Sender<u64>,
 ) {
     let mut stream = std::pin::pin!(stream);
@@ -338,7 +350,7 @@ async fn follow_secrets(
         match event {
             Ok(Event::Init) => seen.clear(),
             Ok(Event::InitApply(s)) => {
-                seen.insert(Key::of(&s));
+                seen.insert(s.key());
                 wires.secret_changed(Change::Now(&Arc::new(s), None), false);
             }
             Ok(Event::InitDone) => {
@@ -365,15 +377,5 @@ async fn follow_secrets(
                 }
             }
         }
-    }
-}
-
-fn scoped<K>(client: &kube::Client, namespace: Option<&str>) -> Api<K>
-where
-    K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
-{
-    match namespace {
-        Some(n) => Api::namespaced(client.clone(), n),
-        None => Api::all(client.clone()),
     }
 }

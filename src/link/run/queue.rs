@@ -315,8 +315,8 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         let may = |key: &K| self.entries.get(key).is_some_and(|e| self.has_room(&e.lane));
         let key = self.lines.next(now, may)?;
         let entry = self.entries.get(&key)?;
-        let host = &entry.stand.as_ref()?.turn.host;
-        let permit = self.lines.turns().take(host, &entry.lane.owner, now)?;
+        let stand = entry.stand.as_ref()?;
+        let permit = self.lines.turns().take(&stand.turn.host, stand.who(), now)?;
         Some((key, permit))
     }
 

@@ -1,7 +1,8 @@
 //! The order: lanes, lines, and what is lost or doubled (nothing).
 
 use super::*;
-use crate::link::turns::{Limits, Turn};
+use crate::link::turns::{Limits, Turn, Who};
+use crate::link::write_rate::WriteRate;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use std::time::Duration;
@@ -203,7 +204,7 @@ proptest! {
 /// What a key wants when it is done: a turn at a host, before its token ends that many seconds after 1970.
 fn wants(host: &str, new: bool, deadline: i64) -> Ended {
     let deadline = Timestamp::from_second(deadline).expect("time");
-    Ended { turn: Some(Turn { host: host.into(), new, deadline }), ..Ended::default() }
+    Ended { turn: Some(Turn { host: host.into(), client: "us".into(), new, deadline }), ..Ended::default() }
 }
 
 /// Keys, the host that they ask, and whether they are new.
@@ -236,7 +237,9 @@ fn called(q: &mut Queue<i64>, from: Instant, until: Instant) -> Vec<(i64, Durati
             assert!(permit.is_some(), "{key} is called up");
             all.push((key, now - from));
             let lane = Lane { waits_for: "x".into(), owner: "o".into(), new: false };
-            drop(permit);
+            if let Some(mut permit) = permit {
+                permit.answered(true, now);
+            }
             q.done(&key, lane, now, Ended::default());
         }
         match q.next_due(now) {
@@ -300,22 +303,17 @@ fn hosts_with_new_links_get_every_other_turn() {
 }
 
 #[test]
-fn a_host_that_asks_for_time_delays_its_own_links_alone() {
+fn a_client_that_is_told_to_wait_delays_its_own_links_alone() {
     let now = Instant::now();
     let turns = Turns::new(LIMITS);
     let mut q = Queue::new(8000, turns.clone());
     line_up(&mut q, now, &[(0..10, "strict", false), (10..20, "kind", false)]);
-    turns.hold("strict", "owner-0", now, Duration::from_secs(90));
+    turns.hold("strict", Who { owner: "owner-0", client: "us" }, now, Duration::from_secs(90));
     let called = called(&mut q, now, now + Duration::from_secs(600));
+    assert_eq!(called.len(), 20);
     for (key, at) in called {
-        // The owner that was told waits as long as it was told; another one tries after a minute.
-        let expected = if key >= 10 {
-            0..=0
-        } else if key % 2 == 0 {
-            90..=91
-        } else {
-            60..=61
-        };
+        // Who was told waits as long as it was told, and nobody else does.
+        let expected = if key >= 10 || key % 2 == 1 { 0..=0 } else { 90..=91 };
         assert!(expected.contains(&at.as_secs()), "{key} {at:?}");
     }
     assert!(is_empty(&q));
@@ -326,7 +324,7 @@ fn a_look_takes_a_key_out_of_its_line_and_back() {
     let now = Instant::now();
     let turns = Turns::new(LIMITS);
     let mut q = Queue::new(8000, turns.clone());
-    turns.hold("a", "o", now, Duration::from_secs(10));
+    turns.hold("a", Who { owner: "owner-1", client: "us" }, now, Duration::from_secs(10));
     line_up(&mut q, now, &[(1..2, "a", false)]);
     let lane = || Lane { waits_for: "a".into(), owner: "owner-1".into(), new: false };
     q.add(1, lane(), now);
@@ -409,7 +407,8 @@ fn a_new_link_is_looked_at_while_all_that_may_be_are_called_up() {
         q.take(now).expect("room");
         q.done(&key, lane(key), now, wants(&format!("host-{key}"), false, key));
         // Called up again and again, as long as there is room.
-        q.lines.turns().hold(&format!("host-{key}"), "nobody", now, Duration::from_secs(1));
+        let (owner, host) = (format!("team-{key}"), format!("host-{key}"));
+        q.lines.turns().hold(&host, Who { owner: &owner, client: "us" }, now, Duration::from_secs(1));
     }
     let later = now + Duration::from_secs(1);
     let called: Vec<_> = std::iter::from_fn(|| q.take(later)).collect();
@@ -420,4 +419,118 @@ fn a_new_link_is_looked_at_while_all_that_may_be_are_called_up() {
     q.done(&100, lane(100), later, ended(None, []));
     q.done(&called[0].key, lane(called[0].key), later, ended(None, []));
     assert!(q.take(later).expect("the next").permit.is_some());
+}
+
+/// Two namespaces whose links are always told to wait, and one whose token is about to end: at a host that is
+/// held, the one is served within seconds, in each order of deadlines.
+#[test]
+fn at_a_held_host_the_token_that_ends_first_goes_first_and_nobody_tries_for_ever() {
+    let start = Instant::now();
+    let turns = Turns::new(LIMITS);
+    let mut q = Queue::new(8000, turns.clone());
+    let owner = |key: i64| ["strict", "harsh", "good"][usize::try_from(key % 3).expect("small")];
+    let lane = |key: i64| Lane { waits_for: "a".into(), owner: owner(key).into(), new: false };
+    for key in [0, 1] {
+        turns.hold("a", Who { owner: owner(key), client: "us" }, start, Duration::from_secs(1));
+    }
+    assert_eq!(turns.tried("a", "good"), Some(0), "several namespaces were told: the host is held");
+    // The good ones' tokens end last, and they come late.
+    let join = |q: &mut Queue<i64>, key: i64, now| {
+        q.add(key, lane(key), now);
+        while let Some(taken) = q.take(now) {
+            assert!(taken.permit.is_none() && taken.key == key);
+            q.done(&key, lane(key), now, wants("a", false, key));
+        }
+    };
+    join(&mut q, 0, start);
+    join(&mut q, 1, start);
+    let mut now = start;
+    let mut tries = 0;
+    while let Some(at) = q.next_due(now).filter(|at| *at < start + Duration::from_secs(60)) {
+        assert!(at > now, "no busy waiting");
+        now = at;
+        while let Some(Taken { key, permit: Some(mut permit) }) = q.take(now) {
+            assert!(q.take(now).is_none(), "one tries how it is");
+            turns.hold("a", Who { owner: owner(key), client: "us" }, now, Duration::from_secs(1));
+            permit.answered(false, now);
+            drop(permit);
+            q.done(&key, lane(key), now, wants("a", false, key));
+            tries += 1;
+        }
+    }
+    assert!((5..15).contains(&tries), "{tries} in a minute");
+    now = start + Duration::from_secs(60);
+    [2, 5, 8].iter().for_each(|key| q.add(*key, lane(*key), now));
+    let order = |q: &mut Queue<i64>, now| {
+        let taken = q.take(now).expect("due");
+        q.done(&taken.key, lane(taken.key), now, wants("a", false, -taken.key));
+    };
+    (0..3).for_each(|_| order(&mut q, now));
+    let at = q.next_due(now).expect("the next try");
+    assert!(at <= now + Duration::from_secs(10));
+    let Taken { key, permit } = q.take(at).expect("its turn");
+    assert_eq!(key, 8, "of those who didn't try in vain, the one whose token ends first");
+    permit.expect("a permit").answered(true, at);
+    q.done(&key, lane(key), at, Ended::default());
+    assert_eq!(turns.tried("a", "good"), None, "one good answer ends it");
+    let called = called(&mut q, at, at + Duration::from_secs(30));
+    let good: Vec<_> = called.iter().filter(|(key, _)| key % 3 == 2).collect();
+    assert!(good.len() == 2 && good.iter().all(|(_, at)| *at < Duration::from_secs(2)), "{called:?}");
+    assert!(is_empty(&q));
+}
+
+/// A namespace with many tokens that are all due at once, at many hosts, beside one whose requests never cease
+/// to wait: nobody's token ends, and the other one's go as if they were alone.
+#[test]
+fn a_namespace_with_thousands_of_tokens_loses_none_by_its_budget() {
+    const TOKENS: i64 = 6000;
+    const LEFT: i64 = 1200;
+    let start = Instant::now();
+    let writes = WriteRate::new(1);
+    let mut q = Queue::new(100_000, Turns::budgeted(LIMITS, 10, writes.clone()));
+    let lane = |key: i64| Lane {
+        waits_for: format!("host-{}", key % 50),
+        owner: if key < TOKENS { "many" } else { "few" }.into(),
+        new: false,
+    };
+    // Their tokens end one after another in the twenty minutes after they are due.
+    let want = |key: i64| wants(&format!("host-{}", key % 50), false, key * LEFT / TOKENS);
+    (0..TOKENS).for_each(|key| q.add(key, lane(key), start));
+    let (mut now, mut last, mut sent, mut few) = (start, start, 0, TOKENS);
+    let mut seconds: HashMap<u64, u32> = HashMap::new();
+    let mut next_few = start;
+    while sent < TOKENS {
+        while next_few <= now {
+            q.add(few, lane(few), now);
+            few += 1;
+            next_few += Duration::from_secs(1);
+        }
+        while let Some(Taken { key, permit }) = q.take(now) {
+            let Some(mut permit) = permit else {
+                // Its pass finds others before it.
+                q.done(&key, lane(key), now, want(key));
+                continue;
+            };
+            permit.answered(true, now);
+            drop(permit);
+            q.done(&key, lane(key), now, Ended::default());
+            // What a refresh writes.
+            (0..3).for_each(|_| writes.saw(now));
+            if key < TOKENS {
+                let ends = start + Duration::from_secs(u64::try_from(key * LEFT / TOKENS).expect("positive"));
+                assert!(now <= ends + Duration::from_secs(1), "{key} after {:?}", now - start);
+                *seconds.entry((now - start).as_secs()).or_default() += 1;
+                sent += 1;
+                last = now;
+            } else {
+                assert!(key + 1 == few, "the few never wait");
+            }
+        }
+        let next = q.next_due(now).map_or(next_few, |at| at.min(next_few));
+        assert!(next > now, "no busy waiting");
+        now = next;
+    }
+    let most = seconds.iter().filter(|(second, _)| **second > 2).map(|(_, n)| *n).max();
+    assert!(most.is_some_and(|n| n <= 11), "{most:?} a second");
+    assert!(last - start <= Duration::from_secs(620), "{:?}", last - start);
 }

@@ -2,8 +2,8 @@
 
 use super::queue::Lane;
 use super::scheduler::Scheduler;
+use crate::api::ApplicationLink;
 use crate::api::link::{HostedServer, PresetServer, Server};
-use crate::api::{ApplicationLink, names};
 use crate::domain::ClientId;
 use crate::link::cache::{Change, Key};
 use crate::link::claim;
@@ -11,12 +11,10 @@ use crate::link::context::Context;
 use crate::link::credentials;
 use crate::link::decide::host_and_port;
 use crate::link::ended::Version;
-use crate::link::own::OwnMeta;
+use crate::link::own::SeenSecret;
 use crate::link::provider_pass;
 use crate::link::providers::ProviderView;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
-use kube::core::PartialObjectMeta;
 use kube::{Resource as _, ResourceExt as _};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -268,10 +266,10 @@ impl Wires {
         links.into_iter().for_each(|l| self.link_saw(l, version));
     }
 
-    pub(super) fn secret_changed(&self, change: Change<'_, PartialObjectMeta<Secret>>, synced: bool) {
+    pub(super) fn secret_changed(&self, change: Change<'_, SeenSecret>, synced: bool) {
         let (key, now) = match &change {
-            Change::Now(s, _) => (Key::of(s.as_ref()), Some(s.as_ref())),
-            Change::Gone(s) => (Key::of(s.as_ref()), None),
+            Change::Now(s, _) => (s.key(), Some(s.as_ref())),
+            Change::Gone(s) => (s.key(), None),
             Change::Synced => {
                 // A watch that was interrupted may have missed that a Secret went.
                 if synced {
@@ -282,17 +280,12 @@ impl Wires {
         };
         {
             let mut own = self.ctx.own.lock().unwrap_or_else(PoisonError::into_inner);
-            let ours = now
-                .filter(|s| s.labels().get(names::MANAGED_BY).is_some_and(|v| v == names::MANAGED_BY_VALUE));
-            match ours {
-                Some(s) => {
-                    let owners = s.owner_references().iter().map(|o| o.uid.clone()).collect();
-                    own.insert(key.clone(), OwnMeta { uid: s.uid().unwrap_or_default(), owners });
-                }
+            match now.and_then(SeenSecret::ours) {
+                Some(ours) => own.insert(key.clone(), ours),
                 None => own.remove(&key),
             }
         }
-        self.secret_users(&key, now.and_then(version_of).map(Version::Secret));
+        self.secret_users(&key, now.and_then(|s| s.version()?.parse().ok()).map(Version::Secret));
         if key.namespace == self.ctx.namespace && key.name == self.ctx.installation.secret() {
             self.master_key.send_modify(|n| *n += 1);
         }

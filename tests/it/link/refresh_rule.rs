@@ -26,6 +26,7 @@ pub fn good(expires_in: i64) -> Value {
 pub struct Link<'a> {
     pub stage: &'a Stage<'a>,
     pub server: &'a TokenServer,
+    pub team: &'a str,
     pub name: String,
     /// From now on the double answers well.
     pub healed: Arc<AtomicBool>,
@@ -50,7 +51,7 @@ impl<'a> Link<'a> {
 
     /// A link that isn't made yet.
     pub fn of(stage: &'a Stage<'a>, server: &'a TokenServer, name: &str) -> Self {
-        Self { stage, server, name: name.to_owned(), healed: Arc::default() }
+        Self { stage, server, team: stage.team(), name: name.to_owned(), healed: Arc::default() }
     }
 
     /// Makes a link whose token requests get `reply` until the double is healed.
@@ -71,7 +72,7 @@ impl<'a> Link<'a> {
     }
 
     pub async fn apply(&self, endpoint: &str, refresh: bool) {
-        let (stage, team, name) = (self.stage, self.stage.team(), &self.name);
+        let (stage, team, name) = (self.stage, self.team, &self.name);
         let grant = if refresh {
             json!({"refreshToken": {"secretRef": {"name": format!("{name}-seed"), "key": "token"}}})
         } else {
@@ -100,14 +101,13 @@ impl<'a> Link<'a> {
     }
 
     pub async fn edit_secret(&self, name: &str, change: Value) {
-        let secrets = self.stage.secrets(self.stage.team());
+        let secrets = self.stage.secrets(self.team);
         secrets.patch(name, &PatchParams::default(), &Patch::Merge(change)).await.expect("patch");
     }
 
     /// The grant as it is kept.
     pub async fn kept(&self) -> Value {
-        let uid =
-            self.stage.links(self.stage.team()).get(&self.name).await.expect("the link").uid().expect("uid");
+        let uid = self.stage.links(self.team).get(&self.name).await.expect("the link").uid().expect("uid");
         record(self.stage, &uid).await.expect("a record")
     }
 }

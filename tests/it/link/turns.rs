@@ -108,8 +108,62 @@ async fn a_host_is_sent_no_more_than_its_budget() {
     assert_eq!(value(&text, &of("applink_token_expiration_timestamp_seconds")), None);
 }
 
+/// Links whose refresh is due every ten seconds, of one namespace.
+async fn well_in<'a>(stage: &'a Stage<'a>, server: &'a TokenServer, team: &'a str) -> Vec<Link<'a>> {
+    let links: Vec<_> =
+        (0..10).map(|i| Link { team, ..Link::of(stage, server, &format!("well-{i}")) }).collect();
+    join_all(links.iter().map(async |link| {
+        server.always(&link.path(), Reply::json(200, &good(45)));
+        link.apply(&server.url(&link.path()), false).await;
+        stage.ready(team, &link.name).await;
+        let often = json!({"spec": {"outgoing": {"refresh": {"every": "10s"}}}});
+        stage.patch("ApplicationLink", team, &link.name, often).await;
+        stage.ready(team, &link.name).await;
+    }))
+    .await;
+    links
+}
+
+/// Since when `Ready` and `TokenFresh` are as they are.
+async fn since(link: &Link<'_>) -> Vec<serde_json::Value> {
+    let found = link.stage.links(link.team).get(&link.name).await.expect("the link");
+    let status = serde_json::to_value(&found.status).expect("json");
+    let of = |type_| condition(&status, type_).map(|c| json!([c["status"], c["lastTransitionTime"]]));
+    ["Ready", "TokenFresh"].map(|type_| of(type_).expect("the condition")).into()
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn one_link_s_429_holds_back_its_host_and_no_other() {
+async fn nobody_else_s_token_ends_because_some_are_told_to_wait() {
+    let stage = Stage::set(ControlPlane::shared().await, binary(), 3, json!({})).await;
+    let server = TokenServer::start().await;
+    let [strict, harsh, good] = [0, 1, 2].map(|i| stage.teams[i].as_str());
+    let well = well_in(&stage, &server, good).await;
+    let before = join_all(well.iter().map(since)).await;
+    // One namespace is told to wait, and then a second one, which puts the host's own time in doubt.
+    for team in [strict, harsh] {
+        let told: Vec<_> = (0..5)
+            .map(|i| Link { team, ..Link::of(&stage, &server, &format!("{}-{i}", &team[team.len() - 4..])) })
+            .collect();
+        join_all(told.iter().map(async |link| {
+            server.always(&link.path(), Reply::http(429, "Retry-After: 3600\r\n", ""));
+            link.apply(&server.url(&link.path()), false).await;
+        }))
+        .await;
+        let asked = || told.iter().map(|l| l.asked().len()).collect::<Vec<_>>();
+        eventually(SOON, "one is told", async || asked().iter().any(|n| *n > 0)).await;
+        let now: Vec<_> = well.iter().map(|l| l.asked().len()).collect();
+        eventually(SOON, "the others' refreshes go on", async || {
+            let more: Vec<_> = well.iter().zip(&now).map(|(l, n)| l.asked().len() - n).collect();
+            if more.iter().all(|n| *n >= 2) { Ok(()) } else { Err(format!("{more:?}")) }
+        })
+        .await;
+        assert!(asked().iter().all(|n| *n <= 1), "who was told isn't sent again: {:?}", asked());
+    }
+    assert_eq!(join_all(well.iter().map(since)).await, before, "no token ended meanwhile");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_link_s_429_holds_back_its_client_there_and_no_other_host() {
     let stage = Stage::set(ControlPlane::shared().await, binary(), 1, json!({})).await;
     let (strict, kind) = (TokenServer::start().await, TokenServer::start().await);
     let limit = Reply::http(429, "Retry-After: 3600\r\n", "");
