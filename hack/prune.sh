@@ -22,9 +22,10 @@ used=$(
   tests/rig/build.sh --list keycloak
   tests/clients/setup.sh --list
   hack/cargo-deny.sh --list
+  tests/upgrade/before.sh --list
 )
 removed=0
-for entry in "$cache"/{etcd,kubernetes,helm,hydra,keycloak,bin,clients,cargo-deny}-*; do
+for entry in "$cache"/{etcd,kubernetes,helm,hydra,keycloak,bin,clients,cargo-deny,before}-*; do
   name=${entry##*/}
   [[ -e $entry || -L $entry ]] || continue
   grep -qxF -- "${name%.lock}" <<<"$used" && continue

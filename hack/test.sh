@@ -27,6 +27,9 @@ stage "Chromium" browser
 stage "Python and Node.js" interpreters
 stage "other people's OAuth clients" tests/clients/setup.sh >/dev/null
 stage "control plane and providers" tests/rig/build.sh
+# A clone that doesn't reach back to the earlier version can't try an upgrade; the test says so.
+earlier_version() { tests/upgrade/before.sh >/dev/null || (($? == 3)); }
+stage "the version before" earlier_version
 stage "build" cargo test --locked --no-run
 # Most of a test is waiting, so many run at once; tests/support limits what can't.
 export RUST_TEST_THREADS=${RUST_TEST_THREADS:-10}

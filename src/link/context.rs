@@ -13,7 +13,7 @@ use super::grant::Grant;
 use super::held::Tenure;
 use super::installation::Installation;
 use super::kept_client::KeptClients;
-use super::metrics::{ByLink, ByNamespace, Metrics};
+use super::metrics::{ByLink, ByNamespace, ByProvider, Metrics};
 use super::own::OwnSecrets;
 use super::problem::Problem;
 use super::providers::ProviderView;
@@ -247,6 +247,12 @@ impl Context {
         }
         self.metrics.ready.set(ready);
         self.metrics.links.set(count(links.len()));
+        // Before anybody looked there are none: an alert needs a series to be quiet by.
+        for provider in self.cluster_providers.all().iter().filter(|p| self.serves(p)) {
+            let kind = ProviderKind::ClusterLinkProvider.as_str();
+            let by = ByProvider { kind, namespace: String::new(), name: provider.name_any() };
+            drop(self.metrics.orphans.get_or_create(&by));
+        }
         // Made anew each time, so that nothing stays of a link that is gone.
         self.metrics.expiration.clear();
         self.metrics.refresh_due.clear();

@@ -69,7 +69,7 @@ pub struct PodContainer {
     pub access: Access,
     pub object: PodObject,
     pub spec: Container,
-    pub binary: PathBuf,
+    pub binary: Mutex<PathBuf>,
     pub folder: PathBuf,
     pub volumes: Volumes,
     pub address: Mutex<Address>,
@@ -81,7 +81,16 @@ impl PodContainer {
         let volumes =
             Volumes::new(access.clone(), &field(&object, "metadata.namespace"), folder.join("volumes"));
         let address = Mutex::new(Address { api_server: None, host: LOOPBACK.to_owned() });
-        Self { access, object, spec, binary, folder, volumes, address, state: Mutex::default() }
+        Self {
+            access,
+            object,
+            spec,
+            binary: Mutex::new(binary),
+            folder,
+            volumes,
+            address,
+            state: Mutex::default(),
+        }
     }
 
     /// Namespace and name of its Pod.
@@ -132,7 +141,8 @@ impl PodContainer {
         let args = args.map(here);
         let empty = self.access.folder().join("empty");
         std::fs::create_dir_all(&empty).map_err(|error| error.to_string())?;
-        let mut program = Program::new(&self.binary, self.folder.join("log"))
+        let binary = self.binary.lock().expect("no panic").clone();
+        let mut program = Program::new(&binary, self.folder.join("log"))
             .args(args.collect::<Vec<_>>())
             .folder(empty)
             .env("RUST_BACKTRACE", "1");

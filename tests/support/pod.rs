@@ -49,6 +49,11 @@ impl<'p> Pod<'p> {
         Self { container: Arc::new(container), kubelet: None, sync: kubelet::SYNC, plane: PhantomData }
     }
 
+    /// Has the Pod run another program, from its next start: as an upgrade brings another image.
+    pub fn run_binary(&mut self, binary: &Path) {
+        binary.clone_into(&mut self.container.binary.lock().expect("no panic"));
+    }
+
     /// Has the Pod reach the API server through somebody at this address, from its next start.
     pub fn reach_api_server_by(&mut self, url: &str) {
         self.container.address.lock().expect("no panic").api_server = Some(url.to_owned());

@@ -243,7 +243,9 @@ async fn forward(State(way): State<Arc<Way>>, request: Request) -> Response {
         return failed(StatusCode::BAD_REQUEST);
     };
     let path = parts.uri.path().to_owned();
-    let write = is_write(&parts.method, &path).then(|| Write {
+    // What the API server is only asked about writes nothing.
+    let rehearsal = parts.uri.query().is_some_and(|q| q.contains("dryRun=All"));
+    let write = (is_write(&parts.method, &path) && !rehearsal).then(|| Write {
         by: way.name.clone(),
         method: parts.method.clone(),
         path: path.clone(),

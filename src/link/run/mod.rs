@@ -215,7 +215,6 @@ async fn look_for_orphans(ctx: Arc<Context>, settings: Settings) {
         watched: settings.namespaces.clone(),
     };
     let mut memory = orphans::Memory::default();
-    orphans::begin(&ctx);
     // From the first half on: at the start there is enough to do.
     let mut next = settings.resync / 2;
     loop {

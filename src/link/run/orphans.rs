@@ -64,11 +64,6 @@ pub struct Memory {
     done: BTreeSet<(String, String)>,
 }
 
-/// Counts none, before the first look.
-pub fn begin(ctx: &Context) {
-    count(ctx, &ctx.providers(), |_| 0);
-}
-
 /// Looks once at all providers.
 pub async fn look(ctx: &Context, rules: &Rules, memory: &mut Memory) {
     let Ok(keys) = ctx.installation.keys() else { return };

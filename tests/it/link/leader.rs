@@ -1,6 +1,8 @@
 //! Several operators of one release: one works, and the next one takes over at once when it is told to stop, and not
 //! before its lease has ended when it dies.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -13,7 +15,9 @@ use crate::support::plane::ControlPlane;
 use crate::support::pod::Pod;
 use crate::support::proxy::{Journal, Proxy};
 use crate::support::stage::{SOON, Stage, merge};
+use crate::support::token_server::{Reply, TokenServer};
 use crate::support::wait::eventually;
+use tokio::sync::Notify;
 
 const NAME: &str = "applink-operator";
 
@@ -246,4 +250,81 @@ async fn a_rolling_update_never_has_two_at_work() {
         cast.journal.writes().len() == count
     })
     .await;
+}
+
+/// A rotating refresh token is spent, and the API server goes away before the answer comes: the answer is kept until it
+/// can be stored, though the lease is lost meanwhile, and another operator doesn't spend the token once more.
+async fn an_answer_outlives_the_lease(replicas: usize) {
+    let cast = Cast::set(ControlPlane::shared().await, replicas).await;
+    let team = cast.stage.team().to_owned();
+    let server = TokenServer::start().await;
+    // A server without grace: a token that is sent twice is refused. The second answer waits.
+    let answer = Arc::new(Notify::new());
+    let (spent, held) = (AtomicUsize::new(0), answer.clone());
+    server.on("/token", move |_, asked| {
+        let before = spent.load(Ordering::SeqCst);
+        if asked.field("refresh_token") != format!("refresh-{before}") {
+            return Reply::json(400, &json!({"error": "invalid_grant"}));
+        }
+        let n = before + 1;
+        spent.store(n, Ordering::SeqCst);
+        let reply = Reply::json(
+            200,
+            &json!({
+                "access_token": format!("token-{n}"), "token_type": "Bearer", "expires_in": 12,
+                "refresh_token": format!("refresh-{n}"),
+            }),
+        );
+        if n == 2 { Reply::Hold(held.clone(), Box::new(reply)) } else { reply }
+    });
+    cast.stage.put_secret(&team, "client", &[("client-id", "a"), ("client-secret", "b")]).await;
+    cast.stage.put_secret(&team, "seed", &[("refresh-token", "refresh-0")]).await;
+    let link = json!({
+        "apiVersion": "applink-operator.io/v1alpha1", "kind": "ApplicationLink", "metadata": {"name": "ci"},
+        "spec": {
+            "application": {"name": "CI"},
+            "outgoing": {"oauth2": {
+                "server": {"custom": {"tokenEndpoint": server.url("/token")}},
+                "grant": {"refreshToken": {"secretRef": {"name": "seed", "key": "refresh-token"}}}, "client": {"secretRef": {"name": "client"}},
+            }},
+        },
+    });
+    cast.stage.apply_object(&team, &link).await;
+    cast.stage.ready(&team, "ci").await;
+    eventually(SOON, "a refresh under way", async || server.asked("/token").len() == 2).await;
+    cast.stage.operator.may_exit();
+    cast.proxies[0].forward_to(&format!("http://127.0.0.1:{}", crate::support::ports::free()));
+    let logs = async |says: &str, times: usize| {
+        eventually(SOON, format!("{says} in the log"), async || {
+            let found = cast.stage.operator.logs().matches(says).count();
+            if found >= times { Ok(()) } else { Err(found) }
+        })
+        .await;
+    };
+    logs("the lease is lost", 1).await;
+    answer.notify_one();
+    // The answer is there, and can't be stored yet.
+    logs("effect=\"KeepReply\"", 2).await;
+    if replicas > 1 {
+        cast.succession().await;
+    }
+    cast.proxies[0].forward_to(cast.stage.plane.url());
+    eventually(SOON, "a newer token in the Secret", async || {
+        let token = cast.stage.data(&team, "ci-token").await["access-token"].clone();
+        if token == "token-1" { Err(token) } else { Ok(()) }
+    })
+    .await;
+    cast.stage.ready(&team, "ci").await;
+    let again = server.asked("/token").iter().filter(|a| a.field("refresh_token") == "refresh-1").count();
+    assert_eq!(again, 1, "the token that was spent was sent once more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_outlives_the_lease_of_one_that_is_alone() {
+    an_answer_outlives_the_lease(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_outlives_the_lease_beside_another() {
+    an_answer_outlives_the_lease(2).await;
 }

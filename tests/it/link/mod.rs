@@ -33,6 +33,7 @@ mod status;
 mod tenancy;
 mod turns;
 mod unwritable;
+mod upgrade;
 mod watcher;
 mod writes;
 

@@ -141,9 +141,8 @@ async fn nobody_else_s_token_ends_because_some_are_told_to_wait() {
     let before = join_all(well.iter().map(since)).await;
     // One namespace is told to wait, and then a second one, which puts the host's own time in doubt.
     for team in [strict, harsh] {
-        let told: Vec<_> = (0..5)
-            .map(|i| Link { team, ..Link::of(&stage, &server, &format!("{}-{i}", &team[team.len() - 4..])) })
-            .collect();
+        let told: Vec<_> =
+            (0..5).map(|i| Link { team, ..Link::of(&stage, &server, &format!("of-{team}-{i}")) }).collect();
         join_all(told.iter().map(async |link| {
             server.always(&link.path(), Reply::http(429, "Retry-After: 3600\r\n", ""));
             link.apply(&server.url(&link.path()), false).await;
