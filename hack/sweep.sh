@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The crash sweep, whole: the operator killed before and after each of its writes and proofs, for every kind of link, deed
+# The crash sweep, whole: the operator killed before and after each of its writes and proofs, and an API server that makes trouble at
+# each of them (cut off for 5 to 130 s, 429, 500, 403, the operator stopped for 40 s), for every kind of link, deed
 # and provider of tests/support/sweep.rs. Then what the operator holds in memory beside many large
 # Secrets. With an argument: only the rounds whose name has it, such as `hydra`; `memory` is the Secrets alone.
 set -euo pipefail

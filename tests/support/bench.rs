@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::hydra::Hydra;
 use super::plane::ControlPlane;
-use super::proxy::{Journal, Proxy};
+use super::proxy::{API_SERVER, Journal, Proxy};
 use super::stage::{SOON, Stage};
 use super::wait::eventually;
 use k8s_openapi::api::core::v1::Secret;
@@ -213,7 +213,7 @@ pub struct Bench<'p> {
 impl<'p> Bench<'p> {
     pub async fn set(plane: &'p ControlPlane, binary: &Path, teams: usize, more: Value) -> Self {
         let journal = Journal::default();
-        let api = Proxy::start("api server", &journal, Some(plane.ca())).await;
+        let api = Proxy::start(API_SERVER, &journal, Some(plane.ca())).await;
         let admin = Proxy::start("provider admin", &journal, None).await;
         let public = Proxy::start("provider", &journal, None).await;
         let mut values = json!({"provider": {"url": public.url(), "adminUrl": admin.url()}});

@@ -7,6 +7,7 @@ use rustls::pki_types::pem::PemObject as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -24,6 +25,17 @@ pub enum Death {
     Before,
     /// The write is done, and nobody hears of it.
     After,
+}
+
+/// What the API server does to the operator at a write, in place of its death.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// It answers this write and the next two with this status, and does nothing.
+    Answers(u16),
+    /// It can't be reached for so long.
+    Cut(Duration),
+    /// The operator is stopped for so long (SIGSTOP), as when its machine has no time for it.
+    Stops(Duration),
 }
 
 /// A request that may change something.
@@ -72,7 +84,18 @@ struct Inner {
     trap: Option<Trap>,
     /// The operator is dead or dying: nothing of it passes any more.
     shut: bool,
+    /// The trouble that comes at a write to the API server, and how many are let through before; whether it
+    /// came.
+    trouble: Option<(Trouble, usize, u32)>,
+    troubled: bool,
+    /// Writes that are still answered with a status.
+    answers: Option<(u16, usize)>,
+    /// Until when the API server can't be reached.
+    cut: Option<Instant>,
 }
+
+/// The proxy before the API server is called so.
+pub const API_SERVER: &str = "api server";
 
 /// What went through, and the trap. Leases and events aren't writes of a link. A proof of credentials (a token revoked
 /// that can't exist) changes nothing, but it is a point where an operator can die.
@@ -81,6 +104,8 @@ pub struct Journal(Arc<Mutex<Inner>>);
 
 enum Verdict {
     Pass,
+    /// Answered with this status, as the API server would.
+    Answer(u16),
     Drop,
     /// To be sent on; the answer is dropped, and this process killed.
     KillAfter(u32),
@@ -116,10 +141,65 @@ impl Journal {
         self.inner().shut
     }
 
-    fn judge(&self, write: Option<Write>) -> Verdict {
+    /// Brings trouble at the nth write to the API server, counted from now.
+    pub fn trouble(&self, victim: u32, at: usize, trouble: Trouble) {
+        *self.inner() = Inner { trouble: Some((trouble, at - 1, victim)), ..Inner::default() };
+    }
+
+    /// Whether the trouble came, and is over.
+    pub fn is_over(&self) -> bool {
+        let inner = self.inner();
+        inner.troubled && inner.cut.is_none_or(|until| until <= Instant::now())
+    }
+
+    /// What the trouble makes of a request to the API server.
+    fn troubled(inner: &mut Inner, writes: bool) -> Option<Verdict> {
+        if inner.cut.is_some_and(|until| until > Instant::now()) {
+            return Some(Verdict::Drop);
+        }
+        if !writes {
+            return None;
+        }
+        if let Some((status, left)) = inner.answers.filter(|(_, left)| *left > 0) {
+            inner.answers = Some((status, left - 1));
+            return Some(Verdict::Answer(status));
+        }
+        let (trouble, left, victim) = inner.trouble?;
+        if left > 0 {
+            inner.trouble = Some((trouble, left - 1, victim));
+            return None;
+        }
+        (inner.trouble, inner.troubled) = (None, true);
+        match trouble {
+            Trouble::Answers(status) => {
+                inner.answers = Some((status, 2));
+                Some(Verdict::Answer(status))
+            }
+            Trouble::Cut(time) => {
+                inner.cut = Some(Instant::now() + time);
+                Some(Verdict::Drop)
+            }
+            Trouble::Stops(time) => {
+                send(victim, Signal::SIGSTOP);
+                inner.cut = Some(Instant::now() + time);
+                tokio::spawn(async move {
+                    tokio::time::sleep(time).await;
+                    send(victim, Signal::SIGCONT);
+                });
+                Some(Verdict::Drop)
+            }
+        }
+    }
+
+    fn judge(&self, by: &str, write: Option<Write>) -> Verdict {
         let mut inner = self.inner();
         if inner.shut {
             return Verdict::Drop;
+        }
+        if by == API_SERVER
+            && let Some(verdict) = Self::troubled(&mut inner, write.is_some())
+        {
+            return verdict;
         }
         let Some(write) = write else { return Verdict::Pass };
         let proof = write.is_proof();
@@ -147,6 +227,25 @@ impl Journal {
 /// The process is a child of this one and not reaped while it runs, so its number is still its own.
 fn end(pid: u32) {
     kill(Pid::from_raw(i32::try_from(pid).expect("a PID fits")), Signal::SIGKILL).expect("the operator runs");
+}
+
+fn send(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(pid).expect("a PID fits")), signal).expect("the operator runs");
+}
+
+/// An answer of the API server, or of what is admitted there, that it did nothing.
+fn refused(status: u16) -> Response {
+    let reason = match status {
+        403 => "Forbidden",
+        429 => "TooManyRequests",
+        _ => "InternalError",
+    };
+    let body = serde_json::json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "code": status,
+        "message": "refused for a test",
+    });
+    let response = Response::builder().status(status).header(header::CONTENT_TYPE, "application/json");
+    response.header(header::RETRY_AFTER, "1").body(Body::from(body.to_string())).expect("a response")
 }
 
 fn is_write(method: &Method, path: &str) -> bool {
@@ -250,8 +349,9 @@ async fn forward(State(way): State<Arc<Way>>, request: Request) -> Response {
         method: parts.method.clone(),
         path: path.clone(),
     });
-    let victim = match way.journal.judge(write) {
+    let victim = match way.journal.judge(&way.name, write) {
         Verdict::Pass => None,
+        Verdict::Answer(status) => return refused(status),
         Verdict::Drop => return failed(StatusCode::BAD_GATEWAY),
         Verdict::KillAfter(victim) => Some(victim),
     };

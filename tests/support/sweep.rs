@@ -13,7 +13,7 @@ use super::bench::{
     Bench, Kind, Scopes, check, check_nothing, clients, link, narrow, no_secrets, owned, seed,
 };
 use super::plane::ControlPlane;
-use super::proxy::{Death, Point, Write};
+use super::proxy::{API_SERVER, Death, Point, Trouble, Write};
 use super::stage::{SOON, http};
 use super::wait::{always, eventually};
 
@@ -128,6 +128,62 @@ pub async fn sweep(
                 eprintln!("FAILED {name}: {why}");
                 report.failed.push(format!("{name}: {why}"));
                 // What it left behind isn't the next one's fault.
+                bench = set(plane, binary, round).await;
+            }
+        }
+    }
+    no_secrets(&bench.stage, bench.stage.team()).await;
+}
+
+/// Troubles at each write to the API server.
+const EVERYWHERE: [Trouble; 4] = [
+    Trouble::Answers(429),
+    Trouble::Answers(500),
+    Trouble::Answers(403),
+    Trouble::Cut(Duration::from_secs(5)),
+];
+/// And at one write of each deed: they take their time.
+const ONCE: [Trouble; 4] = [
+    Trouble::Cut(Duration::from_secs(20)),
+    Trouble::Cut(Duration::from_secs(60)),
+    Trouble::Cut(Duration::from_secs(130)),
+    Trouble::Stops(Duration::from_secs(40)),
+];
+
+/// Has the API server make trouble at each write of each deed of a round; of the troubles, each `share`th, beginning with
+/// `first`. With a share, the short ones alone.
+pub async fn chaos(
+    plane: &ControlPlane,
+    binary: &Path,
+    round: &Round,
+    share: usize,
+    first: usize,
+    report: &mut Report,
+) {
+    let mut bench = set(plane, binary, round).await;
+    let mut number = first;
+    for &deed in &round.deeds {
+        let label = format!("{deed:?}-{:?}-{:?}", round.kind, round.home).to_lowercase();
+        let writes = {
+            let mut story = Story { bench: &mut bench, kind: round.kind, home: round.home, deed };
+            story.undisturbed(&format!("{label}-t0")).await
+        };
+        let usual = writes.iter().filter(|w| w.by == API_SERVER).count();
+        let everywhere = (1..=usual).flat_map(|at| EVERYWHERE.map(|trouble| (at, trouble)));
+        let once = ONCE.into_iter().filter(|_| share == 1).map(|trouble| (usual.div_ceil(2), trouble));
+        for (at, trouble) in everywhere.chain(once) {
+            number += 1;
+            if !number.is_multiple_of(share) {
+                continue;
+            }
+            report.cases += 1;
+            let name = format!("{label}-t{number}");
+            let mut story = Story { bench: &mut bench, kind: round.kind, home: round.home, deed };
+            let told = std::panic::AssertUnwindSafe(story.endure(&name, at, trouble)).catch_unwind().await;
+            if let Err(panic) = told {
+                let why = format!("{name}: {trouble:?} at {at} of {usual}: {}", text(panic.as_ref()));
+                eprintln!("FAILED {why}");
+                report.failed.push(why);
                 bench = set(plane, binary, round).await;
             }
         }
@@ -295,6 +351,26 @@ impl Story<'_, '_> {
         assert!(!writes.is_empty());
         self.clear(name).await;
         writes
+    }
+
+    /// Does the deed while the API server makes trouble at a write, and checks what came of it.
+    async fn endure(&mut self, name: &str, at: usize, trouble: Trouble) {
+        let journal = self.bench.journal.clone();
+        self.prepare(name).await;
+        // One that can't renew its lease exits, and is started again.
+        self.bench.stage.operator.may_exit();
+        journal.trouble(self.bench.stage.operator.process().pid(), at, trouble);
+        self.act(name).await;
+        eventually(SOON, format!("{name}: the trouble over"), async || journal.is_over()).await;
+        self.settle(name).await;
+        let after = changes(&journal.writes());
+        always(QUIET, format!("{name}: nothing is written any more"), async || {
+            let writes = journal.writes();
+            if changes(&writes) == after { Ok(()) } else { Err(format!("{writes:?}")) }
+        })
+        .await;
+        journal.open();
+        self.clear(name).await;
     }
 
     /// Gives back the number of writes, before and after the death; proofs change nothing and don't count.

@@ -1,4 +1,4 @@
-//! `make sweep`: the crash sweep, whole. Ends with one line, `N cases, M failed`, and fails when M isn't 0. With an
+//! `make sweep`: the crash sweep, whole, and the same with an API server that makes trouble. Ends with one line, `N cases, M failed`, and fails when M isn't 0. With an
 //! argument: only the rounds whose name has it, such as `hydra`.
 
 #![allow(clippy::print_stdout, reason = "the last line is what it is run for")]
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use support::plane::{ControlPlane, Options};
-use support::sweep::{Report, rounds, sweep};
+use support::sweep::{Report, chaos, rounds, sweep};
 
 /// The program that was built beside this.
 fn binary() -> PathBuf {
@@ -25,7 +25,11 @@ async fn main() -> ExitCode {
     let mut report = Report::default();
     for round in rounds() {
         if format!("{round:?}").to_lowercase().contains(&only) {
+            let deaths = report.cases;
             sweep(&plane, &binary(), &round, 1, 0, &mut report).await;
+            let troubles = report.cases;
+            chaos(&plane, &binary(), &round, 1, 0, &mut report).await;
+            println!("{round:?}: {} deaths, {} troubles", troubles - deaths, report.cases - troubles);
         }
     }
     for failed in &report.failed {

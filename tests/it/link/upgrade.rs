@@ -126,7 +126,11 @@ async fn what_an_earlier_version_made_goes_on() {
         machine("adopted", adopted),
         machine("picked", at("picked")),
         outgoing("credentials", &server.url("/token"), json!({"clientCredentials": {}})),
-        outgoing("refresh", &server.url("/token"), json!({"refreshToken": {"secretRef": {"name": "seed", "key": "refresh-token"}}})),
+        outgoing(
+            "refresh",
+            &server.url("/token"),
+            json!({"refreshToken": {"secretRef": {"name": "seed", "key": "refresh-token"}}}),
+        ),
     ];
     let names: Vec<String> =
         links.iter().map(|l| l["metadata"]["name"].as_str().expect("a name").to_owned()).collect();
