@@ -66,9 +66,9 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
                 outcome: None,
                 now,
             };
-            write_status(ctx, &link, project(&input), &[]).await;
-            let problem =
-                first_problem(&outcome).filter(|p| p.mend == Mend::Conflict).unwrap_or(problem.clone());
+            let unsaid = write_status(ctx, &link, project(&input), &[]).await;
+            let conflict = first_problem(&outcome).filter(|p| p.mend == Mend::Conflict);
+            let problem = conflict.or(unsaid).unwrap_or(problem.clone());
             return Ended::again(Some(after(ctx, &uid, Some(&problem), resync, None, now)));
         }
     };
@@ -110,9 +110,10 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
     // again and again has met something else.
     let lost = problem.as_ref().is_some_and(|p| p.mend == Mend::Conflict)
         && ctx.remember(&uid, |memo| memo.attempts < RACES);
+    let mut unsaid = None;
     if !lost && (!deleting || outcome.pending.is_some()) {
         let status = status(&link, &checked, &seen, &decision, &outcome, token, after_pass);
-        write_status(ctx, &link, status, &outcome.done).await;
+        unsaid = write_status(ctx, &link, status, &outcome.done).await;
     }
     if outcome.incoming.as_ref().is_some_and(Result::is_ok) {
         tell_notes(ctx, &link, &notes).await;
@@ -128,7 +129,7 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
         .chain(decision.wake.filter(|t| *t > after_pass))
         .min();
     // Who waits for its turn is called up: that isn't a failure, and no reason to look more often.
-    let failed = problem.as_ref().filter(|p| turn.is_none() || p.reason != QUEUED);
+    let failed = problem.as_ref().filter(|p| turn.is_none() || p.reason != QUEUED).or(unsaid.as_ref());
     let again = after(ctx, &uid, failed, resync, wake, after_pass);
     hold(ctx, &link, &uid, &decision, &outcome, again, after_pass);
     // Where all is well, what we wrote is what was to be; else it may be what something waits for.

@@ -24,25 +24,31 @@ pub async fn announce(ctx: &Context, link: &ApplicationLink, problem: &Problem) 
     patch_status(ctx, link, old, &new).await.map(drop)
 }
 
+/// Writes the status where it differs. Gives back what stood in the way: nobody but the next pass says what
+/// wasn't said, so that one must come soon.
 pub(super) async fn write_status(
     ctx: &Context,
     link: &ApplicationLink,
     new: ApplicationLinkStatus,
     done: &[&'static str],
-) {
+) -> Option<Problem> {
     let old = link.status.clone().unwrap_or_default();
     if new == old || ctx.tenure.is_lost() {
-        return;
+        return None;
     }
     // An announcement was written since the link was read; what differs from either is written.
     let announced = done.contains(&"Announce");
     let base =
         if announced { ApplicationLinkStatus { conditions: vec![], ..old.clone() } } else { old.clone() };
     match patch_status(ctx, link, &base, &new).await {
-        Ok(true) => tell(ctx, link, &old, &new, done).await,
-        Ok(false) => {}
+        Ok(true) => {
+            tell(ctx, link, &old, &new, done).await;
+            None
+        }
+        Ok(false) => None,
         Err(p) => {
             tracing::warn!(link = %link.name_any(), reason = p.reason, "the status couldn't be written");
+            Some(p)
         }
     }
 }
