@@ -64,9 +64,22 @@ pub async fn check(
     checks
 }
 
+/// A Secret that nobody can write: the next secret or token isn't got at all, or nobody gets it.
+fn immutable(what: &'static str, found: &Found) -> Option<Check> {
+    let name = &found.goal.name;
+    (found.secret.immutable == Some(true)).then(|| {
+        let text = format!("Secret {name} is immutable, so no new secret or token can be written into it");
+        Check::new(what, "", Outcome::Fail, text)
+            .way_out("delete the Secret; the operator writes it anew, without that")
+    })
+}
+
 /// Whether the incoming Secret is in sync with the link's status.
 fn secret(link: &ApplicationLink, found: &Found) -> Check {
     let name = &found.goal.name;
+    if let Some(check) = immutable("secret", found) {
+        return check;
+    }
     let bad = |why: String| {
         Check::new("secret", "", Outcome::Fail, why).way_out(
             "the operator puts it right when it looks at it; if it doesn't, see whether the operator runs",
@@ -93,6 +106,9 @@ fn secret(link: &ApplicationLink, found: &Found) -> Check {
 /// Whether the outgoing Secret has a token that hasn't ended.
 fn token(link: &ApplicationLink, found: &Found) -> Check {
     let name = &found.goal.name;
+    if let Some(check) = immutable("token", found) {
+        return check;
+    }
     let bad = |why: String| {
         Check::new("token", "", Outcome::Fail, why)
             .way_out("see the link's conditions, and whether the operator runs")

@@ -1,12 +1,15 @@
 //! A client secret changes only where the Secret can be written with the new one: at each moment something that
 //! stands in the Secret authenticates.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use super::binary;
 use super::fixtures::{authenticates, machine, message, patch_link, stays};
 use super::watcher::incoming;
 use crate::support::plane::{ControlPlane, Options};
+use crate::support::programs::run;
 use crate::support::stage::{SOON, Stage};
 use crate::support::wait::eventually;
 
@@ -76,6 +79,11 @@ async fn an_immutable_secret_is_left_working_and_the_way_out_works() {
         stays("the old secret", async || authenticates(&stage, &old).await).await;
     }
     assert_eq!(incoming(&stage, &team, "ci").await["serial"], 1);
+    let mut doctor = Command::new(binary());
+    doctor.env_clear().env("HOME", "/nonexistent").env("KUBECONFIG", stage.plane.kubeconfig());
+    doctor.args(["doctor", "ci", "-n", &team, "--operator-namespace", &stage.system]);
+    let said = run(doctor).await;
+    assert!(said.stdout.contains("is immutable") && said.stdout.contains("delete the Secret"), "{said:?}");
     stage.remove("Secret", &team, "ci-oauth").await;
     stage.ready(&team, "ci").await;
     eventually(SOON, "the new secret", async || incoming(&stage, &team, "ci").await["serial"] == 2).await;
