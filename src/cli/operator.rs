@@ -360,7 +360,14 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
     }
     probe.set_ready(true);
     let mut leadership = tokio::select! {
-        won = leader::lead(client, &args.namespace, &args.lease, &identity) => won?,
+        won = leader::lead(client, &args.namespace, &args.lease, &identity) => match won {
+            Ok(leadership) => leadership,
+            Err(e) => {
+                shutdown.trigger();
+                consents_end.await;
+                return Err(e.into());
+            }
+        },
         () = shutdown.triggered() => {
             consents_end.await;
             return Ok(());
@@ -395,9 +402,10 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         }
         return Err(OperatorError::LeaseLost);
     }
-    consents_end.await;
+    // What people agreed to needs no lease.
     leadership.release().await;
     shutdown.trigger();
+    consents_end.await;
     // A health listener that panicked is nobody's trouble at the very end.
     let _ = serving.await;
     tracing::info!("stopped");

@@ -186,9 +186,9 @@ impl Carry<'_> {
         let mut done = Vec::new();
         for effect in &part.effects {
             if let Err(problem) = self.effect(effect, refresh).await {
-                if let (Effect::WriteSecret(_), Some((at, put)), false) =
-                    (effect, &part.undo, problem.mend == Mend::Conflict)
-                {
+                // Only where the API server said no. One that didn't answer may have written it.
+                let refused = matches!(problem.reason, "RefusedByApiServer" | "Forbidden");
+                if let (Effect::WriteSecret(_), Some((at, put)), true) = (effect, &part.undo, refused) {
                     refresh.undone = self.undo(at, put).await;
                 }
                 return (done, Some(Err(problem)));
@@ -203,6 +203,12 @@ impl Carry<'_> {
     async fn undo(&self, at: &claim::Claim, put: &PutClient) -> bool {
         let Ok(connected) = self.at(at) else { return false };
         let Ok(Some(client)) = connected.provider.get(&put.at).await else { return false };
+        // What another instance made of it meanwhile is that one's.
+        let ours =
+            client.owner.as_ref().is_some_and(|o| o.uid == put.owner.uid && o.serial == put.owner.serial + 1);
+        if !ours || self.ctx.tenure.is_lost() {
+            return false;
+        }
         let put = PutClient { version: client.version, ..put.clone() };
         let done = connected.provider.put(&put).await;
         if let Err(e) = &done {

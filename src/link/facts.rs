@@ -174,6 +174,8 @@ pub struct IncomingFacts {
     pub controlled: bool,
     /// The Secret.
     pub secret: SecretFact,
+    /// Why the Secret couldn't be written with the new client secret that is due, as this pass found out.
+    pub unwritable: Option<Problem>,
 }
 
 /// Another place, of a provider that isn't the wanted one.

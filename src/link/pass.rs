@@ -151,6 +151,9 @@ struct Steps {
 /// The reason of a link that waits for its turn.
 const QUEUED: &str = "Queued";
 
+/// The reason where a Secret can't be written with the client secret that is due.
+const UNWRITABLE: &str = "SecretUnwritable";
+
 /// So many steps in a row are progress; more are a provider that never comes to rest.
 const MOST_STEPS: usize = 6;
 
@@ -192,6 +195,20 @@ async fn steps(
         let mut plan = decision.plan.clone();
         let outgoing = if plan.again() { plan.outgoing.take() } else { None };
         let mut outcome = execute(ctx, &link, &seen, &handles, &plan).await;
+        // The new client secret must wait; what else there is to do for the client needn't.
+        if let (Some(Err(problem)), Some(facts)) = (&outcome.incoming, &mut seen.incoming)
+            && problem.reason == UNWRITABLE
+        {
+            facts.unwritable = Some(problem.clone());
+            let without = decide(goal, &seen, now);
+            let rest = Plan { incoming: without.plan.incoming.clone(), ..Plan::default() };
+            let other = execute(ctx, &link, &seen, &handles, &rest).await;
+            outcome.incoming = other.incoming;
+            outcome.done.extend(other.done);
+            outcome.wrote.extend(other.wrote);
+            decision.incoming = without.incoming;
+            decision.plan.incoming = without.plan.incoming;
+        }
         if outcome.incoming.as_ref().is_some_and(Result::is_err) && outgoing.is_some() {
             let rest = Plan { outgoing, ..Plan::default() };
             let other = execute(ctx, &link, &seen, &handles, &rest).await;

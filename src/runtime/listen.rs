@@ -84,14 +84,15 @@ impl Drop for Place {
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// How long connections may take to end when the operator stops.
-const DRAIN: Duration = Duration::from_secs(10);
+pub const DRAIN: Duration = Duration::from_secs(10);
 
-/// Serves the operator's own pages until `stop` resolves.
+/// Serves the operator's own pages until `stop` resolves, and what was begun for `drain` longer.
 pub async fn serve(
     name: &'static str,
     listener: TcpListener,
     router: Router,
     proxies: Arc<TrustedProxies>,
+    drain: Duration,
     stop: impl Future<Output = ()> + Send,
 ) {
     let (tell, stopped) = watch::channel(false);
@@ -101,7 +102,7 @@ pub async fn serve(
         router,
         bounds: Bounds::default(),
         left_alone: Duration::ZERO,
-        drain: DRAIN,
+        drain,
         open: Gauge::default(),
         proxies,
     };

@@ -46,7 +46,7 @@ pub async fn serve(
 ) {
     let app = Router::new().route("/healthz", get(|| async { "ok\n" })).route("/readyz", get(readyz));
     let app = if with_metrics { app.merge(measures()) } else { app };
-    listen::serve("health", listener, around(app, probe), Arc::default(), stop).await;
+    listen::serve("health", listener, around(app, probe), Arc::default(), listen::DRAIN, stop).await;
 }
 
 /// Serves metrics alone, once it can listen, until `stop` resolves.
@@ -56,7 +56,7 @@ pub async fn serve_metrics(
     stop: impl Future<Output = ()> + Send + 'static,
 ) {
     let listener = listen::bind("metrics", address).await;
-    listen::serve("metrics", listener, around(measures(), probe), Arc::default(), stop).await;
+    listen::serve("metrics", listener, around(measures(), probe), Arc::default(), listen::DRAIN, stop).await;
 }
 
 fn measures() -> Router<Probe> {

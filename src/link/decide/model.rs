@@ -343,6 +343,7 @@ impl World {
                 proof: None,
                 controlled: true,
                 secret: self.look(want.secret),
+                unwritable: None,
             };
             match self.place(&want.provider) {
                 Ok((place, service)) => {

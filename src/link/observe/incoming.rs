@@ -53,6 +53,7 @@ impl Look<'_> {
             proof: None,
             controlled: false,
             secret,
+            unwritable: None,
         };
         let (place, connected) = match place {
             Ok(found) => found,

@@ -316,6 +316,9 @@ async fn unregister(
     else {
         return Ok(false);
     };
+    if ctx.tenure.is_lost() {
+        return Ok(false);
+    }
     let at = ClientRef { id, handle: None };
     let client = connected.provider.get(&at).await.map_err(|e| Problem::from(&e))?;
     let Some(client) = client else { return Ok(false) };

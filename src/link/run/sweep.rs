@@ -21,6 +21,9 @@ use std::collections::BTreeMap;
 pub async fn sweep(ctx: &Context, watched: &[String]) {
     // Before there are keys nothing is done at all.
     let Ok(keys) = ctx.installation.keys() else { return };
+    if ctx.tenure.is_lost() {
+        return;
+    }
     ctx.taken.clear().await;
     for left in left_behind(ctx).await.into_values() {
         let ours = watched.is_empty() || watched.contains(&left.of.namespace);

@@ -19,6 +19,7 @@ mod pages;
 
 use crate::domain::{ExposeSecret as _, SecretString};
 use crate::link::consent::{Answer, Consents, Done, Polled, Trouble, may_be_answer, may_be_ticket};
+use crate::link::held::KEEP_TRYING;
 use crate::runtime::listen;
 use crate::runtime::peer::{Origin, TrustedProxies};
 use crate::web::page;
@@ -45,8 +46,9 @@ use url::Url;
 const MOST: usize = 4096;
 /// How long a body may take to arrive.
 const BODY: Duration = Duration::from_secs(5);
-/// How long one may take; the server that is asked has the most of it.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one may take: the server that is asked has its part of it, and then its answer is held on to
+/// until it is stored. Whoever waits less has a grant without the code that makes it active.
+const PATIENCE: Duration = Duration::from_secs(60).saturating_add(KEEP_TRYING);
 
 struct Pages {
     consents: Arc<Consents>,
@@ -65,7 +67,8 @@ pub async fn serve(
     proxies: TrustedProxies,
     stop: impl Future<Output = ()> + Send + 'static,
 ) {
-    listen::serve("consent", listener, router(base, consents), Arc::new(proxies), stop).await;
+    let router = router(base, consents);
+    listen::serve("consent", listener, router, Arc::new(proxies), KEEP_TRYING, stop).await;
 }
 
 fn router(base: Url, consents: Arc<Consents>) -> Router {

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::binary;
-use super::fixtures::{authenticates, machine, message, patch_link, stays};
+use super::fixtures::{authenticates, client, machine, message, patch_link, stays};
 use super::watcher::incoming;
 use crate::support::plane::{ControlPlane, Options};
 use crate::support::programs::run;
@@ -79,6 +79,15 @@ async fn an_immutable_secret_is_left_working_and_the_way_out_works() {
         stays("the old secret", async || authenticates(&stage, &old).await).await;
     }
     assert_eq!(incoming(&stage, &team, "ci").await["serial"], 1);
+    // What else changes reaches the provider all the same.
+    patch_link(&stage, &team, "ci", json!({"spec": {"application": {"name": "Renamed"}}})).await;
+    eventually(SOON, "the new name at the provider", async || {
+        let client = client(&stage, &old["client-id"]).await.expect("the client");
+        if client["name"] == "Renamed" { Ok(()) } else { Err(client["name"].to_string()) }
+    })
+    .await;
+    stage.condition(&team, "ci", "Ready", "False", "SecretUnwritable").await;
+    assert!(authenticates(&stage, &old).await);
     let mut doctor = Command::new(binary());
     doctor.env_clear().env("HOME", "/nonexistent").env("KUBECONFIG", stage.plane.kubeconfig());
     doctor.args(["doctor", "ci", "-n", &team, "--operator-namespace", &stage.system]);

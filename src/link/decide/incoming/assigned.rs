@@ -174,6 +174,12 @@ fn settled(case: &Case<'_>, client: &RegisteredClient, kept: &KeptClient) -> Res
     if let (true, None, Some(problem)) = (refused, due, &too_short) {
         return Err(problem.clone());
     }
+    // Nothing is changed that the Secret can't be written with; all else goes on.
+    if let Some(problem) = &case.facts.unwritable {
+        let mut decided = at_rest(case, client, kept, &id)?;
+        decided.part.verdict = Err(problem.clone());
+        return Ok(decided);
+    }
     if refused || due.is_some() {
         let why = due.map_or("the provider refuses the one that we have", Due::why);
         let renewed =

@@ -72,6 +72,9 @@ pub(super) fn decide(case: &Case<'_>) -> Result<Decided, Problem> {
     };
     part.effects.extend(write);
     part.effects.extend(forget_old(case, &aim));
+    if let Some(problem) = &case.facts.unwritable {
+        part.verdict = Err(problem.clone());
+    }
     Ok(Decided { part, view: Some(case.view(id, &aim.present)), notes })
 }
 
@@ -189,29 +192,46 @@ fn aim(case: &Case<'_>, found: &Found<'_>, notes: &mut Vec<Note>) -> Aim {
     Aim { present, register, previous, revoke_tokens: false, due: None }
 }
 
-/// Whether the Secret has yet to be written with the present secret, while the one before works.
+/// Whether the Secret has yet to be written with the present secret, while the one before works. A write
+/// that is still under way isn't waited for: the overlap goes on only after that had its time.
 fn is_unwritten(case: &Case<'_>, present: &Present) -> bool {
-    let secret = present.secret.as_ref().filter(|_| !case.goal.metadata.auth_method.is_public());
-    if case.own.is_none() || present.term.previous_until <= case.now.as_second() {
+    let now = case.now.as_second();
+    let overlap = case.goal.rotation.overlap_or_default();
+    let (Some(own), Some(secret)) = (case.own, &present.secret) else { return false };
+    if case.goal.metadata.auth_method.is_public()
+        || present.term.previous_until <= now
+        || now - present.term.since < (overlap / 2).min(30)
+    {
         return false;
     }
-    let write = |s| case.secret_write(&case.at.id, Some(s), present.term.serial, &mut Vec::new());
-    secret.is_some_and(|s| write(s).is_ok_and(|write| write.is_some()))
+    // By what authenticates alone: labels that somebody takes off, again and again, hold nothing.
+    case.data(&case.at.id, Some(secret)).is_ok_and(|data| !data.is_in(&own.data))
 }
 
 /// Until when the secret before is to work, where that time is nearly over and the Secret still isn't as
-/// it should be.
+/// it should be. Longer than any pass waits for the next one.
 fn prolonged(case: &Case<'_>, present: &Present) -> Option<i64> {
+    const NEARLY: i64 = 900;
     let now = case.now.as_second();
     let overlap = case.goal.rotation.overlap_or_default();
-    let nearly = (overlap / 2).clamp(60, 900);
-    let soon = present.term.previous_until - now <= nearly;
-    (soon && is_unwritten(case, present)).then(|| now.saturating_add(overlap.max(120)))
+    let soon = present.term.previous_until - now <= NEARLY;
+    // Once, and again when that is nearly over.
+    let until = now.saturating_add(overlap.max(2 * NEARLY));
+    (soon && is_unwritten(case, present)).then_some(until)
 }
 
 fn due(case: &Case<'_>, present: &Present, client: Option<&RegisteredClient>) -> Option<Due> {
     let expires_at = rotation::expires_at(client, None);
-    rotation::due(case.goal, present, (case.seen, case.place), case.keys.active_id(), expires_at, case.now)
+    // Nothing is changed that the Secret can't be written with.
+    let due = rotation::due(
+        case.goal,
+        present,
+        (case.seen, case.place),
+        case.keys.active_id(),
+        expires_at,
+        case.now,
+    );
+    due.filter(|_| case.facts.unwritable.is_none())
 }
 
 /// The present credentials, but by the active key.
