@@ -373,9 +373,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
             return Ok(());
         }
     };
-    if leadership.succeeds() {
-        tenure.succeed(Instant::now());
-    }
+    tenure.begin(Instant::now(), leadership.released_by());
     tracing::info!(identity = %identity, lease = %args.lease, "leading");
     metrics.leading.set(1);
     let settings = Settings {

@@ -223,8 +223,11 @@ impl Carry<'_> {
     async fn effect(&self, effect: &Effect, work: &mut Work) -> Result<(), Problem> {
         tracing::debug!(namespace = %self.seen.namespace, link = %self.seen.name, effect = effect.name(), "effect");
         // Whoever is at work now decides; what was answered to us nobody else will be told.
-        let answer =
-            matches!(effect, Effect::KeepReply) || matches!(effect, Effect::KeepClient(_, k) if k.from_reply);
+        let answer = match effect {
+            Effect::KeepReply | Effect::GiveBack(_) => true,
+            Effect::KeepClient(_, keep) => keep.from_reply,
+            _ => false,
+        };
         if self.ctx.tenure.is_lost() && !answer {
             return Err(Problem::wait("LeaseLost", "another instance of the operator is at work"));
         }

@@ -252,6 +252,22 @@ pub struct Refused {
     pub until: Option<Timestamp>,
 }
 
+/// Who was at work before the operator instance that observes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Before {
+    /// One that was may still be storing an answer.
+    pub may_store: bool,
+    /// The one that released the lease: it has nothing under way.
+    pub released_by: Option<String>,
+}
+
+impl Before {
+    /// Whether what this instance began may be under way still.
+    pub fn may_have_begun(&self, holder: &str) -> bool {
+        self.may_store && self.released_by.as_deref() != Some(holder)
+    }
+}
+
 /// The other side of an outgoing part.
 #[derive(Debug, Clone)]
 pub struct OutgoingFacts {
@@ -279,8 +295,8 @@ pub struct OutgoingFacts {
     pub min_refresh_interval: Duration,
     /// The operator instance that observes.
     pub holder: String,
-    /// Whether the instance that was at work before may still be storing an answer.
-    pub another_may_store: bool,
+    /// Who was at work before this instance.
+    pub before: Before,
     /// Where people consent, for the grants that need it.
     pub desk: Option<Result<Desk, Problem>>,
 }

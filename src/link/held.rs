@@ -1,6 +1,7 @@
 //! What an instance does when it may not be the one at work any more: nothing new, but what it was told
 //! once and won't be told again is stored. And what another one leaves alone meanwhile.
 
+use super::facts::Before;
 use super::grant::BEGUN_ELSEWHERE;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,28 +15,37 @@ pub const KEEP_TRYING: Duration = Duration::from_secs(120);
 pub struct Tenure {
     /// The lease is lost.
     lost: watch::Sender<bool>,
-    /// Since when this instance is at work in the place of one that gave nothing back.
-    succeeded: Mutex<Option<Instant>>,
+    /// Since when this instance is at work, and who was before it and released the lease.
+    begun: Mutex<Option<(Instant, Option<String>)>>,
     /// Exchanges that run to their end whoever waits for them.
     held: watch::Sender<usize>,
 }
 
 impl Default for Tenure {
     fn default() -> Self {
-        Self { lost: watch::Sender::new(false), succeeded: Mutex::default(), held: watch::Sender::new(0) }
+        Self { lost: watch::Sender::new(false), begun: Mutex::default(), held: watch::Sender::new(0) }
     }
 }
 
 impl Tenure {
-    /// The lease was taken from an instance that didn't release it: it may still store what it was told.
-    pub fn succeed(&self, now: Instant) {
-        *self.succeeded.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    /// This instance is at work. `released_by` released the lease to it: whatever that one began is done.
+    pub fn begin(&self, now: Instant, released_by: Option<&str>) {
+        *self.begun.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((now, released_by.map(str::to_owned)));
     }
 
-    /// Whether the instance before may still be storing an answer.
-    pub fn another_may_store(&self, now: Instant) -> bool {
-        let since = *self.succeeded.lock().unwrap_or_else(PoisonError::into_inner);
-        since.is_some_and(|since| now.saturating_duration_since(since) < BEGUN_ELSEWHERE)
+    /// Whether an instance that was at work before this one may still be storing an answer; and the one
+    /// that isn't.
+    pub fn before(&self, now: Instant) -> Before {
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*begun {
+            Some((since, released_by)) => Before {
+                may_store: now.saturating_duration_since(*since) < BEGUN_ELSEWHERE,
+                released_by: released_by.clone(),
+            },
+            // Nobody leads here: a tool looks.
+            None => Before::default(),
+        }
     }
 
     /// The lease is lost: from now on answers are stored, and nothing else is done.
@@ -109,10 +119,12 @@ mod tests {
     #[test]
     fn a_successor_is_careful_for_a_while() {
         let (tenure, now) = (Tenure::default(), Instant::now());
-        assert!(!tenure.another_may_store(now) && !tenure.is_lost());
-        tenure.succeed(now);
-        assert!(tenure.another_may_store(now + BEGUN_ELSEWHERE - Duration::from_secs(1)));
-        assert!(!tenure.another_may_store(now + BEGUN_ELSEWHERE));
+        assert!(!tenure.before(now).may_have_begun("a") && !tenure.is_lost());
+        tenure.begin(now, Some("b"));
+        let soon = tenure.before(now + BEGUN_ELSEWHERE - Duration::from_secs(1));
+        // Whoever released the lease is done; who had it before that one may not be.
+        assert!(soon.may_have_begun("a") && !soon.may_have_begun("b"));
+        assert!(!tenure.before(now + BEGUN_ELSEWHERE).may_have_begun("a"));
         tenure.lose();
         assert!(tenure.is_lost());
     }

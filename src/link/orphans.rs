@@ -67,14 +67,18 @@ impl Ledger {
             before.values_mut().for_each(|seen| seen.since = now);
         }
         let known = |o: &Orphan| before.get(&o.id).filter(|s| s.uid == o.uid).cloned();
-        let fresh = orphans.iter().filter(|o| known(o).is_none()).collect();
         let seen = |o: &Orphan| known(o).unwrap_or_else(|| Seen { uid: o.uid.clone(), since: now });
-        // Those that are known already stay known.
-        let mut all: Vec<(String, Seen)> = orphans.iter().map(|o| (o.id.clone(), seen(o))).collect();
-        all.sort_by(|a, b| (a.1.since, &a.0).cmp(&(b.1.since, &b.0)));
+        // Those that may go come first, then those that are known already: what somebody leaves there for
+        // good takes no other one's place.
+        let mut all: Vec<(bool, String, Seen)> =
+            orphans.iter().map(|o| (!o.goes, o.id.clone(), seen(o))).collect();
+        all.sort_by(|a, b| (a.0, a.2.since, &a.1).cmp(&(b.0, b.2.since, &b.1)));
         all.truncate(MOST);
-        if !all.is_empty() {
-            self.seen.insert(provider.to_owned(), all.into_iter().collect());
+        let kept: BTreeMap<String, Seen> = all.into_iter().map(|(_, id, seen)| (id, seen)).collect();
+        // What isn't remembered isn't said again and again either.
+        let fresh = orphans.iter().filter(|o| known(o).is_none() && kept.contains_key(&o.id)).collect();
+        if !kept.is_empty() {
+            self.seen.insert(provider.to_owned(), kept);
             self.looked.insert(provider.to_owned(), now);
         }
         self.removed.retain(|at| *at > now - WINDOW);
@@ -171,5 +175,13 @@ mod tests {
         ledger.found("p", &all, 1_000_000, 5);
         assert_eq!(ledger.seen["p"].len(), MOST);
         assert!((0..10).all(|n| ledger.seen["p"][&format!("c{n}")].since == 0));
+        // Those that nobody but a person removes take no place of one that goes.
+        let stay: Vec<Orphan> = (0..2 * MOST).map(|n| Orphan { goes: false, ..orphan(n) }).collect();
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.found("p", &stay, 1_000_000, 0).len(), MOST);
+        let goes = Orphan { id: "late".into(), ..orphan(9999) };
+        let both: Vec<Orphan> = stay.into_iter().chain([goes]).collect();
+        let fresh = ledger.found("p", &both, 1_000_000, 5);
+        assert_eq!(fresh.iter().map(|o| o.id.as_str()).collect::<Vec<_>>(), ["late"]);
     }
 }

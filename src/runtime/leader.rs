@@ -38,20 +38,14 @@ pub struct LeaderError {
 
 /// What a try to take or keep the lease came to.
 enum Try {
-    /// It is ours, in this version.
-    Ours(Box<Lease>, Taken),
+    /// It is ours, in this version; and who released it before, if that one did.
+    Ours(Box<Lease>, Option<String>),
     /// Another holds it, in this version, for so many seconds after it was last renewed.
     Theirs(String, Duration),
 }
 
-/// How a lease came to be ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Taken {
-    /// Nobody had it, or an earlier life of ourselves.
-    Free,
-    /// Another one had it, and didn't release it.
-    Over,
-}
+/// On a lease that was released: who released it, and so has nothing under way.
+const RELEASED_BY: &str = "applink-operator.io/released-by";
 
 struct Candidate {
     api: Api<Lease>,
@@ -65,7 +59,7 @@ pub struct Leadership {
     lease: Box<Lease>,
     /// When the last renewal that succeeded began.
     renewed: Instant,
-    taken: Taken,
+    released_by: Option<String>,
 }
 
 /// Waits until the lease is ours. One that stands in our own name is of an earlier life of this
@@ -92,7 +86,9 @@ pub async fn lead(
             seen.as_ref().is_some_and(|(v, since)| v == version && since.elapsed() >= lasts)
         };
         let wait = match candidate.take(ended).await {
-            Ok(Try::Ours(lease, taken)) => return Ok(Leadership { candidate, lease, renewed: began, taken }),
+            Ok(Try::Ours(lease, released_by)) => {
+                return Ok(Leadership { candidate, lease, renewed: began, released_by });
+            }
             Ok(Try::Theirs(version, lasts)) => {
                 failures = 0;
                 if seen.as_ref().is_none_or(|(v, _)| *v != version) {
@@ -126,15 +122,16 @@ impl Candidate {
                 let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
                 let new = self.held(Lease { metadata, spec: None });
                 match answer(self.api.create(&PostParams::default(), &new)).await {
-                    Ok(lease) => return Ok(Try::Ours(Box::new(lease), Taken::Free)),
+                    Ok(lease) => return Ok(Try::Ours(Box::new(lease), None)),
                     Err(Refusal::Conflict) => continue,
                     Err(e) => return Err(e.into()),
                 }
             };
             let spec = found.spec.clone().unwrap_or_default();
             let holder = spec.holder_identity.filter(|h| !h.is_empty());
-            let others = holder.as_ref().is_some_and(|h| *h != self.identity);
-            if others {
+            let released_by =
+                holder.is_none().then(|| found.annotations().get(RELEASED_BY).cloned()).flatten();
+            if holder.as_ref().is_some_and(|h| *h != self.identity) {
                 let lasts =
                     spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok()).unwrap_or_default();
                 let (version, lasts) =
@@ -144,10 +141,7 @@ impl Candidate {
                 }
             }
             match self.write(self.held(found)).await {
-                Ok(lease) => {
-                    let taken = if others { Taken::Over } else { Taken::Free };
-                    return Ok(Try::Ours(Box::new(lease), taken));
-                }
+                Ok(lease) => return Ok(Try::Ours(Box::new(lease), released_by)),
                 Err(Refusal::Conflict) => {}
                 Err(e) => return Err(e.into()),
             }
@@ -184,10 +178,10 @@ impl Candidate {
 }
 
 impl Leadership {
-    /// Whether another instance had the lease and didn't release it: it may not know yet that it is
-    /// lost, or be busy storing what it was told.
-    pub fn succeeds(&self) -> bool {
-        self.taken == Taken::Over
+    /// The instance that had the lease before and released it, if one did. Any other may not know yet
+    /// that it lost the lease, or be busy storing what it was told.
+    pub fn released_by(&self) -> Option<&str> {
+        self.released_by.as_deref()
     }
 
     /// Keeps the lease; resolves when it is lost.
@@ -232,6 +226,7 @@ impl Leadership {
         let mut lease = *lease;
         loop {
             let mut free = lease;
+            free.annotations_mut().insert(RELEASED_BY.to_owned(), candidate.identity.clone());
             let spec = free.spec.get_or_insert_with(LeaseSpec::default);
             spec.holder_identity = None;
             spec.acquire_time = None;

@@ -340,7 +340,9 @@ fn begun_elsewhere_lately(
     now: Timestamp,
 ) -> Option<Problem> {
     let intent = grant.intent.as_ref().filter(|i| i.holder != facts.holder)?;
-    if !facts.another_may_store || grant.refresh_token.is_none() || goal.server.preset.grace == Grace::Lasting
+    if !facts.before.may_have_begun(&intent.holder)
+        || grant.refresh_token.is_none()
+        || goal.server.preset.grace == Grace::Lasting
     {
         return None;
     }

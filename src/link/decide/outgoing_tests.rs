@@ -124,7 +124,7 @@ impl World {
                     seed: refresh.then(|| Ok("seed-0".to_owned().into())),
                     secret: SecretFact::Absent,
                     refused: None,
-                    another_may_store: false,
+                    before: crate::link::facts::Before::default(),
                     doubt: false,
                     in_line: false,
                     min_refresh_interval: Duration::ZERO,

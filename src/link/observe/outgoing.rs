@@ -64,7 +64,7 @@ pub(super) async fn facts(
         in_line: false,
         min_refresh_interval: ctx.min_refresh_interval,
         holder: ctx.identity.clone(),
-        another_may_store: ctx.tenure.another_may_store(std::time::Instant::now()),
+        before: ctx.tenure.before(std::time::Instant::now()),
     }
 }
 

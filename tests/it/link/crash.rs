@@ -7,11 +7,7 @@ use crate::support::sweep::{Report, chaos, rounds, sweep};
 /// Every how manieth death is tried here.
 const SHARE: usize = 5;
 
-async fn share(round: usize) {
-    let plane = ControlPlane::shared().await;
-    let mut report = Report::default();
-    // Not the same ones in every round, and the same ones in every run.
-    sweep(plane, binary(), &rounds()[round], SHARE, round, &mut report).await;
+fn all_well(report: &Report) {
     assert!(report.cases > 0);
     assert!(
         report.failed.is_empty(),
@@ -20,6 +16,14 @@ async fn share(round: usize) {
         report.cases,
         report.failed
     );
+}
+
+async fn share(round: usize) {
+    let plane = ControlPlane::shared().await;
+    let mut report = Report::default();
+    // Not the same ones in every round, and the same ones in every run.
+    sweep(plane, binary(), &rounds()[round], SHARE, round, &mut report).await;
+    all_well(&report);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -51,14 +55,7 @@ async fn a_two_way_link_survives_deaths() {
 async fn trouble(round: usize) {
     let mut report = Report::default();
     chaos(ControlPlane::shared().await, binary(), &rounds()[round], 2 * SHARE, round, &mut report).await;
-    assert!(report.cases > 0);
-    assert!(
-        report.failed.is_empty(),
-        "{} of {} failed: {:#?}",
-        report.failed.len(),
-        report.cases,
-        report.failed
-    );
+    all_well(&report);
 }
 
 #[tokio::test(flavor = "multi_thread")]
