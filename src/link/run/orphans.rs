@@ -74,18 +74,16 @@ pub async fn look(ctx: &Context, rules: &Rules, memory: &mut Memory) {
         Ok(None) => (Ledger::default(), None),
         Err(p) => return tracing::warn!(reason = p.reason, "what is known of orphans can't be read"),
     };
-    let (before, mut version) = (ledger.clone(), version);
+    let before = ledger.clone();
     ledger.retain(|uid| cluster.iter().any(|v| v.claim.uid == uid));
     let looked = at_all(ctx, &keys, rules, &cluster).await;
     let due = take_in(ctx, rules, &mut ledger, &looked, memory).await;
     // Counted before it is done: a run that dies unregisters fewer, and never more.
-    if before != ledger {
-        match ctx.store.keep_orphans(&ledger, version.as_deref()).await {
-            Ok(kept) => version = Some(kept),
-            Err(p) => return tracing::warn!(reason = p.reason, "what is known of orphans can't be written"),
-        }
+    if before != ledger
+        && let Err(p) = ctx.store.keep_orphans(&ledger, version.as_deref()).await
+    {
+        return tracing::warn!(reason = p.reason, "what is known of orphans can't be written");
     }
-    tracing::debug!(?version, orphans = ledger.seen.len(), "looked for orphans");
     unregister_all(ctx, &keys, &due, memory).await;
 
     let watched: Vec<&ProviderView> =
