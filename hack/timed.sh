@@ -20,4 +20,10 @@ if [[ -n $slowest ]]; then
   printf '== the slowest tests\n' >&2
   awk '{ printf "   %6.1f s  %s\n", $1, $2 }' <<<"$slowest" >&2
 fi
+
+# What failed comes last, where it is read: libtest tells it before, and a record that is cut in the middle loses it.
+failed=$(awk '/^---- .* stdout ----$/ { name = $2; lines = 0 }
+  / panicked at / && name { printf "   %s\n", name; lines = 4; next }
+  lines > 0 { printf "     %s\n", substr($0, 1, 1500); lines-- }' "$out")
+if [[ $status -ne 0 && -n $failed ]]; then printf '== what failed\n%s\n' "$failed" >&2; fi
 exit "$status"
