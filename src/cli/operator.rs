@@ -392,7 +392,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
     metrics.leading.set(0);
     if lost {
         tracing::error!("the lease is lost: nothing new is begun, and what servers answered is stored");
-        tenure.lose();
+        tenure.lose(Instant::now());
         shutdown.trigger();
         let ended = tokio::time::timeout(BEGUN_ELSEWHERE, futures::future::join(work, consents_end)).await;
         if ended.is_err() {

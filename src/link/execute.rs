@@ -13,7 +13,7 @@ use super::context::Context;
 use super::ended::Version;
 use super::facts::{Observed, Refused};
 use super::grant::{Access, Grant};
-use super::held::KEEP_TRYING;
+use super::held::Tenure;
 use super::kept_client::KeptClients;
 use super::observe::Handles;
 use super::plan::{Effect, Part, Plan, SecretWrite};
@@ -25,7 +25,7 @@ use crate::provider::{ClientRef, Proof, ProviderError, PutClient, Registered};
 use kube::api::{ObjectMeta, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What came of a plan.
@@ -71,8 +71,10 @@ struct Carry<'a> {
 struct Work {
     /// What is kept of the link's clients, and the record's version.
     kept: Option<(KeptClients, String)>,
-    /// What the provider answered to the last put.
+    /// What the provider answered to the last put, and the claim's UID of that provider where the put made
+    /// the client.
     registered: Option<Registered>,
+    made_at: Option<String>,
     /// When the credentials in the Secret ceased to work.
     gone_since: Option<Instant>,
     gap: Option<Duration>,
@@ -250,6 +252,7 @@ impl Carry<'_> {
                         problem
                     }
                 })?);
+                work.made_at = (!put.exists).then(|| at.uid.clone());
                 if work.gone_since.is_some() {
                     work.gone_since = Some(sent);
                 }
@@ -415,20 +418,21 @@ impl Carry<'_> {
 }
 
 /// What somebody answered once and won't answer again is stored, also where that takes several
-/// attempts: for [`KEEP_TRYING`], and with these pauses.
+/// attempts: as long as [`Tenure::keep_until`] says, and with these pauses.
 pub(super) struct Patience {
     wait: Duration,
-    until: tokio::time::Instant,
+    since: Instant,
+    tenure: Arc<Tenure>,
 }
 
 impl Patience {
-    pub(super) fn new() -> Self {
-        Self { wait: Duration::from_millis(200), until: tokio::time::Instant::now() + KEEP_TRYING }
+    pub(super) fn new(tenure: &Arc<Tenure>) -> Self {
+        Self { wait: Duration::from_millis(200), since: Instant::now(), tenure: tenure.clone() }
     }
 
     /// Waits for the next attempt, or gives up with what stood in the way of the last one.
     pub(super) async fn after(&mut self, problem: Problem) -> Result<(), Problem> {
-        if tokio::time::Instant::now() + self.wait > self.until {
+        if Instant::now() + self.wait > self.tenure.keep_until(self.since) {
             return Err(problem);
         }
         tokio::time::sleep(self.wait).await;

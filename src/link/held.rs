@@ -7,14 +7,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// How long an answer that can't be stored is held on to.
+/// How long an answer that can't be stored is held on to: since it came, or since the lease was lost.
 pub const KEEP_TRYING: Duration = Duration::from_secs(120);
 
 /// Whether this instance is at work, and who was before it.
 #[derive(Debug)]
 pub struct Tenure {
-    /// The lease is lost.
-    lost: watch::Sender<bool>,
+    /// Since when the lease is lost.
+    lost: watch::Sender<Option<Instant>>,
     /// Since when this instance is at work, and who was before it and released the lease.
     begun: Mutex<Option<(Instant, Option<String>)>>,
     /// Exchanges that run to their end whoever waits for them.
@@ -23,7 +23,7 @@ pub struct Tenure {
 
 impl Default for Tenure {
     fn default() -> Self {
-        Self { lost: watch::Sender::new(false), begun: Mutex::default(), held: watch::Sender::new(0) }
+        Self { lost: watch::Sender::new(None), begun: Mutex::default(), held: watch::Sender::new(0) }
     }
 }
 
@@ -49,13 +49,19 @@ impl Tenure {
     }
 
     /// The lease is lost: from now on answers are stored, and nothing else is done.
-    pub fn lose(&self) {
-        self.lost.send_replace(true);
+    pub fn lose(&self, now: Instant) {
+        self.lost.send_replace(Some(now));
+    }
+
+    /// Until when an answer that came at `since` is held on to. An API server that is away takes the lease
+    /// first, so the time counts from there: what came before is stored as long as what came after.
+    pub fn keep_until(&self, since: Instant) -> Instant {
+        self.lost.borrow().map_or(since, |lost| lost.max(since)) + KEEP_TRYING
     }
 
     /// Whether the lease is lost.
     pub fn is_lost(&self) -> bool {
-        *self.lost.borrow()
+        self.lost.borrow().is_some()
     }
 
     /// Runs an exchange to its end, also when whoever asked for it is gone.
@@ -125,7 +131,12 @@ mod tests {
         // Whoever released the lease is done; who had it before that one may not be.
         assert!(soon.may_have_begun("a") && !soon.may_have_begun("b"));
         assert!(!tenure.before(now + BEGUN_ELSEWHERE).may_have_begun("a"));
-        tenure.lose();
+        assert_eq!(tenure.keep_until(now), now + KEEP_TRYING);
+        let lost = now + Duration::from_secs(15);
+        tenure.lose(lost);
         assert!(tenure.is_lost());
+        assert_eq!(tenure.keep_until(now), lost + KEEP_TRYING);
+        let later = lost + Duration::from_secs(3);
+        assert_eq!(tenure.keep_until(later), later + KEEP_TRYING);
     }
 }

@@ -1,10 +1,11 @@
 //! What is kept of a link's clients.
 
 use super::{Carry, Patience, Work};
-use crate::link::grant::LinkRef;
-use crate::link::kept_client::KeptClients;
+use crate::link::grant::{Kept, LinkRef};
+use crate::link::kept_client::{KeptClient, KeptClients};
 use crate::link::plan::KeepClient;
 use crate::link::problem::{Mend, Problem};
+use crate::provider::ClientRef;
 use std::collections::BTreeMap;
 
 impl Carry<'_> {
@@ -28,13 +29,41 @@ impl Carry<'_> {
                     .await;
             }
         };
-        let mut patience = Patience::new();
+        let mut patience = Patience::new(&self.ctx.tenure);
+        let at = |work: &Work| work.kept.as_ref().and_then(|(record, _)| record.at.get(identity).cloned());
+        let before = at(work);
         loop {
             let change = |record: &mut KeptClients| drop(record.at.insert(identity.to_owned(), kept.clone()));
             match self.write_clients(work, change).await {
                 Ok(()) => return Ok(()),
-                Err(problem) => patience.after(problem).await?,
+                Err(problem) => {
+                    let stored = at(work);
+                    if stored != before
+                        && let Some(stored) = stored.filter(|stored| *stored != kept)
+                    {
+                        // Another instance stored a client of this link: that one is the link's.
+                        self.unregister_surplus(work, &stored, &kept).await;
+                        return Err(problem);
+                    }
+                    patience.after(problem).await?;
+                }
             }
+        }
+    }
+
+    /// Unregisters the client that this pass made, where another instance made one beside it: nobody else
+    /// knows of it.
+    async fn unregister_surplus(&self, work: &Work, stored: &KeptClient, made: &KeptClient) {
+        let handle = work.made_at.as_deref().and_then(|uid| self.handles.get(uid));
+        let (Some(connected), Some(id)) = (handle.filter(|_| stored.id != made.id), made.client_id()) else {
+            return;
+        };
+        let at = ClientRef { id, handle: made.handle.as_ref().map(|Kept(handle)| handle.clone()) };
+        if let Err(e) = connected.provider.delete(&at, None).await {
+            tracing::warn!(
+                namespace = %self.seen.namespace, link = %self.seen.name, client = %made.id, reason = e.reason(),
+                "another instance registered a client for this link at the same time, and this one couldn't be unregistered"
+            );
         }
     }
 

@@ -120,7 +120,7 @@ impl Carry<'_> {
         if known == Some(false) && grant.rotates == Some(false) {
             return Ok(());
         }
-        let mut patience = Patience::new();
+        let mut patience = Patience::new(&self.ctx.tenure);
         loop {
             let problem = match self.save(work, grant.clone(), version.as_deref()).await {
                 Ok(()) => return Ok(()),

@@ -66,7 +66,7 @@ impl Consents {
         let completion = digest(Purpose::Completion, &record::normal(&code));
         consent.stage = Stage::Granted { completion };
         // The server won't give it again: an API server that is away for a moment doesn't lose it.
-        let mut patience = Patience::new();
+        let mut patience = Patience::new(&self.ctx.tenure);
         loop {
             let problem = match self.ctx.store.save_consent(consent, Some(version)).await {
                 Ok(_) => return Ok(code),
