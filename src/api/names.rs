@@ -19,6 +19,9 @@ pub const ACCEPT_ENDPOINT: &str = "applink-operator.io/accept-token-endpoint";
 pub const ROTATE: &str = "applink-operator.io/rotate";
 /// The same without an overlap: the old secret, and where possible the tokens it gave, end at once.
 pub const ROTATE_NOW: &str = "applink-operator.io/rotate-now";
+/// On a link: another value asks for another try at once, also of what the server refused for good. No other
+/// annotation does.
+pub const RETRY: &str = "applink-operator.io/retry";
 /// On a provider: `"true"` makes it the default one.
 pub const DEFAULT_PROVIDER: &str = "applink-operator.io/is-default-provider";
 /// On a Secret that isn't ours: the name of the link that may take it over.

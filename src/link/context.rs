@@ -90,8 +90,12 @@ pub struct Context {
 /// What is remembered of a link. All of it may be lost: a restart only costs another try.
 #[derive(Debug, Clone, Default)]
 pub struct Memo {
-    /// Failures since the last success.
+    /// Failures since the last success, or since what the link says or refers to changed.
     pub attempts: u32,
+    /// The next try after a failure: what wakes the link before that isn't one, unless something changed.
+    pub retry: Option<Retry>,
+    /// Of a server that refuses our client itself: how often it did.
+    pub unknown_client: Option<UnknownClient>,
     /// Requests without an answer since the last one with.
     pub unanswered: u32,
     /// Whether a record of its clients was written in this life of the operator.
@@ -106,6 +110,28 @@ pub struct Memo {
     pub events: EventBudget,
 }
 
+/// When something is tried again.
+#[derive(Debug, Clone)]
+pub struct Retry {
+    /// What was tried, and what came of it.
+    pub of: String,
+    /// When, by the clock that nobody sets.
+    pub due: Instant,
+    /// The same for people.
+    pub at: Timestamp,
+}
+
+/// What a server that refuses our client was asked.
+#[derive(Debug, Clone)]
+pub struct UnknownClient {
+    /// With what, and in which state of the link.
+    pub of: String,
+    /// When it refused it first.
+    pub since: Instant,
+    /// How often it did.
+    pub times: u32,
+}
+
 /// A token request that was turned down, and the state of the link then.
 #[derive(Debug, Clone)]
 pub struct Turned {
@@ -114,23 +140,30 @@ pub struct Turned {
     /// When it may be sent again, by the clock that nobody sets: a wall clock that is put right must
     /// not make a wait of seconds one of years.
     until: Option<Instant>,
+    stalls: Option<Instant>,
 }
 
 impl Turned {
     /// Turned down a moment ago.
     pub fn now(link: &ApplicationLink, refused: Refused) -> Self {
-        let left = refused.until.map(|t| Duration::try_from(t.duration_since(Timestamp::now())));
-        let until = left.map(|left| Instant::now() + left.unwrap_or_default().min(Self::LONGEST));
-        Self { state: state_of(link), refused, until }
+        let by = |t: Timestamp| {
+            let left = Duration::try_from(t.duration_since(Timestamp::now()));
+            Instant::now() + left.unwrap_or_default().min(Self::LONGEST)
+        };
+        let (until, stalls) = (refused.until.map(by), refused.stalls.map(by));
+        Self { state: state_of(link), refused, until, stalls }
     }
 
     /// No wait is longer than what a server is taken at its word for.
     const LONGEST: Duration = Duration::from_secs(3600);
 
     fn as_of_now(&self) -> Refused {
-        let left = self.until.map(|t| t.saturating_duration_since(Instant::now()));
-        let until = left.map(|left| Timestamp::now().saturating_add(left).unwrap_or(Timestamp::MAX));
-        Refused { until, ..self.refused.clone() }
+        let at = |t: Instant| {
+            let left = t.saturating_duration_since(Instant::now());
+            Timestamp::now().saturating_add(left).unwrap_or(Timestamp::MAX)
+        };
+        let (until, stalls) = (self.until.map(at), self.stalls.map(at));
+        Refused { until, stalls, ..self.refused.clone() }
     }
 }
 
@@ -212,11 +245,13 @@ impl Context {
     }
 
     /// The request that was turned down. One that was refused for good is worth another try once
-    /// the link was touched; a server that asked for time gets it.
+    /// the link says something else; a server that asked for time gets it.
     pub fn refused(&self, link: &ApplicationLink) -> Option<Refused> {
         let memos = self.memos.lock().unwrap_or_else(PoisonError::into_inner);
         let turned = memos.get(&link.uid().unwrap_or_default())?.refused.as_ref()?;
         match turned.until {
+            // Somebody wants it now: not where the server itself named a time.
+            Some(_) if turned.stalls.is_some() && turned.state != state_of(link) => None,
             Some(until) => (until > Instant::now()).then(|| turned.as_of_now()),
             None => (turned.state == state_of(link)).then(|| turned.refused.clone()),
         }
@@ -298,11 +333,19 @@ impl Context {
     }
 }
 
-/// The state of a link after which a refused request is worth another try: any edit of the spec
-/// or of an annotation.
+/// The state of a link after which a refused request is worth another try: an edit of the spec, or of
+/// one of the annotations that tell the operator something.
 pub fn state_of(link: &ApplicationLink) -> String {
-    let annotations: String = link.annotations().iter().map(|(k, v)| format!("{k}={v}\n")).collect();
-    format!("{} {}", link.meta().generation.unwrap_or_default(), digest_hex(&annotations))
+    const SAY: [&str; 6] = [
+        names::RETRY,
+        names::ROTATE,
+        names::ROTATE_NOW,
+        names::ACCEPT_ENDPOINT,
+        names::AUTHORIZE,
+        names::COMPLETE,
+    ];
+    let said = SAY.iter().filter_map(|k| Some(format!("{k}={}\n", link.annotations().get(*k)?)));
+    format!("{} {}", link.meta().generation.unwrap_or_default(), digest_hex(&said.collect::<String>()))
 }
 
 /// A namespace as links need it.

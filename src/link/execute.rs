@@ -12,7 +12,7 @@ use super::claim;
 use super::context::Context;
 use super::ended::Version;
 use super::facts::{Observed, Refused};
-use super::grant::{Access, Grant};
+use super::grant::{Access, BEGUN_ELSEWHERE, Grant};
 use super::held::Tenure;
 use super::kept_client::KeptClients;
 use super::observe::Handles;
@@ -22,6 +22,7 @@ use super::secrets::{Secrets, owner_reference};
 use crate::api::{ApplicationLink, names};
 use crate::domain::{AuthMethod, ClientId, TokenReply};
 use crate::provider::{ClientRef, Proof, ProviderError, PutClient, Registered};
+use jiff::Timestamp;
 use kube::api::{ObjectMeta, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
@@ -422,17 +423,27 @@ impl Carry<'_> {
 pub(super) struct Patience {
     wait: Duration,
     since: Instant,
+    /// When somebody else may go on without the answer.
+    end: Option<Instant>,
     tenure: Arc<Tenure>,
 }
 
 impl Patience {
     pub(super) fn new(tenure: &Arc<Tenure>) -> Self {
-        Self { wait: Duration::from_millis(200), since: Instant::now(), tenure: tenure.clone() }
+        Self { wait: Duration::from_millis(200), since: Instant::now(), end: None, tenure: tenure.clone() }
+    }
+
+    /// No longer than the next leader leaves a refresh alone that was begun at `at`: then it may be sent anew.
+    pub(super) fn of_refresh(self, at: Timestamp) -> Self {
+        const MARGIN: Duration = Duration::from_secs(2);
+        let age = Duration::try_from(Timestamp::now().duration_since(at)).unwrap_or_default();
+        Self { end: Some(self.since + BEGUN_ELSEWHERE.saturating_sub(age + MARGIN)), ..self }
     }
 
     /// Waits for the next attempt, or gives up with what stood in the way of the last one.
     pub(super) async fn after(&mut self, problem: Problem) -> Result<(), Problem> {
-        if Instant::now() + self.wait > self.tenure.keep_until(self.since) {
+        let until = self.tenure.keep_until(self.since);
+        if Instant::now() + self.wait > self.end.map_or(until, |end| end.min(until)) {
             return Err(problem);
         }
         tokio::time::sleep(self.wait).await;

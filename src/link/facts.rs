@@ -250,6 +250,8 @@ pub struct Refused {
     pub problem: Problem,
     /// When it may be sent again as it is; `None` for never.
     pub until: Option<Timestamp>,
+    /// From when on it is for a person to mend, where that isn't so yet.
+    pub stalls: Option<Timestamp>,
 }
 
 /// Who was at work before the operator instance that observes.

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How long an answer that can't be stored is held on to: since it came, or since the lease was lost.
-pub const KEEP_TRYING: Duration = Duration::from_secs(120);
+/// Longer than two minutes, which is what values.yaml promises, since the lease is lost only some seconds after
+/// the API server went.
+pub const KEEP_TRYING: Duration = Duration::from_secs(135);
 
 /// Whether this instance is at work, and who was before it.
 #[derive(Debug)]

@@ -22,10 +22,10 @@ use super::turns::{Permit, Turn, Who};
 use super::validate::{ValidatedLink, validate};
 use crate::api::link::{ApplicationLinkStatus, DeletionPolicy, ProviderStatusRef};
 use crate::api::{ApplicationLink, names};
-use again::after;
+use again::{Look, after, next_retry};
 use jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
-use said::{tell_notes, write_status};
+use said::{tell_notes, terminating, write_status};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,14 +36,17 @@ const RACES: u32 = 10;
 /// Looks after a link; says when to look again, or not again when there is none to look after. With a
 /// permit, a token request may be sent to the host that it is for.
 pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Option<Permit>) -> Ended {
-    let Some(link) = ctx.links.get(key) else { return Ended::default() };
+    let Some(mut link) = ctx.links.get(key) else { return Ended::default() };
     let deleting = link.meta().deletion_timestamp.is_some();
     let uid = link.uid().unwrap_or_default();
-    if deleting && !link.finalizers().iter().any(|f| f == names::LINK_FINALIZER) {
-        return Ended::default();
-    }
     let started = Instant::now();
     let now = Timestamp::now();
+    if deleting {
+        link = terminating(ctx, &link).await;
+        if !link.finalizers().iter().any(|f| f == names::LINK_FINALIZER) {
+            return Ended::default();
+        }
+    }
     let checked = validate(&link).map_err(|e| Problem::edit("InvalidSpec", e.to_string()));
     let goal = match &checked {
         _ if deleting => Goal::Absent {
@@ -64,12 +67,14 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
                 connected: None,
                 desk: None,
                 outcome: None,
+                next_retry: None,
                 now,
             };
             let unsaid = write_status(ctx, &link, project(&input), &[]).await;
             let conflict = first_problem(&outcome).filter(|p| p.mend == Mend::Conflict);
             let problem = conflict.or(unsaid).unwrap_or(problem.clone());
-            return Ended::again(Some(after(ctx, &uid, Some(&problem), resync, None, now)));
+            let look = Look { link: &link, uid: &uid, resync, wake: None, now };
+            return Ended::again(Some(after(ctx, &look, Some(&problem))));
         }
     };
     let Steps { link, seen, decision, mut outcome, notes, turn } =
@@ -110,15 +115,6 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
     // again and again has met something else.
     let lost = problem.as_ref().is_some_and(|p| p.mend == Mend::Conflict)
         && ctx.remember(&uid, |memo| memo.attempts < RACES);
-    let mut unsaid = None;
-    if !lost && (!deleting || outcome.pending.is_some()) {
-        let status = status(&link, &checked, &seen, &decision, &outcome, token, after_pass);
-        unsaid = write_status(ctx, &link, status, &outcome.done).await;
-    }
-    if outcome.incoming.as_ref().is_some_and(Result::is_ok) {
-        tell_notes(ctx, &link, &notes).await;
-    }
-    count(ctx, started, problem.as_ref());
     let by_secret =
         decision.incoming.as_ref().and_then(|v| v.wake()).filter(|t| *t > after_pass && !deleting);
     let wake = token
@@ -127,10 +123,25 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
         .filter(|t| *t > after_pass && !deleting)
         .chain(by_secret)
         .chain(decision.wake.filter(|t| *t > after_pass))
+        .chain(outcome.refused.as_ref().and_then(|r| r.stalls).filter(|t| *t > after_pass))
         .min();
+    let look = Look { link: &link, uid: &uid, resync, wake, now: after_pass };
     // Who waits for its turn is called up: that isn't a failure, and no reason to look more often.
-    let failed = problem.as_ref().filter(|p| turn.is_none() || p.reason != QUEUED).or(unsaid.as_ref());
-    let again = after(ctx, &uid, failed, resync, wake, after_pass);
+    let failed = problem.as_ref().filter(|p| turn.is_none() || p.reason != QUEUED);
+    let mut again = after(ctx, &look, failed);
+    let mut unsaid = None;
+    if !lost && (!deleting || outcome.pending.is_some()) {
+        let next = next_retry(ctx, &uid, failed);
+        let status = status(&link, &checked, &seen, &decision, &outcome, token, (next, after_pass));
+        unsaid = write_status(ctx, &link, status, &outcome.done).await;
+    }
+    if outcome.incoming.as_ref().is_some_and(Result::is_ok) {
+        tell_notes(ctx, &link, &notes).await;
+    }
+    count(ctx, started, problem.as_ref());
+    if let (None, Some(unsaid)) = (failed, &unsaid) {
+        again = after(ctx, &look, Some(unsaid));
+    }
     hold(ctx, &link, &uid, &decision, &outcome, again, after_pass);
     // Where all is well, what we wrote is what was to be; else it may be what something waits for.
     let wrote = if problem.is_none() { outcome.wrote } else { Vec::new() };
@@ -273,8 +284,9 @@ fn hold(
     if !matches!(problem.mend, Mend::Wait | Mend::Unanswered) || out_of_reach(problem) {
         return;
     }
-    let until = now.checked_add(again).ok();
-    let refused = Refused { fingerprint: fingerprint.clone(), problem: problem.clone(), until };
+    let due = ctx.remember(uid, |memo| memo.retry.as_ref().map(|retry| retry.at));
+    let until = due.or_else(|| now.checked_add(again).ok());
+    let refused = Refused { fingerprint: fingerprint.clone(), problem: problem.clone(), until, stalls: None };
     ctx.remember(uid, |memo| memo.refused = Some(Turned::now(link, refused)));
 }
 
@@ -299,7 +311,7 @@ fn status(
     decision: &Decision,
     outcome: &Outcome,
     token: Option<super::decide::Token>,
-    now: Timestamp,
+    (next_retry, now): (Option<Timestamp>, Timestamp),
 ) -> ApplicationLinkStatus {
     // Where the client is, and not where it is wanted: by this it is found when the annotation is gone.
     let claims = outcome.link.annotations.as_ref().map(claim::hints).unwrap_or_default();
@@ -330,6 +342,7 @@ fn status(
         connected: decision.connected.as_ref(),
         desk: seen.outgoing.as_ref().and_then(|o| o.desk.as_ref()?.as_ref().ok()),
         outcome: Some(outcome),
+        next_retry,
         now,
     })
 }

@@ -1,6 +1,6 @@
 //! From what was decided and done to the status. Pure; the one place that makes conditions.
 
-use super::decide::{Connected, IncomingView, Token};
+use super::decide::{Connected, IncomingView, Token, WAITS};
 use super::execute::Outcome;
 use super::facts::Desk;
 use super::problem::{Mend, Problem};
@@ -37,6 +37,8 @@ pub struct Input<'a> {
     pub desk: Option<&'a Desk>,
     /// What came of the plan.
     pub outcome: Option<&'a Outcome>,
+    /// When what may pass is tried again.
+    pub next_retry: Option<Timestamp>,
     /// The clock.
     pub now: Timestamp,
 }
@@ -55,6 +57,7 @@ pub fn project(input: &Input<'_>) -> ApplicationLinkStatus {
             }
             .to_owned(),
         ),
+        next_retry: input.next_retry.map(|t| whole(t).to_string()),
         ..ApplicationLinkStatus::default()
     };
     let deleting = input.link.meta().deletion_timestamp.is_some();
@@ -139,6 +142,36 @@ pub fn announced(old: &ApplicationLinkStatus, problem: &Problem, now: Timestamp)
     new.conditions.splice(0..0, [said("Ready", false), said("Registered", false), said("Reconciling", true)]);
     keep_times(&mut new.conditions, &old.conditions, now);
     new
+}
+
+/// The status of a link that is being deleted, where it doesn't say so yet: as it was, but not Ready.
+/// `left` are the finalizers that others have on it, once ours is off.
+pub fn terminating(
+    link: &ApplicationLink,
+    left: Option<&[String]>,
+    now: Timestamp,
+) -> Option<ApplicationLinkStatus> {
+    const REASON: &str = "Terminating";
+    const MOST: usize = 3;
+    let old = link.status.clone().unwrap_or_default();
+    let ready = old.conditions.iter().find(|c| c.type_ == "Ready" && c.status == ConditionStatus::False);
+    let says = |c: &Condition| c.reason == REASON || (left.is_none() && c.message.starts_with(WAITS));
+    let message = match left {
+        None => "the link is being deleted, and lets go of what it has".to_owned(),
+        Some(names) => format!(
+            "the link has let go of what it had; it is there until others take their finalizers off: {}",
+            names.iter().take(MOST).map(String::as_str).collect::<Vec<_>>().join(", ")
+        ),
+    };
+    if ready.is_some_and(|c| says(c) && (left.is_none() || c.message == message)) {
+        return None;
+    }
+    let generation = link.meta().generation.unwrap_or_default();
+    let said = |type_, status| condition(type_, status, REASON, &message, generation);
+    let mut new = ApplicationLinkStatus { observed_generation: generation, next_retry: None, ..old.clone() };
+    new.conditions = vec![said("Ready", false), said("Reconciling", true)];
+    keep_times(&mut new.conditions, &old.conditions, now);
+    Some(new)
 }
 
 /// A point in time, from seconds since 1970.

@@ -92,6 +92,7 @@ fn status_with(
         provider: None,
         token,
         outcome: Some(outcome),
+        next_retry: None,
         now: at,
     })
 }
@@ -286,6 +287,7 @@ fn what_a_pass_could_not_find_out_stays() {
         provider: None,
         token: None,
         outcome: None,
+        next_retry: None,
         now: now(),
     };
     let status = project(&input);

@@ -47,7 +47,9 @@ pub use redeem::{Redeemed, redeem_nothing};
 pub use redirect::{RedirectFault, RedirectRule};
 pub use reply::Malformed;
 pub use revoke::{Revoked, TokenHint, Tokens, give_back, revoke_token};
-pub use schedule::{RefreshPolicy, backoff, next_refresh, unanswered_delay};
+pub use schedule::{
+    RefreshPolicy, UNKNOWN_CLIENT_PASSES, backoff, next_refresh, unanswered_delay, unknown_client_delay,
+};
 pub use signing_key::{KeyError, SigningAlgorithm, SigningKey};
 pub use token::{Grant, TokenRequest, request_token};
 

@@ -68,6 +68,21 @@ pub fn unanswered_delay(attempt: u32) -> Duration {
     }
 }
 
+/// How long to wait after a server's `n`th refusal of the client itself, counted from 0: whoever registers
+/// the client there may come after the link. Seldom, since identity providers lock accounts; `None` after a
+/// day.
+pub fn unknown_client_delay(n: u32) -> Option<Duration> {
+    const FIRST: [u64; 6] = [15, 30, 60, 120, 300, 600];
+    const HOURLY: u32 = 23;
+    let hourly = || (n < 6 + HOURLY).then_some(3600);
+    let first = usize::try_from(n).ok().and_then(|n| FIRST.get(n).copied());
+    first.or_else(hourly).map(Duration::from_secs)
+}
+
+/// How long a client that the server doesn't know is something that may pass by itself; after that, it is
+/// for a person to mend.
+pub const UNKNOWN_CLIENT_PASSES: Duration = Duration::from_secs(600);
+
 /// The longest wait between two tries.
 pub const MAX_BACKOFF: Duration = Duration::from_secs(300);
 

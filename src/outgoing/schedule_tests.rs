@@ -116,3 +116,14 @@ fn the_first_tries_after_no_answer_come_quickly() {
     assert!(secs.starts_with(&[1, 3, 10]), "{secs:?}");
     assert!(secs.is_sorted() && secs.iter().all(|s| *s <= 300), "{secs:?}");
 }
+
+#[test]
+fn a_server_that_doesnt_know_the_client_is_asked_for_a_day() {
+    let mut waits: Vec<u64> = Vec::new();
+    while let Some(wait) = unknown_client_delay(u32::try_from(waits.len()).expect("few")) {
+        waits.push(wait.as_secs());
+    }
+    assert_eq!(waits[..8], [15, 30, 60, 120, 300, 600, 3600, 3600]);
+    let all: u64 = waits.iter().sum();
+    assert!((23 * 3600..=24 * 3600).contains(&all), "{all}");
+}

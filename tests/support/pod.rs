@@ -70,6 +70,11 @@ impl<'p> Pod<'p> {
         self.container.state().may_exit = true;
     }
 
+    /// How often it was started again after an exit.
+    pub fn restarts(&self) -> i32 {
+        self.container.state().restarts
+    }
+
     /// Its end is what the test is about: until it is started again, an exit doesn't fail the test, and nobody starts it.
     pub fn stays_dead(&self) {
         self.container.state().stays_dead = true;

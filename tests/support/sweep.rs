@@ -359,6 +359,7 @@ impl Story<'_, '_> {
         self.prepare(name).await;
         // One that can't renew its lease exits, and is started again.
         self.bench.stage.operator.may_exit();
+        let restarts = self.bench.stage.operator.restarts();
         journal.trouble(self.bench.stage.operator.process().pid(), at, trouble);
         self.act(name).await;
         eventually(SOON, format!("{name}: the trouble over"), async || journal.is_over()).await;
@@ -371,6 +372,12 @@ impl Story<'_, '_> {
         .await;
         journal.open();
         self.clear(name).await;
+        // The kubelet's back-off grows with each exit, up to five minutes: the next case begins without one.
+        if self.bench.stage.operator.restarts() > restarts {
+            self.bench.stage.operator.stop().await;
+            self.bench.stage.operator.start().await;
+            self.bench.stage.operator.until_ready(SOON).await;
+        }
     }
 
     /// Gives back the number of writes, before and after the death; proofs change nothing and don't count.

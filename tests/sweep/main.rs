@@ -1,5 +1,5 @@
-//! `make sweep`: the crash sweep, whole, and the same with an API server that makes trouble. Ends with one line, `N cases, M failed`, and fails when M isn't 0. With an
-//! argument: only the rounds whose name has it, such as `hydra`.
+//! `make sweep`: the crash sweep, whole, and the same with an API server that makes trouble. Ends with one line,
+//! `N cases, M failed`, and fails when M isn't 0. With an argument: only the rounds whose name has it, such as `hydra`.
 
 #![allow(clippy::print_stdout, reason = "the last line is what it is run for")]
 
@@ -22,15 +22,24 @@ fn binary() -> PathBuf {
 async fn main() -> ExitCode {
     let only = std::env::args().nth(1).unwrap_or_default().to_lowercase();
     let plane = ControlPlane::start(Options::default()).await;
+    let binary = binary();
+    // Each has an operator and providers of its own, and mostly waits: all go on at once.
+    let chosen: Vec<_> =
+        rounds().into_iter().filter(|r| format!("{r:?}").to_lowercase().contains(&only)).collect();
+    let (at, program) = (&plane, binary.as_path());
+    let swept = chosen.iter().map(|round| async move {
+        let (mut deaths, mut troubles) = (Report::default(), Report::default());
+        futures::join!(
+            sweep(at, program, round, 1, 0, &mut deaths),
+            chaos(at, program, round, 1, 0, &mut troubles)
+        );
+        println!("{round:?}: {} deaths, {} troubles", deaths.cases, troubles.cases);
+        [deaths, troubles]
+    });
     let mut report = Report::default();
-    for round in rounds() {
-        if format!("{round:?}").to_lowercase().contains(&only) {
-            let deaths = report.cases;
-            sweep(&plane, &binary(), &round, 1, 0, &mut report).await;
-            let troubles = report.cases;
-            chaos(&plane, &binary(), &round, 1, 0, &mut report).await;
-            println!("{round:?}: {} deaths, {} troubles", troubles - deaths, report.cases - troubles);
-        }
+    for part in futures::future::join_all(swept).await.into_iter().flatten() {
+        report.cases += part.cases;
+        report.failed.extend(part.failed);
     }
     for failed in &report.failed {
         println!("FAILED {failed}");

@@ -33,6 +33,10 @@ pub struct ApplicationLinkStatus {
     /// The access token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outgoing: Option<OutgoingStatus>,
+    /// When it is tried again, where something isn't as it should be and may pass by itself (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 40))]
+    pub next_retry: Option<String>,
     /// Ready, what it rests on (Registered, Authorized, TokenFresh), and, only while they are true,
     /// Reconciling and Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -91,13 +91,16 @@ fn retained(
     Some(Effect::PutClient(place.claim.clone(), Box::new(put)))
 }
 
+/// What begins the message of a deletion that can't go on.
+pub const WAITS: &str = "deletion waits: ";
+
 /// A problem as a deletion says it.
 pub fn waits(p: Problem) -> Problem {
     Problem {
         // A deletion that waits isn't stalled: it goes on by itself when what is missing is back.
         mend: if p.mend == Mend::Edit { Mend::Wait } else { p.mend },
         message: format!(
-            "deletion waits: {}; to let go without undoing it there, annotate the link with {}=true",
+            "{WAITS}{}; to let go without undoing it there, annotate the link with {}=true",
             p.message,
             crate::api::names::FORCE_DELETE
         ),

@@ -32,7 +32,7 @@ use crate::api::names;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use absent::waits;
+pub use absent::{WAITS, waits};
 pub use incoming::{IncomingView, Note};
 pub use outgoing::{
     Connected, Token, consented_grant, host_and_port, published, token_secret, token_view, too_short,

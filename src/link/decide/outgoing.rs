@@ -16,7 +16,7 @@ use crate::link::consent::Stranger;
 use crate::link::facts::{Observed, OutgoingFacts, Refused, SecretFact};
 use crate::link::grant::{Access, BEGUN_ELSEWHERE, Binding, Grant, Intent};
 use crate::link::plan::TokenPlan;
-use crate::link::problem::Problem;
+use crate::link::problem::{Mend, Problem};
 use crate::link::turns::Turn;
 use crate::link::validate::OutgoingGoal;
 use crate::outgoing::{Grace, next_refresh};
@@ -71,11 +71,13 @@ struct Upkeep {
     token: Option<Token>,
     in_place: bool,
     asks: Option<Turn>,
+    /// When something else is said of it.
+    wake: Option<Timestamp>,
 }
 
 impl Upkeep {
     fn new(part: Part, token: Option<Token>) -> Self {
-        Self { part, token, in_place: false, asks: None }
+        Self { part, token, in_place: false, asks: None, wake: None }
     }
 }
 
@@ -116,7 +118,9 @@ pub(super) fn decide(
     let open = seen.ticket.as_ref().filter(|t| goal.grant.asks_a_person() && t.is_open(now));
     let wake = wake.into_iter().chain(open.map(|t| t.expires_at)).min();
     let grant = active.as_ref().map(|(grant, _)| grant.clone());
-    let Upkeep { mut part, token, in_place, asks } = keep(goal, suspended, seen, facts, active, keys, now);
+    let Upkeep { mut part, token, in_place, asks, wake: said } =
+        keep(goal, suspended, seen, facts, active, keys, now);
+    let wake = wake.into_iter().chain(said).min();
     part.effects.splice(0..0, effects);
     if let (Ok(()), Some(grant)) = (&part.verdict, &grant) {
         part.verdict = expected(goal, seen, grant).and_then(|()| consented(goal, seen, grant));
@@ -268,9 +272,11 @@ fn keep(
         ));
     }
     let in_force = |r: &&Refused| r.fingerprint == fingerprint && r.until.is_none_or(|until| until > now);
-    if let Some(Refused { problem, until, .. }) = facts.refused.as_ref().filter(in_force) {
+    if let Some(Refused { problem, until, stalls, .. }) = facts.refused.as_ref().filter(in_force) {
         let left = until.and_then(|until| Duration::try_from(until.duration_since(now)).ok());
-        return blocked(Problem { retry_after: left.or(problem.retry_after), ..problem.clone() });
+        let mend = if stalls.is_some_and(|at| at <= now) { Mend::Edit } else { problem.mend };
+        let problem = Problem { mend, retry_after: left.or(problem.retry_after), ..problem.clone() };
+        return Upkeep { wake: stalls.filter(|at| *at > now), ..blocked(problem) };
     }
     if let Some(problem) = begun_elsewhere_lately(goal, facts, &grant, now) {
         return blocked(problem);
@@ -327,7 +333,7 @@ fn keep(
         part.effects.push(Effect::KeepReply);
     }
     part.effects.push(Effect::PublishToken(Box::new(publication(goal, seen, own, None))));
-    Upkeep { part, token: shown, in_place, asks }
+    Upkeep { part, token: shown, in_place, asks, wake: None }
 }
 
 /// A refresh token that another instance spends, or spent a moment ago, isn't spent once more before that

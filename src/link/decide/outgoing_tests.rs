@@ -9,7 +9,7 @@ use crate::link::content::{OUTGOING, SecretGoal};
 use crate::link::facts::{Observed, OutgoingFacts, OwnSecret, Refused, SecretFact};
 use crate::link::grant::{Access, Grant, Intent, Kept};
 use crate::link::plan::{AskBy, Effect, Part, Publication, TokenPlan};
-use crate::link::problem::Problem;
+use crate::link::problem::{Mend, Problem};
 use crate::link::validate::{
     ClientAuthGoal, ClientGoal, ClientIdGoal, GrantGoal, OutgoingGoal, SecretKey, ServerGoal, ServerPlace,
     ValidatedLink,
@@ -420,11 +420,11 @@ proptest! {
                 "ReauthorizationRequired"
             }
             1 => {
-                world.facts().refused = Some(Refused { fingerprint, problem, until: None });
+                world.facts().refused = Some(Refused { fingerprint, problem, until: None, stalls: None });
                 "Test"
             }
             2 => {
-                world.facts().refused = Some(Refused { fingerprint, problem, until: Some(until) });
+                world.facts().refused = Some(Refused { fingerprint, problem, until: Some(until), stalls: None });
                 "Test"
             }
             3 => {
@@ -455,10 +455,30 @@ fn a_server_that_asked_for_time_gets_it_and_no_more() {
     world.now += SignedDuration::from_secs(LIFETIME);
     let until = world.now + SignedDuration::from_secs(60);
     let problem = Problem::wait("RateLimited", "slowly");
-    world.facts().refused = Some(Refused { fingerprint, problem, until: Some(until) });
+    world.facts().refused = Some(Refused { fingerprint, problem, until: Some(until), stalls: None });
     world.now += SignedDuration::from_secs(20);
     let problem = world.settle().expect_err("held off");
     assert_eq!(problem.retry_after, Some(std::time::Duration::from_secs(40)), "what is left of it");
+    world.now = until;
+    assert_eq!(world.settle(), Ok(()));
+}
+
+#[test]
+fn a_client_that_may_come_later_is_waited_for_and_then_for_a_person_to_mend() {
+    let mut world = World::new(false, true);
+    world.settle().expect("settled");
+    let fingerprint = world.published().expect("a token").fingerprint;
+    world.now += SignedDuration::from_secs(LIFETIME);
+    let (stalls, until) =
+        (world.now + SignedDuration::from_secs(60), world.now + SignedDuration::from_secs(90));
+    let problem = Problem::wait("InvalidClient", "who?");
+    world.facts().refused = Some(Refused { fingerprint, problem, until: Some(until), stalls: Some(stalls) });
+    let requests = world.requests;
+    for (at, mend) in [(0, Mend::Wait), (59, Mend::Wait), (60, Mend::Edit), (89, Mend::Edit)] {
+        world.now = stalls + SignedDuration::from_secs(at - 60);
+        assert_eq!(world.settle().expect_err("held off").mend, mend, "after {at} s");
+    }
+    assert_eq!(world.requests, requests);
     world.now = until;
     assert_eq!(world.settle(), Ok(()));
 }

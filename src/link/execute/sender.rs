@@ -16,6 +16,14 @@ pub struct Sender {
     account: Option<(ServiceAccount, Assertion)>,
 }
 
+impl Sender {
+    /// Whether the client authenticates with an assertion.
+    pub(super) fn signs(&self) -> bool {
+        let auth = self.client.as_ref().map(|client| &client.auth);
+        matches!(auth, Some(ClientAuth::PrivateKey { .. } | ClientAuth::Assertion { .. }))
+    }
+}
+
 /// Makes a client ready to be sent.
 ///
 /// # Errors

@@ -4,7 +4,7 @@ use super::sender::{assertion_refused, revoker, sender};
 use super::{Carry, Patience, Work};
 use crate::domain::KeyRing;
 use crate::http::Trust;
-use crate::link::context::Context;
+use crate::link::context::{Context, UnknownClient, state_of};
 use crate::link::decide::{self, token_secret};
 use crate::link::facts::Refused;
 use crate::link::grant::{Access, Grant, Intent, Kept};
@@ -12,7 +12,10 @@ use crate::link::metrics::ByAnswer;
 use crate::link::plan::{AskBy, Publication, SecretWrite, TokenPlan};
 use crate::link::problem::{Mend, Problem};
 use crate::link::turns::Who;
-use crate::outgoing::{self, Grace, Grant as Ask, Revoked, TokenError, TokenRequest, Tokens, give_back};
+use crate::outgoing::{
+    self, Grace, Grant as Ask, Revoked, TokenError, TokenRequest, Tokens, UNKNOWN_CLIENT_PASSES, give_back,
+    unknown_client_delay,
+};
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
 
@@ -77,7 +80,14 @@ impl Carry<'_> {
             }
             Err(e) => {
                 self.answered(e.reason());
-                if let Some(problem) = assertion_refused(self.ctx, &sender, &e).await {
+                let account = assertion_refused(self.ctx, &sender, &e).await;
+                // Whoever knows our client there may come after the link.
+                let speaks_for_itself = !matches!(plan.by, AskBy::RefreshToken);
+                let unknown = matches!(e, TokenError::BadClient { .. });
+                if account.is_some() || (unknown && (speaks_for_itself || sender.signs())) {
+                    let problem = account.unwrap_or_else(|| Problem::from(&e));
+                    let (problem, refused) = self.unknown_client(plan, problem);
+                    work.refused = Some(refused);
                     return Err(problem);
                 }
                 let problem = Problem::from(&e);
@@ -97,11 +107,39 @@ impl Carry<'_> {
                 let until = e.retry_after().and_then(|t| Timestamp::now().checked_add(t).ok());
                 if for_good || until.is_some() {
                     let fingerprint = plan.fingerprint.clone();
-                    work.refused = Some(Refused { fingerprint, problem: problem.clone(), until });
+                    work.refused =
+                        Some(Refused { fingerprint, problem: problem.clone(), until, stalls: None });
                 }
                 Err(problem)
             }
         }
+    }
+
+    /// When a server that doesn't know our client is asked again, and until when that may pass by itself.
+    fn unknown_client(&self, plan: &TokenPlan, problem: Problem) -> (Problem, Refused) {
+        let (of, now) = (format!("{} {}", plan.fingerprint, state_of(self.link)), Instant::now());
+        let (since, times) = self.ctx.remember(&self.seen.uid, |memo| {
+            let known = memo.unknown_client.take().filter(|known| known.of == of);
+            let mut known = known.unwrap_or(UnknownClient { of, since: now, times: 0 });
+            known.times += 1;
+            let told = (known.since, known.times - 1);
+            memo.unknown_client = Some(known);
+            told
+        });
+        let wait = unknown_client_delay(times);
+        let left = (since + UNKNOWN_CLIENT_PASSES).checked_duration_since(now).filter(|_| wait.is_some());
+        let at = |wait: Duration| Timestamp::now().checked_add(wait).ok();
+        let mend = if left.is_some() { Mend::Wait } else { Mend::Edit };
+        let problem = Problem { mend, retry_after: wait, ..problem };
+        // The time from which on a person must mend it may be past; that it was set says which wait this is.
+        let stalls = wait.and_then(|_| at(left.unwrap_or_default()));
+        let refused = Refused {
+            fingerprint: plan.fingerprint.clone(),
+            problem: problem.clone(),
+            until: wait.and_then(at),
+            stalls,
+        };
+        (problem, refused)
     }
 
     fn answered(&self, result: &'static str) {
@@ -115,12 +153,17 @@ impl Carry<'_> {
         let Some((mut grant, mut version)) = work.grant.clone() else { return Err(no_grant()) };
         let spent = grant.refresh_token.clone();
         let known = grant.rotates;
+        let begun = grant.intent.as_ref().map(|intent| intent.at);
         grant.take(&reply, access);
         // Nothing new to remember: this server keeps its refresh tokens, and that is known.
         if known == Some(false) && grant.rotates == Some(false) {
             return Ok(());
         }
-        let mut patience = Patience::new(&self.ctx.tenure);
+        let patience = Patience::new(&self.ctx.tenure);
+        let mut patience = match begun {
+            Some(at) => patience.of_refresh(at),
+            None => patience,
+        };
         loop {
             let problem = match self.save(work, grant.clone(), version.as_deref()).await {
                 Ok(()) => return Ok(()),
@@ -151,7 +194,8 @@ impl Carry<'_> {
             && work.grant.as_ref().is_none_or(|(g, _)| g.refresh_token.is_none())
         {
             let fingerprint = token.fingerprint.clone();
-            work.refused = Some(Refused { fingerprint, problem: problem.clone(), until: None });
+            let problem = problem.clone();
+            work.refused = Some(Refused { fingerprint, problem, until: None, stalls: None });
         }
         written?;
         work.published = Some(token);

@@ -3,15 +3,17 @@
 use crate::api::link::ApplicationLinkStatus;
 use crate::api::{ApplicationLink, ConditionStatus, names};
 use crate::domain::keyring::digest_hex;
+use crate::link::cache::Key;
 use crate::link::context::Context;
 use crate::link::decide::Note;
 use crate::link::problem::Problem;
-use crate::link::status::REFRESH_FAILING;
+use crate::link::status::{self, REFRESH_FAILING};
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Says in the status that the credentials are about to cease to work, before they do.
@@ -20,8 +22,34 @@ use std::time::Instant;
 /// [`Problem`] when that can't be written: then nothing else may be done.
 pub async fn announce(ctx: &Context, link: &ApplicationLink, problem: &Problem) -> Result<(), Problem> {
     let Some(old) = &link.status else { return Ok(()) };
-    let new = crate::link::status::announced(old, problem, Timestamp::now());
+    let new = status::announced(old, problem, Timestamp::now());
     patch_status(ctx, link, old, &new).await.map(drop)
+}
+
+/// Says of a link that is being deleted that it is, before anything is taken away, and once nothing of ours is
+/// left while others still hold it. Gives back the link as it is then. An API server that doesn't take it
+/// doesn't hold up a deletion.
+pub(super) async fn terminating(ctx: &Context, link: &Arc<ApplicationLink>) -> Arc<ApplicationLink> {
+    let ours = link.finalizers().iter().any(|f| f == names::LINK_FINALIZER);
+    let left = Some(link.finalizers()).filter(|_| !ours);
+    // Nothing holds it: it is gone.
+    let gone = left.is_some_and(<[String]>::is_empty);
+    let Some(new) = status::terminating(link, left, Timestamp::now()).filter(|_| !gone) else {
+        return link.clone();
+    };
+    if ctx.tenure.is_lost() {
+        return link.clone();
+    }
+    let old = link.status.clone().unwrap_or_default();
+    match patch_status(ctx, link, &old, &new).await {
+        Ok(true) => tell(ctx, link, &old, &new, &[]).await,
+        Ok(false) => {}
+        Err(p) => {
+            tracing::warn!(link = %link.name_any(), reason = p.reason, "the status couldn't be written");
+        }
+    }
+    let now = ctx.links.get(&Key::of(link.as_ref()));
+    now.filter(|now| now.uid() == link.uid()).unwrap_or_else(|| link.clone())
 }
 
 /// Writes the status where it differs. Gives back what stood in the way: nobody but the next pass says what

@@ -10,6 +10,7 @@ use crate::link::claim;
 use crate::link::context::Context;
 use crate::link::credentials;
 use crate::link::decide::host_and_port;
+use crate::link::derive;
 use crate::link::ended::Version;
 use crate::link::own::SeenSecret;
 use crate::link::provider_pass;
@@ -124,6 +125,22 @@ pub(super) fn provider_lane(key: &Key) -> Lane {
     Lane { waits_for: name, owner, new: false }
 }
 
+/// Whether a link uses a provider, or might: it names it, its claim or its status does, or it takes whichever is
+/// the default. Of a namespace's provider, only that namespace's do.
+fn may_use(link: &ApplicationLink, view: &ProviderView) -> bool {
+    if !view.is_visible_to(&link.namespace().unwrap_or_default()) {
+        return false;
+    }
+    let named = link.spec.provider_ref.as_ref();
+    let said = link.status.as_ref().and_then(|s| s.provider.as_ref());
+    let is_it = |kind, name: &str| kind == view.claim.kind && name == view.claim.name;
+    let claims = claim::hints(link.annotations());
+    named.is_some_and(|r| is_it(r.kind, &r.name))
+        || said.is_some_and(|s| is_it(s.kind, &s.name))
+        || claims.iter().any(|c| c.uid == view.claim.uid)
+        || (link.spec.incoming.is_some() && named.is_none() && claims.is_empty())
+}
+
 /// When a link's token is due, as far as its status tells: only for the order in which links are looked
 /// at. A link that has none is looked at after those that are overdue.
 fn token_due(link: &ApplicationLink, now: Timestamp) -> Timestamp {
@@ -178,35 +195,29 @@ impl Wires {
 
     /// The links that use a provider, or might: of a namespace's provider, that namespace's alone.
     pub(super) fn links_of(&self, view: &ProviderView) {
-        for link in self.ctx.links.all() {
-            let key = Key::of(link.as_ref());
-            if !view.is_visible_to(&key.namespace) {
-                continue;
-            }
-            let named = link
-                .spec
-                .provider_ref
-                .as_ref()
-                .is_some_and(|r| r.name == view.claim.name && r.kind == view.claim.kind);
-            let claims = claim::hints(link.annotations());
-            let claimed = claims.iter().any(|c| c.uid == view.claim.uid);
-            let unnamed = link.spec.incoming.is_some() && link.spec.provider_ref.is_none();
-            let open = unnamed && claims.is_empty();
-            if named || claimed || open {
-                self.link(key);
-            }
+        for link in self.ctx.links.all().iter().filter(|link| may_use(link, view)) {
+            self.link(Key::of(link.as_ref()));
         }
     }
 
-    /// The links of these clients, of those that have them at this provider: it speaks for no other.
+    /// The links of these clients, of those that may have them at this provider: it speaks for no other. The
+    /// claim of a link may be missing just now, and so may its status: what it is called is known all the same.
     pub(super) fn clients_changed(&self, view: &ProviderView, clients: &[ClientId]) {
         let ids: HashSet<&str> = clients.iter().map(ClientId::as_str).collect();
-        for link in self.ctx.links.all() {
-            let id = link.status.as_ref().and_then(|s| s.incoming.as_ref()).map(|i| i.client_id.as_str());
-            let claims = || claim::hints(link.annotations()).iter().any(|c| c.uid == view.claim.uid);
-            let here = || view.is_visible_to(&link.namespace().unwrap_or_default()) && claims();
-            if id.is_some_and(|id| ids.contains(id)) && here() {
-                self.link(Key::of(link.as_ref()));
+        let (keys, all) = (self.ctx.installation.keys().ok(), self.ctx.providers());
+        let made = |namespace: &str, name: &str| {
+            let identity = view.identity(false, namespace, &all)?;
+            derive::client_id(keys.as_ref()?, &identity, namespace, name)
+        };
+        for link in self.ctx.links.all().iter().filter(|link| may_use(link, view)) {
+            let key = Key::of(link.as_ref());
+            let said = link.status.as_ref().and_then(|s| s.incoming.as_ref()).map(|i| i.client_id.as_str());
+            let is_theirs = match said {
+                Some(id) => ids.contains(id),
+                None => made(&key.namespace, &key.name).is_some_and(|id| ids.contains(id.as_str())),
+            };
+            if is_theirs {
+                self.link(key);
             }
         }
     }
