@@ -26,7 +26,8 @@ pub const RETRY: &str = "applink-operator.io/retry";
 pub const DEFAULT_PROVIDER: &str = "applink-operator.io/is-default-provider";
 /// On a Secret that isn't ours: the name of the link that may take it over.
 pub const TAKE_OVER_BY: &str = "applink-operator.io/take-over-by";
-/// On our Secrets: the link's name, so that people find their way back.
+/// On our Secrets: the link's name, so that people find their way back; a label where it has room for it, and an
+/// annotation.
 pub const LINK_NAME: &str = "applink-operator.io/link";
 /// On our Secrets: the kind of thing that it holds.
 pub const COMPONENT: &str = "app.kubernetes.io/component";

@@ -7,9 +7,10 @@ use super::connections::Connections;
 use super::consent::Consent;
 use super::decide::Token;
 use super::discoveries::Discoveries;
+use super::ended::Version;
 use super::event_budget::EventBudget;
-use super::facts::{Refused, SecretId};
-use super::grant::Grant;
+use super::facts::{Refused, SecretFact, SecretId};
+use super::grant::{Access, Grant};
 use super::held::Tenure;
 use super::installation::Installation;
 use super::kept_client::KeptClients;
@@ -17,6 +18,7 @@ use super::metrics::{ByLink, ByNamespace, ByProvider, Metrics};
 use super::own::OwnSecrets;
 use super::problem::Problem;
 use super::providers::ProviderView;
+use super::secrets::Secrets;
 use super::service_account::AccountTokens;
 use super::shared_read::SharedReads;
 use super::store::Store;
@@ -24,6 +26,7 @@ use super::taken::Taken;
 use super::turns::Turns;
 use crate::api::link::ProviderKind;
 use crate::api::{ApplicationLink, ClusterLinkProvider, ConditionStatus, LinkProvider, names};
+use crate::domain::KeyRing;
 use crate::domain::keyring::digest_hex;
 use crate::http::Guard;
 use jiff::Timestamp;
@@ -31,6 +34,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::runtime::events::Recorder;
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use url::Url;
@@ -94,6 +98,16 @@ pub struct Memo {
     pub attempts: u32,
     /// The next try after a failure: what wakes the link before that isn't one, unless something changed.
     pub retry: Option<Retry>,
+    /// Held while the status is written; how many passes have said theirs.
+    pub saying: Arc<tokio::sync::Mutex<u64>>,
+    /// Since when something near the link changed that no pass has answered yet, of which kind.
+    pub stirred: Stirred,
+    /// The UIDs of its own Secrets, by name, as they were looked at last.
+    pub own: BTreeMap<String, String>,
+    /// A keyed digest of what stood in the Secret of its client when all was well.
+    pub credentials: Option<Credentials>,
+    /// What the token in its Secret was asked for with.
+    pub fingerprint: Option<String>,
     /// Of a server that refuses our client itself: how often it did.
     pub unknown_client: Option<UnknownClient>,
     /// Requests without an answer since the last one with.
@@ -102,12 +116,56 @@ pub struct Memo {
     pub keeps_clients: bool,
     /// The token in its Secret, as the last pass left it.
     pub token: Option<Token>,
+    /// A token that its Secret couldn't be given yet, and that is kept nowhere else.
+    pub in_hand: Option<Access>,
     /// A token request that was turned down.
     pub refused: Option<Turned>,
     /// Whether a refresh was sent whose answer was lost, and no token came since.
     pub doubt: bool,
     /// What is left of its events.
     pub events: EventBudget,
+}
+
+/// What changed near a link, since when.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stirred {
+    /// One of its Secrets.
+    pub secret: Option<(Instant, Option<Version>)>,
+    /// Its client at the provider.
+    pub client: Option<Instant>,
+}
+
+impl Stirred {
+    /// A pass that began at `started` has answered what was before it, and what it `wrote` itself is no news.
+    pub fn answered(&mut self, started: Instant, wrote: &[Version]) {
+        let news = |version: Option<Version>| version.is_none_or(|version| !wrote.contains(&version));
+        self.secret = self.secret.filter(|(at, version)| *at > started && news(*version));
+        self.client = self.client.filter(|at| *at > started);
+    }
+
+    /// Whether something changed.
+    pub fn any(&self) -> bool {
+        self.secret.is_some() || self.client.is_some()
+    }
+}
+
+/// What stood in a Secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// Its keys that are ours.
+    pub keys: Vec<String>,
+    /// A keyed digest of their values.
+    pub digest: String,
+}
+
+impl Credentials {
+    /// Of these keys, and what stands there.
+    pub fn of<'a>(keys: &KeyRing, data: impl Iterator<Item = (&'a String, Option<&'a str>)>) -> Self {
+        let all: Vec<_> = data.map(|(key, value)| (key.clone(), value.unwrap_or_default())).collect();
+        let parts: Vec<&str> = all.iter().flat_map(|(key, value)| [key.as_str(), *value]).collect();
+        let digest = keys.fingerprint("credentials", &parts);
+        Self { keys: all.into_iter().map(|(key, _)| key).collect(), digest }
+    }
 }
 
 /// When something is tried again.
@@ -238,6 +296,17 @@ impl Context {
         self.store.clients(&uid).await
     }
 
+    /// Looks at the Secret of this name that a link wants to write.
+    pub async fn look_at(&self, secrets: &Secrets, name: &str, link: &ApplicationLink) -> SecretFact {
+        let uid = link.uid().unwrap_or_default();
+        let known = self.remember(&uid, |memo| memo.own.get(name).cloned());
+        let fact = secrets.look(name, link, &self.links, known.as_deref()).await;
+        if let SecretFact::Own(own) = &fact {
+            self.remember(&uid, |memo| memo.own.insert(name.to_owned(), own.uid.clone()));
+        }
+        fact
+    }
+
     /// The Secrets in a namespace that belong to a link.
     pub fn own_secrets(&self, namespace: &str, link_uid: &str) -> Vec<SecretId> {
         let own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
@@ -361,6 +430,8 @@ pub struct Space {
 #[derive(Default)]
 pub struct Namespaces {
     known: Mutex<HashMap<String, Read>>,
+    /// How often one was forgotten: what was asked before isn't remembered after.
+    forgotten: AtomicU64,
     reads: SharedReads<Result<Arc<Space>, Problem>>,
 }
 
@@ -391,15 +462,25 @@ impl Namespaces {
         self.reads.get(name, || self.read(client, name)).await
     }
 
+    /// Forgets what was read of one.
+    pub fn forget(&self, name: &str) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        self.forgotten.fetch_add(1, Ordering::Relaxed);
+        known.remove(name);
+    }
+
     async fn read(&self, client: &Client, name: &str) -> Result<Arc<Space>, Problem> {
         let read = Timestamp::now();
+        let forgotten = self.forgotten.load(Ordering::Relaxed);
         let api: Api<Namespace> = Api::all(client.clone());
         let found =
             api.get_metadata(name).await.map_err(|e| Problem::kube(&format!("namespace {name}"), &e))?;
         let space = Arc::new(Space { uid: found.uid().unwrap_or_default(), labels: found.labels().clone() });
         let mut map = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         map.retain(|_, (at, ..)| at.elapsed() < Self::FRESH);
-        map.insert(name.to_owned(), (Instant::now(), read, space.clone()));
+        if self.forgotten.load(Ordering::Relaxed) == forgotten {
+            map.insert(name.to_owned(), (Instant::now(), read, space.clone()));
+        }
         Ok(space)
     }
 }

@@ -21,11 +21,13 @@ pub struct Ended {
     pub wrote: Vec<Version>,
     /// A token request that it would send, and had no permit for: it is called up in its turn.
     pub turn: Option<Turn>,
+    /// Whether the API server refuses what the work would write.
+    pub refused: bool,
 }
 
 impl Ended {
     /// Due again after that long, whatever a watch shows.
     pub fn again(again: Option<Duration>) -> Self {
-        Self { again, wrote: Vec::new(), turn: None }
+        Self { again, ..Self::default() }
     }
 }

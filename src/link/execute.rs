@@ -40,6 +40,8 @@ pub struct Outcome {
     pub pending: Option<Problem>,
     /// The token that was published.
     pub published: Option<Access>,
+    /// A token that was got and couldn't be published.
+    pub in_hand: Option<Access>,
     /// The effects that were done, in order.
     pub done: Vec<&'static str>,
     /// A request that was turned down.
@@ -115,6 +117,7 @@ async fn all(carry: &Carry<'_>, plan: &Plan) -> Outcome {
         outgoing: plan.outgoing.as_ref().map(|p| p.verdict.clone()),
         pending: plan.pending.clone(),
         published: None,
+        in_hand: None,
         done: Vec::new(),
         refused: None,
         undone: false,
@@ -145,6 +148,7 @@ async fn all(carry: &Carry<'_>, plan: &Plan) -> Outcome {
     out.incoming = incoming;
     out.outgoing = outgoing;
     out.published = refresh.published.take();
+    out.in_hand = refresh.reply.take().map(|(_, access)| access).filter(|_| out.published.is_none());
     out.refused = refresh.refused.take();
     out.gap = other.gap.take();
     out.undone = other.undone;
@@ -320,7 +324,7 @@ impl Carry<'_> {
             }
             Effect::DropGrant => self.ctx.store.drop_grant(&self.seen.uid).await,
             Effect::DropConsent(version) => self.ctx.store.drop_consent(&self.seen.uid, version).await,
-            Effect::DeleteSecret(id) => self.secrets.delete(id).await,
+            Effect::DeleteSecret(id) => self.secrets.delete(id, &self.seen.uid).await,
             Effect::ReleaseSecret(id) => self.secrets.release(id, &self.seen.uid).await,
             Effect::Unclaim(claims) => {
                 self.patch_link(json!({ "annotations": { names::REGISTERED_AT: self.stated(claims)? } }))
@@ -356,7 +360,11 @@ impl Carry<'_> {
     }
 
     async fn write_secret(&self, write: &SecretWrite) -> Result<(), Problem> {
-        let version = self.secrets.write(write, &owner_reference(self.link)).await?;
+        // Whose it is says more than the owner reference and the label, which a backup or somebody takes off, and
+        // which don't hold each name.
+        let mut write = write.clone();
+        write.annotations.insert(names::LINK_NAME.to_owned(), self.seen.name.clone());
+        let version = self.secrets.write(&write, &owner_reference(self.link)).await?;
         self.made(Version::Secret, Some(&version));
         Ok(())
     }

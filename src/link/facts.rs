@@ -3,7 +3,7 @@
 use super::claim::Claim;
 use super::consent::{Consent, Ticket};
 use super::content::Data;
-use super::grant::Grant;
+use super::grant::{Access, Grant};
 use super::identity::Identity;
 use super::kept_client::{KeptClient, KeptClients};
 use super::lend::Lent;
@@ -219,6 +219,8 @@ pub struct OwnSecret {
     pub data: Data,
     /// Whether the owner reference and our label stand as they should.
     pub marked: bool,
+    /// Links that own it and leave it to this one, by their UIDs.
+    pub drop_owners: Vec<String>,
     /// Data keys that we wrote.
     pub own_keys: BTreeSet<String>,
     /// Label keys that we wrote.
@@ -291,6 +293,8 @@ pub struct OutgoingFacts {
     pub refused: Option<Refused>,
     /// A refresh was sent whose answer was lost, and no token came since.
     pub doubt: bool,
+    /// A token that was got and couldn't be published yet.
+    pub in_hand: Option<Access>,
     /// The host was asked for leave to send a token request, and has no room for it now.
     pub in_line: bool,
     /// The least time between two refreshes of a link.

@@ -10,11 +10,11 @@
 //!
 //! | step | file |
 //! |---|---|
-//! | the driver of one pass | [`pass`] |
+//! | the driver of one pass | [`pass`]; what is said while one waits, [`demote`] |
 //! | the spec, checked | [`validate`] |
 //! | what was found | [`observe`], [`facts`] |
 //! | what is to be done | [`mod@decide`], [`plan`], and what both steps derive from keys, [`derive`] |
-//! | doing it | [`mod@execute`], [`secrets`], [`store`] |
+//! | doing it | [`mod@execute`], [`secrets`], [`handover`], [`store`] |
 //! | saying it | [`status`], [`problem`] |
 //! | values on the way | [`claim`], [`identity`], [`grant`], [`kept_client`], [`lend`], [`orphans`], [`content`], [`template`] |
 //! | providers | [`providers`], [`claimed`], [`credentials`], [`mod@connect`], [`connections`], [`provider_pass`], [`bootstrap`] |
@@ -37,6 +37,7 @@ pub mod content;
 pub mod context;
 pub mod credentials;
 pub mod decide;
+pub mod demote;
 pub mod derive;
 pub mod discoveries;
 pub mod ended;
@@ -44,6 +45,7 @@ pub mod event_budget;
 pub mod execute;
 pub mod facts;
 pub mod grant;
+pub mod handover;
 pub mod held;
 pub mod identity;
 pub mod installation;

@@ -14,6 +14,7 @@ use super::credentials::{self, Credentials, Lending};
 use super::decide::Goal;
 use super::derive;
 use super::facts::{Elsewhere, LastSecret, Observed, PlaceFacts, SecretFact};
+use super::handover;
 use super::identity::Identity;
 use super::kept_client::KeptClients;
 use super::lend;
@@ -33,17 +34,14 @@ use std::sync::Arc;
 /// The connections that a pass uses, by the provider's UID.
 pub type Handles = HashMap<String, Arc<Connected>>;
 
-/// Looks.
-pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Observed, Handles) {
-    let namespace = link.namespace().unwrap_or_default();
-    let claims = claim::hints(link.annotations());
-    let mut handles = Handles::new();
-    let mut seen = Observed {
+/// What is known of a link without a look at anything else.
+pub fn blank(ctx: &Context, link: &ApplicationLink) -> Observed {
+    Observed {
         namespace_uid: String::new(),
         name: link.name_any(),
         uid: link.uid().unwrap_or_default(),
         finalizer: link.finalizers().iter().any(|f| f == names::LINK_FINALIZER),
-        claims,
+        claims: claim::hints(link.annotations()),
         claims_current: true,
         last: last_secret(link),
         kept: None,
@@ -57,8 +55,14 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
         consent: None,
         ticket: link.annotations().get(names::AUTHORIZE).and_then(|t| Ticket::read(t, Timestamp::now())),
         completion: link.annotations().get(names::COMPLETE).cloned(),
-        namespace,
-    };
+        namespace: link.namespace().unwrap_or_default(),
+    }
+}
+
+/// Looks.
+pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Observed, Handles) {
+    let mut handles = Handles::new();
+    let mut seen = blank(ctx, link);
     // First, since a deletion that keeps the Secrets must know them also when nothing else is known.
     seen.strays = ctx.own_secrets(&seen.namespace, &seen.uid);
     let (Ok(keys), Ok(space)) = (
@@ -124,10 +128,8 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
                 seen.outgoing = Some(outgoing::facts(ctx, link, outgoing, &secrets).await);
             }
         }
-        Goal::Absent { retain: true, .. } => secrets_to_release(link, &mut seen, &secrets).await,
-        Goal::Absent { .. } => {
-            outgoing::token_to_revoke(ctx.require_allowed_hosts, link, &mut seen, &secrets, &keys).await
-        }
+        Goal::Absent { retain: true, .. } => secrets_to_release(ctx, link, &mut seen, &secrets).await,
+        Goal::Absent { .. } => outgoing::token_to_revoke(ctx, link, &mut seen, &secrets, &keys).await,
         Goal::Unread => {}
     }
     let leave_all = matches!(goal, Goal::Absent { .. });
@@ -146,7 +148,12 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
             seen.elsewhere.push(PlaceFacts { claim, identity, client });
         }
     }
-    seen.strays.retain(|s| !wanted_secrets.contains(&s.name));
+    // What another link names is that one's: it takes it over as it is.
+    let anothers = |name: &str| handover::wanted_by_another(&ctx.links, &seen.namespace, &seen.uid, name);
+    let gone = matches!(goal, Goal::Absent { .. });
+    let mut strays = std::mem::take(&mut seen.strays);
+    strays.retain(|s| !wanted_secrets.contains(&s.name) && (gone || !anothers(&s.name)));
+    seen.strays = strays;
     (seen, handles)
 }
 
@@ -369,7 +376,7 @@ async fn elsewhere(
 
 /// For a link that goes and leaves its Secrets: those that the status names too, whatever the watch
 /// saw. One with our owner reference would go with the link.
-async fn secrets_to_release(link: &ApplicationLink, seen: &mut Observed, secrets: &Secrets) {
+async fn secrets_to_release(ctx: &Context, link: &ApplicationLink, seen: &mut Observed, secrets: &Secrets) {
     let status = link.status.clone().unwrap_or_default();
     let names =
         status.incoming.map(|i| i.secret_name).into_iter().chain(status.outgoing.map(|o| o.secret_name));
@@ -377,7 +384,7 @@ async fn secrets_to_release(link: &ApplicationLink, seen: &mut Observed, secrets
         if seen.strays.iter().any(|s| s.name == name) {
             continue;
         }
-        match secrets.look(&name, link).await {
+        match ctx.look_at(secrets, &name, link).await {
             SecretFact::Own(own) => seen.strays.push(super::facts::SecretId { name, uid: own.uid }),
             SecretFact::Unknown(problem) => seen.keys = Err(problem),
             SecretFact::Absent | SecretFact::Foreign(_) => {}

@@ -3,15 +3,16 @@
 mod again;
 mod said;
 
-pub use said::announce;
+pub use said::{announce, take_away};
 
 use super::cache::Key;
 use super::claim;
-use super::context::{Context, Turned};
+use super::content::SecretGoal;
+use super::context::{Context, Credentials, Turned};
 use super::decide::{Decision, Goal, Note, decide, token_view, too_short};
 use super::ended::Ended;
 use super::execute::{Outcome, execute};
-use super::facts::{Observed, Refused};
+use super::facts::{Observed, Refused, SecretFact};
 use super::metrics::{ByController, ByEffect, ByReason, ByResult};
 use super::observe::observe;
 use super::plan::{Effect, Plan};
@@ -19,9 +20,10 @@ use super::problem::{Mend, Problem};
 use super::service_account::out_of_reach;
 use super::status::{Input, project};
 use super::turns::{Permit, Turn, Who};
-use super::validate::{ValidatedLink, validate};
+use super::validate::{IncomingGoal, ValidatedLink, validate};
 use crate::api::link::{ApplicationLinkStatus, DeletionPolicy, ProviderStatusRef};
 use crate::api::{ApplicationLink, names};
+use crate::domain::KeyRing;
 use again::{Look, after, next_retry};
 use jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
@@ -70,10 +72,16 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
                 next_retry: None,
                 now,
             };
-            let unsaid = write_status(ctx, &link, project(&input), &[]).await;
+            let saying = ctx.remember(&uid, |memo| memo.saying.clone());
+            let mut passes = saying.lock().await;
+            *passes += 1;
+            let link = &as_it_says_now(ctx, key, &link);
+            let unsaid = write_status(ctx, link, project(&Input { link, ..input }), &[]).await;
+            drop(passes);
+            ctx.remember(&uid, |memo| memo.stirred.answered(started, &[]));
             let conflict = first_problem(&outcome).filter(|p| p.mend == Mend::Conflict);
             let problem = conflict.or(unsaid).unwrap_or(problem.clone());
-            let look = Look { link: &link, uid: &uid, resync, wake: None, now };
+            let look = Look { link, uid: &uid, resync, wake: None, now };
             return Ended::again(Some(after(ctx, &look, Some(&problem))));
         }
     };
@@ -102,6 +110,11 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
         .zip(checked.as_ref().ok().and_then(|v| v.outgoing.as_ref()))
         .map(|(access, goal)| token_view(goal, &uid, access, ctx.min_refresh_interval))
         .or(decision.token);
+    let fingerprint = outcome.published.as_ref().map(|access| access.fingerprint.clone()).or_else(|| {
+        let shown = seen.outgoing.as_ref().map(|facts| &facts.secret);
+        let Some(SecretFact::Own(own)) = shown else { return None };
+        own.annotations.get(names::TOKEN_FOR).cloned()
+    });
     let after_pass = Timestamp::now();
     if let Some(before) = decision.token
         && outcome.done.contains(&"PublishToken")
@@ -110,7 +123,18 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
     {
         ctx.metrics.lateness.observe(late.as_secs_f64());
     }
-    ctx.remember(&uid, |memo| memo.token = token);
+    let kept = match (&outcome.incoming, checked.as_ref().ok().and_then(|v| v.incoming.as_ref()), &seen.keys)
+    {
+        (Some(Ok(())), Some(goal), Ok(keys)) => credentials(keys, goal, &seen, &decision),
+        _ => None,
+    };
+    ctx.remember(&uid, |memo| {
+        (memo.token, memo.credentials) = (token, kept);
+        if outcome.published.is_some() || outcome.in_hand.is_some() {
+            memo.in_hand = outcome.in_hand.clone();
+        }
+        memo.fingerprint = token.is_some().then_some(fingerprint).flatten();
+    });
     // A pass that lost a race says nothing: the next one, in a moment, knows more. One that loses
     // again and again has met something else.
     let lost = problem.as_ref().is_some_and(|p| p.mend == Mend::Conflict)
@@ -130,11 +154,18 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
     let failed = problem.as_ref().filter(|p| turn.is_none() || p.reason != QUEUED);
     let mut again = after(ctx, &look, failed);
     let mut unsaid = None;
+    // What was said while this pass waited is in what is written over now.
+    let saying = ctx.remember(&uid, |memo| memo.saying.clone());
+    let mut passes = saying.lock().await;
+    *passes += 1;
+    let link = as_it_says_now(ctx, key, &link);
     if !lost && (!deleting || outcome.pending.is_some()) {
         let next = next_retry(ctx, &uid, failed);
         let status = status(&link, &checked, &seen, &decision, &outcome, token, (next, after_pass));
         unsaid = write_status(ctx, &link, status, &outcome.done).await;
     }
+    drop(passes);
+    ctx.remember(&uid, |memo| memo.stirred.answered(started, &outcome.wrote));
     if outcome.incoming.as_ref().is_some_and(Result::is_ok) {
         tell_notes(ctx, &link, &notes).await;
     }
@@ -145,7 +176,8 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
     hold(ctx, &link, &uid, &decision, &outcome, again, after_pass);
     // Where all is well, what we wrote is what was to be; else it may be what something waits for.
     let wrote = if problem.is_none() { outcome.wrote } else { Vec::new() };
-    Ended { again: Some(again), wrote, turn }
+    let refused = problem.as_ref().is_some_and(|p| REFUSED.contains(&p.reason));
+    Ended { again: Some(again), wrote, turn, refused }
 }
 
 /// What came of a pass and of the steps before it.
@@ -164,6 +196,9 @@ const QUEUED: &str = "Queued";
 
 /// The reason where a Secret can't be written with the client secret that is due.
 const UNWRITABLE: &str = "SecretUnwritable";
+
+/// What the API server doesn't take: a policy, a quota or a right may change, and nothing tells of that.
+const REFUSED: [&str; 3] = ["Forbidden", "RefusedByApiServer", UNWRITABLE];
 
 /// So many steps in a row are progress; more are a provider that never comes to rest.
 const MOST_STEPS: usize = 6;
@@ -225,6 +260,7 @@ async fn steps(
             let other = execute(ctx, &link, &seen, &handles, &rest).await;
             (outcome.outgoing, outcome.published, outcome.refused) =
                 (other.outgoing, other.published, other.refused);
+            outcome.in_hand = other.in_hand;
             outcome.done.extend(other.done);
             outcome.wrote.extend(other.wrote);
         }
@@ -362,6 +398,40 @@ fn remember(ctx: &Context, link: &ApplicationLink, uid: &str, seen: &Observed, o
             memo.refused = None;
         }
     });
+}
+
+/// The link with the status that stands there now: it may have been written while the pass waited.
+fn as_it_says_now(ctx: &Context, key: &Key, link: &Arc<ApplicationLink>) -> Arc<ApplicationLink> {
+    match ctx.links.get(key).filter(|now| now.uid() == link.uid() && now.status != link.status) {
+        Some(now) => Arc::new(ApplicationLink { status: now.status.clone(), ..(**link).clone() }),
+        None => link.clone(),
+    }
+}
+
+/// What stands in the client's Secret after a pass that went well.
+fn credentials(
+    keys: &KeyRing,
+    goal: &IncomingGoal,
+    seen: &Observed,
+    decision: &Decision,
+) -> Option<Credentials> {
+    let written = decision.plan.effects().find_map(|effect| match effect {
+        Effect::WriteSecret(write) => Some(&write.data),
+        _ => None,
+    });
+    let SecretGoal { keys: slots, templates, .. } = &goal.secret;
+    let data = match (written, &seen.incoming.as_ref()?.secret) {
+        (Some(data), _) => data,
+        (None, SecretFact::Own(own)) => &own.data,
+        (None, _) => return None,
+    };
+    let ours = |key: &String| {
+        ["type", "provider"].contains(&key.as_str())
+            || slots.values().any(|slot| slot == key)
+            || templates.contains_key(key)
+    };
+    let all = data.iter().filter(|(key, _)| ours(key)).map(|(key, value)| (key, Some(value)));
+    Some(Credentials::of(keys, all))
 }
 
 fn count(ctx: &Context, started: Instant, problem: Option<&Problem>) {

@@ -130,6 +130,8 @@ pub struct Over {
     pub drop_labels: Vec<String>,
     /// Annotations, likewise.
     pub drop_annotations: Vec<String>,
+    /// Owners that leave it to this link, by their UIDs.
+    pub drop_owners: Vec<String>,
 }
 
 /// What to keep of a client.

@@ -1,7 +1,9 @@
 //! Reading and writing the Secrets of links. Only `observe` and `execute` call this.
 
+use super::cache::Cache;
 use super::content::Data;
 use super::facts::{OwnSecret, SecretFact, SecretId};
+use super::handover;
 use super::lend::{self, Lent};
 use super::plan::SecretWrite;
 use super::problem::Problem;
@@ -12,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource as _, ResourceExt as _};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,11 +43,21 @@ impl Secrets {
         Reader { secrets: self, read: tokio::sync::Mutex::default() }
     }
 
-    /// Looks at the Secret that a link wants to write.
-    pub async fn look(&self, name: &str, link: &ApplicationLink) -> SecretFact {
+    /// Looks at the Secret that a link wants to write. `known` is the UID of the one of that name that was its own
+    /// when it was looked at last.
+    pub async fn look(
+        &self,
+        name: &str,
+        link: &ApplicationLink,
+        links: &Cache<ApplicationLink>,
+        known: Option<&str>,
+    ) -> SecretFact {
         match self.api.get_opt(name).await {
             Ok(None) => SecretFact::Absent,
-            Ok(Some(secret)) => judge(secret, link),
+            Ok(Some(secret)) => {
+                let left = |owner: &OwnerReference| handover::gives_up(links, link, owner, name);
+                judge(secret, link, left, known)
+            }
             Err(e) => SecretFact::Unknown(Problem::kube(&format!("Secret {name}"), &e)),
         }
     }
@@ -113,10 +126,13 @@ impl Secrets {
         over.drop_keys.iter().for_each(|k| drop(data.insert(k.clone(), Value::Null)));
         over.drop_labels.iter().for_each(|k| drop(labels.insert(k.clone(), Value::Null)));
         over.drop_annotations.iter().for_each(|k| drop(annotations.insert(k.clone(), Value::Null)));
+        let mut owners: Vec<Value> =
+            over.drop_owners.iter().map(|uid| json!({ "$patch": "delete", "uid": uid })).collect();
+        owners.push(json!(owner));
         let patch = json!({
             "metadata": {
                 "uid": over.uid, "resourceVersion": over.resource_version,
-                "labels": labels, "annotations": annotations, "ownerReferences": [owner],
+                "labels": labels, "annotations": annotations, "ownerReferences": owners,
             },
             "data": data,
         });
@@ -128,19 +144,27 @@ impl Secrets {
         Ok(self.api.patch(&write.name, &params, &Patch::Strategic(&patch)).await)
     }
 
-    /// Deletes a Secret of ours; one that is gone, or is another one by now, is no error.
+    /// Deletes a Secret of the link with this UID; one that is gone, or is another one or another link's by now, is no
+    /// error.
     ///
     /// # Errors
-    /// [`Problem`] when the API server refuses.
-    pub async fn delete(&self, id: &SecretId) -> Result<(), Problem> {
+    /// [`Problem`] when the API server refuses, or somebody changes it at the same moment.
+    pub async fn delete(&self, id: &SecretId, link_uid: &str) -> Result<(), Problem> {
+        let what = format!("Secret {}", id.name);
+        let found = self.api.get_metadata_opt(&id.name).await.map_err(|e| Problem::kube(&what, &e))?;
+        let ours = |s: &PartialObjectMeta<Secret>| {
+            s.uid().as_deref() == Some(&id.uid) && s.owner_references().iter().any(|o| o.uid == link_uid)
+        };
+        let Some(found) = found.filter(ours) else { return Ok(()) };
+        let (uid, resource_version) = (found.uid(), found.resource_version());
         let params = DeleteParams {
-            preconditions: Some(Preconditions { uid: Some(id.uid.clone()), resource_version: None }),
+            preconditions: Some(Preconditions { uid, resource_version }),
             ..DeleteParams::default()
         };
         match self.api.delete(&id.name, &params).await {
             Ok(_) => Ok(()),
-            Err(kube::Error::Api(s)) if s.code == 404 || s.code == 409 => Ok(()),
-            Err(e) => Err(Problem::kube(&format!("Secret {}", id.name), &e)),
+            Err(kube::Error::Api(s)) if s.code == 404 => Ok(()),
+            Err(e) => Err(Problem::kube(&what, &e)),
         }
     }
 
@@ -153,6 +177,7 @@ impl Secrets {
             "metadata": {
                 "uid": id.uid,
                 "labels": { names::MANAGED_BY: null, names::COMPONENT: null, names::LINK_NAME: null },
+                "annotations": { names::LINK_NAME: null },
                 "ownerReferences": [{ "$patch": "delete", "uid": link_uid }],
             },
         });
@@ -278,18 +303,29 @@ pub fn owner_reference(link: &ApplicationLink) -> OwnerReference {
     link.controller_owner_ref(&()).unwrap_or_default()
 }
 
-fn judge(secret: Secret, link: &ApplicationLink) -> SecretFact {
+fn judge(
+    secret: Secret,
+    link: &ApplicationLink,
+    left: impl Fn(&OwnerReference) -> bool,
+    known: Option<&str>,
+) -> SecretFact {
     let name = secret.name_any();
     let uid = link.uid().unwrap_or_default();
     let owners = secret.owner_references();
     let owned = owners.iter().any(|o| o.uid == uid);
     let label = |key: &str| secret.labels().get(key).map(String::as_str);
     let labelled = label(names::MANAGED_BY) == Some(names::MANAGED_BY_VALUE);
-    let other = owners.iter().find(|o| o.uid != uid && o.controller == Some(true));
-    // Somebody took the owner reference off, or it came back from a backup: the label and the name
-    // still say whose it is, and nobody else claims it.
-    let orphaned = labelled && owners.is_empty() && label(names::LINK_NAME) == Some(&link.name_any());
-    let consent = secret.annotations().get(names::TAKE_OVER_BY).map(String::as_str) == Some(&link.name_any());
+    let (handed, others): (Vec<_>, Vec<_>) = owners.iter().filter(|o| o.uid != uid).partition(|o| left(o));
+    let other = others.iter().find(|o| o.controller == Some(true));
+    // Somebody took the owner reference off, or it came back from a backup: the label, the annotation or the UID
+    // still says whose it is, and nobody else claims it.
+    let name_of_link = link.name_any();
+    let annotated = |key: &str| secret.annotations().get(key) == Some(&name_of_link);
+    let says = label(names::LINK_NAME) == Some(&name_of_link) && labelled || annotated(names::LINK_NAME);
+    let orphaned = others.is_empty() && (says || known.is_some() && known == secret.meta().uid.as_deref());
+    // Another link of ours left it to whoever names it, or it is this one's from before a restore.
+    let handed_over = labelled && others.is_empty() && !handed.is_empty();
+    let consent = annotated(names::TAKE_OVER_BY);
     if let Some(other) = other.filter(|_| !owned) {
         return SecretFact::Foreign(Problem::edit(
             "SecretConflict",
@@ -299,7 +335,7 @@ fn judge(secret: Secret, link: &ApplicationLink) -> SecretFact {
             ),
         ));
     }
-    if !owned && !orphaned && !consent {
+    if !owned && !orphaned && !handed_over && !consent {
         return SecretFact::Foreign(Problem::edit(
             "SecretConflict",
             format!(
@@ -325,7 +361,8 @@ fn judge(secret: Secret, link: &ApplicationLink) -> SecretFact {
         labels: secret.labels().clone(),
         annotations: secret.annotations().clone(),
         data,
-        marked: owned && labelled,
+        marked: owned && labelled && handed.is_empty(),
+        drop_owners: handed.iter().map(|o| o.uid.clone()).collect(),
         own_keys,
         own_labels,
         own_annotations,

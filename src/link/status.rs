@@ -134,12 +134,23 @@ pub fn project(input: &Input<'_>) -> ApplicationLinkStatus {
 
 /// The status while a secret takes another's place: as it was, but not Ready.
 pub fn announced(old: &ApplicationLinkStatus, problem: &Problem, now: Timestamp) -> ApplicationLinkStatus {
+    taken_away(old, "Registered", problem, now)
+}
+
+/// The status while something waits for a server: as it was, but not Ready, and `what` isn't so either.
+pub fn taken_away(
+    old: &ApplicationLinkStatus,
+    what: &str,
+    problem: &Problem,
+    now: Timestamp,
+) -> ApplicationLinkStatus {
     let mut new = old.clone();
     let generation = old.observed_generation;
-    new.conditions
-        .retain(|c| !matches!(c.type_.as_str(), "Ready" | "Registered" | "Reconciling" | "Stalled"));
+    new.conditions.retain(|c| {
+        c.type_ != "Ready" && c.type_ != what && c.type_ != "Stalled" && c.type_ != "Reconciling"
+    });
     let said = |type_, status| condition(type_, status, problem.reason, &problem.message, generation);
-    new.conditions.splice(0..0, [said("Ready", false), said("Registered", false), said("Reconciling", true)]);
+    new.conditions.splice(0..0, [said("Ready", false), said(what, false), said("Reconciling", true)]);
     keep_times(&mut new.conditions, &old.conditions, now);
     new
 }

@@ -44,6 +44,7 @@ fn outcome(incoming: Part, outgoing: Part, pending: Option<Problem>) -> Outcome 
         outgoing,
         pending,
         published: None,
+        in_hand: None,
         done: vec![],
         refused: None,
         undone: false,

@@ -282,6 +282,13 @@ impl<'p> Stage<'p> {
         (status, answer.json().await.unwrap_or(Value::Null))
     }
 
+    /// Deletes a client at the provider, as an administrator would.
+    pub async fn delete_client(&self, id: &str) {
+        let (status, reply) =
+            self.admin(reqwest::Method::DELETE, &format!("/admin/clients/{id}"), None).await;
+        assert!(matches!(status, 200 | 204 | 404), "{status} {reply}");
+    }
+
     /// The identifiers of all clients at the provider.
     pub async fn clients(&self) -> Vec<String> {
         let (status, body) = self.admin(reqwest::Method::GET, "/admin/clients?limit=500", None).await;

@@ -139,7 +139,7 @@ the namespace would hang.
 # Which namespaces a provider allows may hang on their labels.
 - apiGroups: [""]
   resources: [namespaces]
-  verbs: [get]
+  verbs: [get, list, watch]
 {{- end -}}
 
 {{/* What else the operator may do in each namespace that it watches. */}}

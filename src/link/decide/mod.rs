@@ -35,7 +35,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use absent::{WAITS, waits};
 pub use incoming::{IncomingView, Note};
 pub use outgoing::{
-    Connected, Token, consented_grant, host_and_port, published, token_secret, token_view, too_short,
+    Connected, Token, consented_grant, host_and_port, over_of, publish, published, token_secret, token_view,
+    too_short,
 };
 
 /// What a link is to become.
@@ -305,7 +306,11 @@ fn over<'a>(
         resource_version: found.resource_version.clone(),
         drop_keys: drop(&found.own_keys, &|k| keys.contains(k)),
         drop_labels: drop(&found.own_labels, &|k| labels.contains_key(k)),
-        drop_annotations: drop(&found.own_annotations, &|k| annotations.contains_key(k)),
+        // That one stands on whatever is written.
+        drop_annotations: drop(&found.own_annotations, &|k| {
+            annotations.contains_key(k) || k == names::LINK_NAME
+        }),
+        drop_owners: found.drop_owners.clone(),
     }
 }
 

@@ -263,6 +263,7 @@ impl World {
             annotations: kept.annotations.clone(),
             data: kept.data.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect(),
             marked: has(names::MANAGED_BY),
+            drop_owners: Vec::new(),
             own_keys: kept.own.clone(),
             own_labels: BTreeSet::new(),
             own_annotations: BTreeSet::new(),

@@ -7,7 +7,7 @@ mod publish;
 
 pub use held::consented_grant;
 pub use pace::too_short;
-pub use publish::{published, token_secret};
+pub use publish::{over_of, publish, published, token_secret};
 
 use super::{Effect, Part, consent, hosts, writable};
 use crate::domain::keyring::digest_hex;
@@ -23,7 +23,7 @@ use crate::outgoing::{Grace, next_refresh};
 use held::{asker, bind, fingerprint, held, how_to_connect, way_out};
 use jiff::Timestamp;
 use pace::paced;
-use publish::{publication, publish};
+use publish::publication;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use url::Url;
@@ -212,6 +212,7 @@ fn keep(
         .access
         .iter()
         .chain(&published)
+        .chain(&facts.in_hand)
         .filter(|a| a.fingerprint == fingerprint && a.expires_at > now)
         .max_by_key(|a| a.issued_at)
         .cloned();

@@ -127,6 +127,7 @@ impl World {
                     before: crate::link::facts::Before::default(),
                     doubt: false,
                     in_line: false,
+                    in_hand: None,
                     min_refresh_interval: Duration::ZERO,
                     holder: "one".into(),
                 }),
@@ -276,6 +277,7 @@ impl World {
             annotations,
             data: all,
             marked: true,
+            drop_owners: Vec::new(),
         }));
     }
 

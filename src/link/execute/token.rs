@@ -6,7 +6,7 @@ use crate::domain::KeyRing;
 use crate::http::Trust;
 use crate::link::context::{Context, UnknownClient, state_of};
 use crate::link::decide::{self, token_secret};
-use crate::link::facts::Refused;
+use crate::link::facts::{Refused, SecretFact};
 use crate::link::grant::{Access, Grant, Intent, Kept};
 use crate::link::metrics::ByAnswer;
 use crate::link::plan::{AskBy, Publication, SecretWrite, TokenPlan};
@@ -18,6 +18,9 @@ use crate::outgoing::{
 };
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
+
+/// How often the Secret is looked at again, where it changes whenever a token is to be written.
+const LOOKS: usize = 3;
 
 impl Carry<'_> {
     pub(super) async fn save(
@@ -186,16 +189,23 @@ impl Carry<'_> {
         let token = publication.token.clone().or_else(|| work.reply.as_ref().map(|(_, a)| a.clone()));
         let Some(token) = token else { return Err(no_grant()) };
         let keys = self.seen.keys.clone()?;
-        let written = self.write_token(publication, &token, &keys).await;
-        // A token that is kept nowhere else, in a Secret that can't be written as the user wants
-        // it: another token would come to the same end.
-        if let Err(problem) = &written
-            && problem.mend == Mend::Edit
-            && work.grant.as_ref().is_none_or(|(g, _)| g.refresh_token.is_none())
-        {
-            let fingerprint = token.fingerprint.clone();
-            let problem = problem.clone();
-            work.refused = Some(Refused { fingerprint, problem, until: None, stalls: None });
+        let mut written = self.write_token(publication, &token, &keys).await;
+        let mut publication = publication.clone();
+        for _ in 0..LOOKS {
+            if !written.as_ref().is_err_and(|p| p.mend == Mend::Conflict) {
+                break;
+            }
+            // Somebody changed or deleted the Secret while the server was asked: the token is in hand.
+            let name = &publication.goal.name;
+            publication.over = match self.ctx.look_at(&self.secrets, name, self.link).await {
+                SecretFact::Absent => None,
+                SecretFact::Own(own) if own.type_ == publication.goal.type_ => {
+                    Some(decide::over_of(&publication.goal, &publication.labels, &own))
+                }
+                // The next pass says what stands in the way.
+                _ => break,
+            };
+            written = self.write_token(&publication, &token, &keys).await;
         }
         written?;
         work.published = Some(token);

@@ -43,7 +43,7 @@ impl Look<'_> {
     ) -> (IncomingFacts, Option<Arc<Connected>>) {
         let (place, secret) = futures::join!(
             place(self.ctx, valid, seen, self.namespace_labels, self.all),
-            self.secrets.look(&goal.secret.name, self.link)
+            self.ctx.look_at(self.secrets, &goal.secret.name, self.link)
         );
         let mut facts = IncomingFacts {
             place: Err(Problem::wait("", "")),

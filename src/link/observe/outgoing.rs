@@ -44,7 +44,7 @@ pub(super) async fn facts(
     };
     let namespace = link.namespace().unwrap_or_default();
     let (secret, client, seed, bearer, endpoints) = futures::join!(
-        secrets.look(&goal.secret.name, link),
+        ctx.look_at(secrets, &goal.secret.name, link),
         client(&namespace, goal, &inputs),
         seed,
         bearer,
@@ -62,6 +62,7 @@ pub(super) async fn facts(
         refused: ctx.refused(link),
         doubt: ctx.remember(&link.uid().unwrap_or_default(), |memo| memo.doubt),
         in_line: false,
+        in_hand: ctx.remember(&link.uid().unwrap_or_default(), |memo| memo.in_hand.clone()),
         min_refresh_interval: ctx.min_refresh_interval,
         holder: ctx.identity.clone(),
         before: ctx.tenure.before(std::time::Instant::now()),
@@ -221,7 +222,7 @@ async fn bearer_key(at: &SecretKey, inputs: &Reader<'_>) -> Result<BearerKey, Pr
 /// For a link that goes: a grant without a refresh token has its access token in the tenant's
 /// Secret alone. Where it is still there, with what revoking it needs, it is revoked too.
 pub(super) async fn token_to_revoke(
-    required: bool,
+    ctx: &Context,
     link: &ApplicationLink,
     seen: &mut Observed,
     secrets: &Secrets,
@@ -233,12 +234,12 @@ pub(super) async fn token_to_revoke(
     }
     let inputs = secrets.reader();
     let Some(goal) = validate(link).ok().and_then(|v| v.outgoing) else { return };
-    if let SecretFact::Own(own) = secrets.look(&goal.secret.name, link).await
+    if let SecretFact::Own(own) = ctx.look_at(secrets, &goal.secret.name, link).await
         && let Ok(Some(client)) = client(&link.namespace().unwrap_or_default(), &goal, &inputs).await
         && client.id.as_str() == grant.binding.client_id
         // The Secret that the spec names now goes where the grant was got: only where it may.
         && let Some(revocation) = grant.binding.revocation_endpoint.as_deref().and_then(|u| Url::parse(u).ok())
-        && lend::check(&inputs.all(), required && goal.server.named, &[("revocation endpoint", &revocation)]).is_ok()
+        && lend::check(&inputs.all(), ctx.require_allowed_hosts && goal.server.named, &[("revocation endpoint", &revocation)]).is_ok()
     {
         grant.access = crate::link::decide::published(&own, &goal, keys);
         grant.remember(Some(&client), true);

@@ -26,6 +26,25 @@ pub async fn announce(ctx: &Context, link: &ApplicationLink, problem: &Problem) 
     patch_status(ctx, link, old, &new).await.map(drop)
 }
 
+/// Says of a link that says it is Ready that it isn't, and that `what` isn't so.
+pub async fn take_away(ctx: &Context, link: &ApplicationLink, what: &str, problem: &Problem) {
+    let old = link.status.clone().unwrap_or_default();
+    let new = status::taken_away(&old, what, problem, Timestamp::now());
+    if ctx.tenure.is_lost() {
+        return;
+    }
+    tracing::info!(
+        link = %link.name_any(), reason = problem.reason, message = %problem.message, "not as it should be, while a pass waits"
+    );
+    match patch_status(ctx, link, &old, &new).await {
+        Ok(true) => tell(ctx, link, &old, &new, &[]).await,
+        Ok(false) => {}
+        Err(p) => {
+            tracing::warn!(link = %link.name_any(), reason = p.reason, "the status couldn't be written");
+        }
+    }
+}
+
 /// Says of a link that is being deleted that it is, before anything is taken away, and once nothing of ours is
 /// left while others still hold it. Gives back the link as it is then. An API server that doesn't take it
 /// doesn't hold up a deletion.

@@ -5,6 +5,8 @@
 //! - [`queue`], [`line`], [`scheduler`]: who is next, and how many at once.
 //! - [`clock`]: what a clock that is set means.
 //! - [`feed`]: lists and watches, in little memory.
+//! - [`refusals`]: who is refused by the API server.
+//! - [`spaces`]: labels of namespaces.
 //! - [`sweep`]: records whose link is gone.
 //! - `orphans`: clients at the providers whose link is gone.
 //!
@@ -16,7 +18,9 @@ mod feed;
 mod line;
 mod orphans;
 pub mod queue;
+mod refusals;
 pub mod scheduler;
+mod spaces;
 pub mod sweep;
 mod wires;
 
@@ -24,6 +28,7 @@ use crate::api::{ApplicationLink, ClusterLinkProvider, LinkProvider, names};
 use crate::link::bootstrap::{self, BundledSettings};
 use crate::link::cache::{self, Change, Key};
 use crate::link::context::Context;
+use crate::link::demote;
 use crate::link::ended::Ended;
 use crate::link::own::SeenSecret;
 use crate::link::pass;
@@ -88,8 +93,10 @@ pub async fn run(ctx: Arc<Context>, settings: Settings, stop: impl Future<Output
             ctx.turns.clone(),
             ctx.metrics.clone(),
         )),
+        demotions: Arc::new(Scheduler::new("demotion", 8, Turns::default(), ctx.metrics.clone())),
         providers: Arc::new(Scheduler::new("linkprovider", 16, Turns::default(), ctx.metrics.clone())),
         index: Mutex::<Index>::default(),
+        refusals: Mutex::default(),
         master_key: flag::Sender::new(0),
         sweep: flag::Sender::new(0),
         ctx: ctx.clone(),
@@ -130,19 +137,34 @@ pub async fn run(ctx: Arc<Context>, settings: Settings, stop: impl Future<Output
     let _ = on_ready.await;
     tracing::info!(links = ctx.links.len(), "at work");
     wires.all_links();
+    wires.doubt_all();
     ctx.providers().iter().for_each(|v| wires.provider(provider_pass::key_of(v)));
 
     let upkeep = tokio::spawn(upkeep(wires.clone(), settings.clone()));
+    let spaces = tokio::spawn(spaces::follow(wires.clone()));
     let sweeping = tokio::spawn(sweeps(wires.clone(), settings.namespaces.clone()));
     let looking = tokio::spawn(look_for_orphans(ctx.clone(), settings.clone()));
     let resync = settings.resync;
     let links = {
-        let (ctx, lanes) = (ctx.clone(), ctx.clone());
+        let (wires, lanes) = (wires.clone(), ctx.clone());
+        let scheduler = wires.links.clone();
         let work = move |key: Key, permit: Option<Permit>| {
-            let ctx = ctx.clone();
-            async move { pass::reconcile(&ctx, &key, resync, permit).await }
+            let wires = wires.clone();
+            async move {
+                let ended = pass::reconcile(&wires.ctx, &key, resync, permit).await;
+                wires.ended(&key, ended.refused);
+                ended
+            }
         };
-        wires.links.clone().run(work, move |key| lane_of(&lanes, key), until())
+        scheduler.run(work, move |key| lane_of(&lanes, key), until())
+    };
+    let demotions = {
+        let (ctx, scheduler) = (ctx.clone(), wires.demotions.clone());
+        let work = move |key: Key, _| {
+            let ctx = ctx.clone();
+            async move { demote::look(&ctx, &key).await }
+        };
+        scheduler.run(work, wires::demotion_lane, until())
     };
     let providers = {
         let (wires, namespaces) = (wires.clone(), settings.namespaces.clone());
@@ -161,9 +183,10 @@ pub async fn run(ctx: Arc<Context>, settings: Settings, stop: impl Future<Output
         };
         scheduler.run(work, provider_lane, until())
     };
-    futures::join!(links, providers);
+    futures::join!(links, providers, demotions);
     upkeep.abort();
     sweeping.abort();
+    spaces.abort();
     looking.abort();
     told.abort();
     watching.abort();
@@ -225,11 +248,15 @@ async fn look_for_orphans(ctx: Arc<Context>, settings: Settings) {
     }
 }
 
+/// How often a write that the API server refuses is tried again, by one link of each namespace.
+const REFUSED: Duration = Duration::from_secs(7);
+
 /// What is done beside the passes: keys read again when they change, the bundled provider's objects put
 /// back, and all links looked at when the clock was set.
 async fn upkeep(wires: Arc<Wires>, settings: Settings) {
     let mut keys = wires.master_key.subscribe();
     let mut often = tokio::time::interval(Duration::from_secs(30));
+    let mut refused = tokio::time::interval(REFUSED);
     let mut tick = tokio::time::interval(clock::OFTEN);
     let mut clocks = Clocks::new(Instant::now(), Timestamp::now());
     loop {
@@ -240,6 +267,7 @@ async fn upkeep(wires: Arc<Wires>, settings: Settings) {
                     wires.all_links();
                 }
             }
+            _ = refused.tick() => wires.try_refused(),
             _ = keys.changed() => {
                 if load_keys(&wires.ctx).await {
                     wires.all_links();

@@ -17,7 +17,7 @@ fn take<K: Clone + Eq + Hash>(q: &mut Queue<K>, now: Instant) -> Option<K> {
 
 fn ended(again: Option<u64>, wrote: impl IntoIterator<Item = Version>) -> Ended {
     let again = again.map(Duration::from_secs);
-    Ended { again, wrote: wrote.into_iter().collect(), turn: None }
+    Ended { again, wrote: wrote.into_iter().collect(), ..Ended::default() }
 }
 
 fn is_empty<K: Clone + Eq + Hash>(q: &Queue<K>) -> bool {

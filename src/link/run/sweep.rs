@@ -9,9 +9,9 @@ use crate::link::consent::Consent;
 use crate::link::context::Context;
 use crate::link::decide::{Goal, decide};
 use crate::link::execute::execute;
-use crate::link::facts::{LastSecret, Observed};
+use crate::link::facts::Observed;
 use crate::link::grant::{Grant, LinkRef};
-use crate::link::observe::Handles;
+use crate::link::observe::{Handles, blank};
 use jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
@@ -102,27 +102,7 @@ async fn drop_records(ctx: &Context, left: Left) {
     })) else {
         return;
     };
-    let seen = Observed {
-        namespace: of.namespace.clone(),
-        namespace_uid: String::new(),
-        name: of.name.clone(),
-        uid: of.uid.clone(),
-        finalizer: false,
-        claims: vec![],
-        claims_current: true,
-        last: LastSecret::default(),
-        kept: None,
-        accepted_endpoint: None,
-        keys: ctx.installation.keys(),
-        incoming: None,
-        outgoing: None,
-        elsewhere: vec![],
-        strays: vec![],
-        grant,
-        consent,
-        ticket: None,
-        completion: None,
-    };
+    let seen = Observed { grant, consent, ..blank(ctx, &link) };
     let decision = decide(&Goal::Absent { retain: false, force: false }, &seen, Timestamp::now());
     let outcome = execute(ctx, &link, &seen, &Handles::new(), &decision.plan).await;
     match outcome.pending {

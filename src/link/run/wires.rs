@@ -1,15 +1,17 @@
 //! What a change of one object means to the others: who has to look again.
 
 use super::queue::Lane;
+use super::refusals::Refusals;
 use super::scheduler::Scheduler;
 use crate::api::ApplicationLink;
 use crate::api::link::{HostedServer, PresetServer, Server};
 use crate::domain::ClientId;
 use crate::link::cache::{Change, Key};
 use crate::link::claim;
-use crate::link::context::Context;
+use crate::link::context::{Context, Stirred};
 use crate::link::credentials;
 use crate::link::decide::host_and_port;
+use crate::link::demote;
 use crate::link::derive;
 use crate::link::ended::Version;
 use crate::link::own::SeenSecret;
@@ -19,7 +21,7 @@ use jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch as flag;
 
 /// The links that refer to a Secret, by the Secret.
@@ -125,6 +127,11 @@ pub(super) fn provider_lane(key: &Key) -> Lane {
     Lane { waits_for: name, owner, new: false }
 }
 
+/// The lane of a look beside the passes: it waits for nobody.
+pub(super) fn demotion_lane(key: &Key) -> Lane {
+    Lane { waits_for: format!("{}/{}", key.namespace, key.name), owner: key.namespace.clone(), new: false }
+}
+
 /// Whether a link uses a provider, or might: it names it, its claim or its status does, or it takes whichever is
 /// the default. Of a namespace's provider, only that namespace's do.
 fn may_use(link: &ApplicationLink, view: &ProviderView) -> bool {
@@ -158,7 +165,10 @@ pub(super) struct Wires {
     pub(super) ctx: Arc<Context>,
     pub(super) links: Arc<Scheduler>,
     pub(super) providers: Arc<Scheduler>,
+    /// Links that may not be as their status says.
+    pub(super) demotions: Arc<Scheduler>,
     pub(super) index: Mutex<Index>,
+    pub(super) refusals: Mutex<Refusals>,
     pub(super) master_key: flag::Sender<u64>,
     pub(super) sweep: flag::Sender<u64>,
 }
@@ -171,6 +181,47 @@ impl Wires {
     pub(super) fn link(&self, key: Key) {
         let lane = lane_of(&self.ctx, &key);
         self.links.add(key, lane, Duration::ZERO);
+    }
+
+    /// Something near a link changed: should no pass answer it soon, it is looked at beside them.
+    fn stir(&self, key: &Key, change: impl FnOnce(&mut Stirred)) {
+        let Some(uid) = self.ctx.links.get(key).and_then(|link| link.uid()) else { return };
+        self.ctx.remember(&uid, |memo| change(&mut memo.stirred));
+        self.demotions.add(key.clone(), demotion_lane(key), demote::LEAVE_TO_A_PASS);
+    }
+
+    fn refusals(&self) -> std::sync::MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One link of each namespace whose writes are refused tries again.
+    pub(super) fn try_refused(&self) {
+        let next = self.refusals().next();
+        next.into_iter().for_each(|key| self.link(key));
+    }
+
+    /// A pass is over: when the token that it left ends, that is said whatever the next one waits for. Where what
+    /// the API server refused goes through, others try too.
+    pub(super) fn ended(&self, key: &Key, refused: bool) {
+        let follow = self.refusals().note(key, refused);
+        follow.into_iter().for_each(|key| self.link(key));
+        let uid = self.ctx.links.get(key).and_then(|link| link.uid());
+        if let Some(left) = uid.and_then(|uid| demote::until_end(&self.ctx, &uid)) {
+            self.demotions.add(key.clone(), demotion_lane(key), left);
+        }
+    }
+
+    /// At the start nobody knows whether a link is still as it says. Most of the first passes are over soon.
+    pub(super) fn doubt_all(&self) {
+        let now = Instant::now();
+        for link in self.ctx.links.all() {
+            let key = Key::of(link.as_ref());
+            let secret = link.spec.outgoing.is_some().then_some((now, None));
+            let stirred = Stirred { secret, client: None };
+            self.ctx.remember(&link.uid().unwrap_or_default(), |memo| memo.stirred = stirred);
+            let lane = demotion_lane(&key);
+            self.demotions.add(key, lane, 3 * demote::LEAVE_TO_A_PASS);
+        }
     }
 
     /// A watch saw this version of the link or of a Secret that it uses.
@@ -217,6 +268,7 @@ impl Wires {
                 None => made(&key.namespace, &key.name).is_some_and(|id| ids.contains(id.as_str())),
             };
             if is_theirs {
+                self.stir(&key, |stirred| stirred.client = Some(Instant::now()));
                 self.link(key);
             }
         }
@@ -274,7 +326,10 @@ impl Wires {
 
     fn secret_users(&self, key: &Key, version: Option<Version>) {
         let links: Vec<Key> = self.index().by_secret.get(key).into_iter().flatten().cloned().collect();
-        links.into_iter().for_each(|l| self.link_saw(l, version));
+        for link in links {
+            self.stir(&link, |stirred| stirred.secret = Some((Instant::now(), version)));
+            self.link_saw(link, version);
+        }
     }
 
     pub(super) fn secret_changed(&self, change: Change<'_, SeenSecret>, synced: bool) {

@@ -8,6 +8,8 @@ mod deletion;
 mod drift;
 mod federated;
 mod fixtures;
+mod handover;
+mod honest;
 mod incoming;
 mod incoming_client;
 mod incoming_life;

@@ -25,7 +25,7 @@ async fn ready(stage: &Stage<'_>, spec: Value) -> std::collections::BTreeMap<Str
 }
 
 /// Refuses changes of the team's Secrets with this text where the condition holds.
-async fn policy(stage: &Stage<'_>, name: &str, when: &str, says: &str) {
+pub async fn policy(stage: &Stage<'_>, name: &str, when: &str, says: &str) {
     let policy = json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": name},
         "spec": {
@@ -57,7 +57,7 @@ async fn policy(stage: &Stage<'_>, name: &str, when: &str, says: &str) {
     .await;
 }
 
-async fn lift(stage: &Stage<'_>, name: &str) {
+pub async fn lift(stage: &Stage<'_>, name: &str) {
     let kinds = ["validatingadmissionpolicybinding", "validatingadmissionpolicy"];
     for kind in kinds {
         stage.plane.kubectl(&["delete", kind, name]).await.ok();

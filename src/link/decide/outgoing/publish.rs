@@ -6,7 +6,7 @@ use crate::link::content::{self, Data, SecretGoal, Slot, Values};
 use crate::link::decide::{is_as_wanted, over, own_labels};
 use crate::link::facts::{Observed, OwnSecret};
 use crate::link::grant::{Access, Kept};
-use crate::link::plan::{Effect, Publication};
+use crate::link::plan::{Effect, Over, Publication};
 use crate::link::problem::Problem;
 use crate::link::validate::OutgoingGoal;
 use jiff::Timestamp;
@@ -69,6 +69,15 @@ pub fn token_secret(
     Ok((data, annotations))
 }
 
+/// What of a Secret that is there a write of a token is over.
+pub fn over_of(goal: &SecretGoal, labels: &BTreeMap<String, String>, own: &OwnSecret) -> Over {
+    let kept = [names::TOKEN_FOR, names::CONTENT, names::ISSUED_AT, names::EXPIRES_AT];
+    let mut annotations = goal.annotations.clone();
+    annotations.extend(kept.map(|k| (k.to_owned(), String::new())));
+    let keys = goal.keys.values().chain(goal.templates.keys()).map(String::as_str);
+    over(own, labels, &annotations, keys.chain(["type", "provider"]))
+}
+
 pub(super) fn publication(
     goal: &OutgoingGoal,
     seen: &Observed,
@@ -76,21 +85,15 @@ pub(super) fn publication(
     token: Option<Access>,
 ) -> Publication {
     let labels = own_labels(&goal.secret, seen, "oauth-token");
-    let kept_annotations = [names::TOKEN_FOR, names::CONTENT, names::ISSUED_AT, names::EXPIRES_AT];
-    let annotations: BTreeMap<String, String> = goal
-        .secret
-        .annotations
-        .clone()
-        .into_iter()
-        .chain(kept_annotations.map(|k| (k.to_owned(), String::new())))
-        .collect();
-    let keys = goal.secret.keys.values().chain(goal.secret.templates.keys()).map(String::as_str);
-    let over = own.map(|own| over(own, &labels, &annotations, keys.chain(["type", "provider"])));
+    let over = own.map(|own| over_of(&goal.secret, &labels, own));
     Publication { goal: goal.secret.clone(), provider: goal.server.preset.name, labels, token, over }
 }
 
 /// The effect that makes the Secret show this token, or `None` when it does.
-pub(super) fn publish(
+///
+/// # Errors
+/// [`Problem`] when a template can't be filled safely.
+pub fn publish(
     goal: &OutgoingGoal,
     seen: &Observed,
     own: Option<&OwnSecret>,
