@@ -3,7 +3,7 @@
 # each of them (cut off for 5 to 130 s, 429, 500, 403, the operator stopped for 40 s), for every kind of link, deed
 # and provider of tests/support/sweep.rs. Then what one namespace notices of another one at full tilt, in each of the ways of
 # tests/support/neighbours, and what the operator holds in memory beside many large Secrets. With an argument: only the rounds
-# whose name has it, such as `hydra`; `neighbours` is the neighbours alone (with another one: the ways whose name has it), and
+# whose name has it, such as `hydra`; `neighbours` is the neighbours alone (with further words: the ways whose name has them), and
 # `memory` the Secrets alone.
 set -euo pipefail
 # shellcheck source=hack/common.sh

@@ -2,7 +2,7 @@
 //! `N cases, M failed`, and fails when M isn't 0. With an argument: only the rounds whose name has it, such as `hydra`.
 //!
 //! `neighbours` as the first argument: a namespace at full tilt in each of many ways, and what another one notices of it;
-//! with another argument the ways whose name has it. Prints a table, and ends with `N ways, M failed`.
+//! with further arguments the ways whose name has them. Prints a table, and ends with `N ways, M failed`.
 
 #![allow(clippy::print_stdout, reason = "the last line is what it is run for")]
 
@@ -42,10 +42,11 @@ async fn neighbours(only: &str) -> ExitCode {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let argument = |nth| std::env::args().nth(nth).unwrap_or_default().to_lowercase();
-    let only = argument(1);
+    let only = std::env::args().nth(1).unwrap_or_default().to_lowercase();
     if only == "neighbours" {
-        return neighbours(&argument(2)).await;
+        // The names of ways have more than one word.
+        let words: Vec<_> = std::env::args().skip(2).collect();
+        return neighbours(&words.join(" ").to_lowercase()).await;
     }
     let plane = ControlPlane::start(Options::default()).await;
     let binary = binary();

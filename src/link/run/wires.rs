@@ -1,5 +1,6 @@
 //! What a change of one object means to the others: who has to look again.
 
+use super::calm::{Calm, Used};
 use super::queue::Lane;
 use super::scheduler::Scheduler;
 use crate::api::ApplicationLink;
@@ -19,7 +20,7 @@ use jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch as flag;
 
 /// The links that refer to a Secret, by the Secret.
@@ -159,6 +160,7 @@ pub(super) struct Wires {
     pub(super) links: Arc<Scheduler>,
     pub(super) providers: Arc<Scheduler>,
     pub(super) index: Mutex<Index>,
+    pub(super) calm: Mutex<Calm>,
     pub(super) master_key: flag::Sender<u64>,
     pub(super) sweep: flag::Sender<u64>,
 }
@@ -169,15 +171,24 @@ impl Wires {
     }
 
     pub(super) fn link(&self, key: Key) {
+        self.link_after(key, Duration::ZERO);
+    }
+
+    fn link_after(&self, key: Key, delay: Duration) {
         let lane = lane_of(&self.ctx, &key);
-        self.links.add(key, lane, Duration::ZERO);
+        self.links.add(key, lane, delay);
     }
 
     /// A watch saw this version of the link or of a Secret that it uses.
-    fn link_saw(&self, key: Key, version: Option<Version>) {
-        let Some(version) = version else { return self.link(key) };
+    fn link_saw(&self, key: Key, version: Option<Version>, delay: Duration) {
+        let Some(version) = version else { return self.link_after(key, delay) };
         let lane = lane_of(&self.ctx, &key);
-        self.links.tell(key, lane, version);
+        self.links.tell(key, lane, version, delay);
+    }
+
+    /// How long the links that use an object wait to be woken by it.
+    fn calm(&self, of: Used, links: usize) -> Duration {
+        self.calm.lock().unwrap_or_else(PoisonError::into_inner).wait(of, links, Instant::now())
     }
 
     pub(super) fn provider(&self, key: Key) {
@@ -195,9 +206,9 @@ impl Wires {
 
     /// The links that use a provider, or might: of a namespace's provider, that namespace's alone.
     pub(super) fn links_of(&self, view: &ProviderView) {
-        for link in self.ctx.links.all().iter().filter(|link| may_use(link, view)) {
-            self.link(Key::of(link.as_ref()));
-        }
+        let links: Vec<_> = self.ctx.links.all().into_iter().filter(|link| may_use(link, view)).collect();
+        let delay = self.calm(Used::Provider(view.claim.uid.clone()), links.len());
+        links.iter().for_each(|link| self.link_after(Key::of(link.as_ref()), delay));
     }
 
     /// The links of these clients, of those that may have them at this provider: it speaks for no other. The
@@ -235,7 +246,7 @@ impl Wires {
                 });
                 if !same {
                     self.index().set(&key, secrets_of(link));
-                    self.link_saw(key, version_of(link.as_ref()).map(Version::Link));
+                    self.link_saw(key, version_of(link.as_ref()).map(Version::Link), Duration::ZERO);
                 }
             }
             Change::Gone(link) => {
@@ -274,7 +285,8 @@ impl Wires {
 
     fn secret_users(&self, key: &Key, version: Option<Version>) {
         let links: Vec<Key> = self.index().by_secret.get(key).into_iter().flatten().cloned().collect();
-        links.into_iter().for_each(|l| self.link_saw(l, version));
+        let delay = self.calm(Used::Secret(key.clone()), links.len());
+        links.into_iter().for_each(|l| self.link_saw(l, version, delay));
     }
 
     pub(super) fn secret_changed(&self, change: Change<'_, SeenSecret>, synced: bool) {

@@ -35,8 +35,10 @@ pub fn percentile(values: &[f64], p: f64) -> f64 {
     sorted.get(at.saturating_sub(1)).copied().unwrap_or_default()
 }
 
+/// Some of the times that were measured.
+type Times = fn(&Measured) -> &[f64];
 /// What is compared: its name, its values, and below what it is well anyway.
-type Compared = (&'static str, fn(&Measured) -> &[f64], f64);
+type Compared = (&'static str, Times, f64);
 
 const COMPARED: [Compared; 4] = [
     ("apply to Ready", |m| &m.ready, READY_FLOOR),
@@ -101,7 +103,7 @@ impl Row {
             let side = |m: &Option<Measured>| m.as_ref().map_or_else(|| "–".to_owned(), of);
             format!(" {} → {} |", side(&self.quiet), side(&self.beside))
         };
-        let times: [(fn(&Measured) -> &[f64], f64); 6] = [
+        let times: [(Times, f64); 6] = [
             (|m| &m.ready, 0.5),
             (|m| &m.ready, 0.95),
             (|m| &m.late, 0.95),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::api::{Api, DeleteParams, PostParams};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::Way;
 use super::neighbour::{CHOSEN, DERIVED, DERIVED_SECRET, Neighbour, incoming, outgoing, refreshing, secret};
@@ -89,7 +89,7 @@ pub const WAYS: [Way; 20] = [
     },
     Way {
         name: "idle connections",
-        load: "1,500 idle connections to each of four listeners, opened again 50 ms after they are closed",
+        load: "1,500 idle connections to each of four listeners, opened again half a second after they are closed",
         act: |n| Box::pin(idle_connections(n)),
     },
     Way {
@@ -348,13 +348,15 @@ async fn silent_providers(n: &Neighbour) {
 async fn idle_connections(n: &Neighbour) {
     n.at_once(1500 * n.listeners.len(), async |nth| {
         let port = n.listeners[nth % n.listeners.len()];
-        // One that is refused is one that is closed.
-        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)).await {
+        // A Pod has an address of its own. One that is refused is one that is closed.
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(([127, 0, 0, 2], 0).into()).expect("an address");
+        if let Ok(mut stream) = socket.connect(([127, 0, 0, 1], port).into()).await {
             let said = ["", "GET /healthz HTTP/1.1\r\nhost:"][nth / 4 % 2];
             let _ = stream.write_all(said.as_bytes()).await;
             let _ = stream.read_to_end(&mut Vec::new()).await;
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
     })
     .await;
 }
