@@ -12,7 +12,7 @@ demo: ## The operator at work on this machine, until Ctrl-C; CHECK=1: assert eac
 test: ## All the tests; installs what they need. One of them: hack/test.sh NAME
 	@hack/test.sh
 
-sweep: ## The operator killed before and after each effect, and beside gigabytes of Secrets; ONLY=hydra or ONLY=memory: a part of it
+sweep: ## The operator killed before and after each effect, and beside noisy neighbours; ONLY=hydra, neighbours or memory: a part of it
 	@hack/sweep.sh $(ONLY)
 
 kills: ## Refreshes over 20 rotations with the operator killed at random, at Hydra and Keycloak, with and without a grace

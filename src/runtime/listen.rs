@@ -4,6 +4,7 @@ use super::idle::{Idle, NoneIdle};
 use super::peer::TrustedProxies;
 use axum::Router;
 use axum::body::Body;
+use axum::http::HeaderMap;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -50,8 +51,8 @@ pub struct Server {
     /// What its connections may cost.
     pub bounds: Bounds,
     /// For how long an idle connection is left alone when there are as many as there may be. Then the one that was idle
-    /// for longest makes room, so that connections which say nothing keep nobody out. None at all for what must
-    /// answer whoever asks, such as a kubelet.
+    /// for longest makes room, so that connections which say nothing keep nobody out; at once where one address has more
+    /// than a quarter of them, which isn't a trusted proxy's. None at all for what must answer whoever asks, such as a kubelet.
     pub left_alone: Duration,
     /// How long connections may take to end.
     pub drain: Duration,
@@ -128,7 +129,7 @@ impl Server {
                 _ = stopped.wait_for(|stop| *stop) => break,
                 next = self.next(&places, &idle) => next,
             };
-            let entered = idle.enter();
+            let entered = idle.enter(self.proxies.origin(peer, &HeaderMap::new()).nearest());
             // Without it an answer may wait for the peer's acknowledgement; failing costs only time.
             let _ = stream.set_nodelay(true);
             let proxies = self.proxies.clone();
@@ -170,6 +171,11 @@ impl Server {
         connections.shutdown().await;
     }
 
+    /// More idle connections than one address may have when there is no room.
+    fn crowd(&self) -> usize {
+        self.bounds.connections / 4
+    }
+
     fn http(&self) -> http1::Builder {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
@@ -197,7 +203,7 @@ impl Server {
                         // Out of file descriptors, most likely: nothing to wait for but other
                         // connections' ends.
                         tracing::warn!(listener = self.name, %error, "a connection can't be accepted");
-                        let _ = idle.close_one(self.left_alone);
+                        let _ = idle.close_one(self.left_alone, self.crowd());
                         sleep(Duration::from_millis(200)).await;
                     }
                 }
@@ -212,7 +218,7 @@ impl Server {
                 return permit;
             }
             let later = async {
-                match idle.close_one(self.left_alone) {
+                match idle.close_one(self.left_alone, self.crowd()) {
                     // Its permit comes.
                     Ok(()) => std::future::pending().await,
                     Err(NoneIdle::All) => idle.one_more().await,
@@ -309,6 +315,41 @@ mod tests {
         }
         go_on.notify_one();
         assert!(answer(working).await.ends_with("held"));
+        stop.send_replace(true);
+        serving.await.expect("an end");
+    }
+
+    #[tokio::test]
+    async fn one_address_s_idle_connections_keep_no_other_one_out() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let server = Server {
+            name: "test",
+            listener,
+            router: Router::new().route("/", get(|| async { "answered" })),
+            bounds: Bounds { connections: 8, header_timeout: LONG, ..Bounds::default() },
+            left_alone: LONG,
+            drain: Duration::ZERO,
+            open: Gauge::default(),
+            proxies: Arc::default(),
+        };
+        let (stop, stopped) = watch::channel(false);
+        let serving = tokio::spawn(server.run(stopped));
+        let connect = async |from: [u8; 4]| {
+            let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+            socket.bind((from, 0).into()).expect("an address");
+            socket.connect(address).await.expect("connected")
+        };
+        let mut many = Vec::new();
+        for _ in 0..20 {
+            many.push(connect([127, 0, 0, 2]).await);
+        }
+        let mut other = connect([127, 0, 0, 3]).await;
+        ask(&mut other, "/").await;
+        let answered =
+            timeout(LONG / 10, answer(other)).await.expect("an answer, and before any was idle for long");
+        assert!(answered.ends_with("answered"));
+        drop(many);
         stop.send_replace(true);
         serving.await.expect("an end");
     }

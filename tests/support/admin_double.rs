@@ -33,6 +33,8 @@ struct Inner {
     write: Answer,
     clients: HashMap<String, Value>,
     requests: usize,
+    /// It tells of changes: that all of its clients are to be looked at again. Called whenever it does.
+    resets: Option<Box<dyn Fn() + Send>>,
 }
 
 /// A running double.
@@ -53,6 +55,7 @@ impl AdminDouble {
             write: Answer::Well,
             clients: HashMap::new(),
             requests: 0,
+            resets: None,
         };
         let double = Self { url, inner: Arc::new(Mutex::new(inner)) };
         let app = axum::Router::new().fallback(serve).with_state(double.clone());
@@ -68,6 +71,11 @@ impl AdminDouble {
     pub fn answer(&self, info: Answer, read: Answer, write: Answer) {
         let mut inner = self.inner();
         (inner.info, inner.read, inner.write) = (info, read, write);
+    }
+
+    /// From now on it says, whenever it is asked for changes, that what was changed so far isn't known. Tells how often.
+    pub fn always_reset(&self, told: impl Fn() + Send + 'static) {
+        self.inner().resets = Some(Box::new(told));
     }
 
     /// How many requests came.
@@ -126,6 +134,11 @@ async fn serve(State(double): State<AdminDouble>, request: Request) -> Response 
             "revocationEndpoint": format!("{}/oauth2/revoke", double.url), "scopesSupported": ["REPO_READ"],
         });
         return json_reply(200, "application/json", &info);
+    }
+    if let (Some(told), "/admin/changes") = (&inner.resets, path.as_str()) {
+        told();
+        let changes = json!({"instance": "double", "next": 1, "reset": true, "changes": []});
+        return json_reply(200, "application/json", &changes);
     }
     if path == "/oauth2/revoke" {
         use base64::Engine as _;

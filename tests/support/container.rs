@@ -214,7 +214,9 @@ impl PodContainer {
         let get =
             probe.and_then(|probe| probe.http_get.as_ref()).ok_or("the container has no such HTTP probe")?;
         let url = self.url_of(get);
-        let client = reqwest::Client::builder().timeout(Duration::from_secs(1)).build();
+        let seconds = probe.and_then(|probe| probe.timeout_seconds).unwrap_or(1);
+        let patience = Duration::from_secs(seconds.try_into().unwrap_or(1));
+        let client = reqwest::Client::builder().timeout(patience).build();
         let answer = client.map_err(|error| error.to_string())?.get(&url).send().await;
         let answer = answer.map_err(|error| format!("{url}: {error}"))?;
         let status = answer.status();

@@ -21,6 +21,7 @@
 //! - [`keycloak`]: Keycloak, one for all tests, and a realm for each.
 //! - [`keys`]: key pairs in every form that people keep them in.
 //! - [`kubelet`]: starts a Pod's container again when it exits, and keeps its volumes current.
+//! - [`neighbours`]: one namespace at full tilt in each of many ways, and what another one notices of it.
 //! - [`objects`]: objects applied, changed, read and deleted through the API, as kubectl does it.
 //! - [`pod`]: one Pod, run as a kubelet would: its arguments, environment and probes.
 //! - [`proxy`]: stands between the operator and what it calls, counts its writes, and can kill it at one.
@@ -49,6 +50,7 @@ pub mod hydra;
 pub mod keycloak;
 pub mod keys;
 pub mod kubelet;
+pub mod neighbours;
 pub mod objects;
 pub mod person;
 pub mod pki;

@@ -2,6 +2,7 @@
 //! matter, tests run kubectl ([`super::plane::ControlPlane::kubectl`]).
 
 use axum::http::{Request, header};
+use k8s_openapi::api::core::v1::Secret;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, Preconditions,
     ValidationDirective,
@@ -158,6 +159,16 @@ async fn apply_one(
         "created"
     };
     Ok(format!("{}/{name} {done}\n", kind.to_lowercase()))
+}
+
+/// A Secret with about so many bytes of metadata: labels, and their keys once more in its managed fields.
+pub fn heavy_secret(name: &str, bytes: usize) -> Secret {
+    let long = "x".repeat(60);
+    let prefix = [long.as_str(); 4].join(".");
+    let labels: Map<_, _> =
+        (0..bytes / 600).map(|i| (format!("{prefix}/{i:05}-{}", &long[..50]), json!("1"))).collect();
+    let object = json!({"metadata": {"name": name, "labels": labels}, "data": {}});
+    serde_json::from_value(object).expect("a Secret")
 }
 
 /// An object as JSON; `None` where there is none.

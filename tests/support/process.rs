@@ -120,6 +120,14 @@ impl Process {
         text.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
+    /// From now on `VmHWM` is the most that it held since.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn forget_peak_memory(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid), "5").expect("it runs");
+    }
+
     /// How it ended, or `None` while it runs.
     pub fn exit(&self) -> Option<ExitStatus> {
         self.child.lock().ok()?.try_wait().expect("a child can be asked for its state")

@@ -1,5 +1,8 @@
 //! `make sweep`: the crash sweep, whole, and the same with an API server that makes trouble. Ends with one line,
 //! `N cases, M failed`, and fails when M isn't 0. With an argument: only the rounds whose name has it, such as `hydra`.
+//!
+//! `neighbours` as the first argument: a namespace at full tilt in each of many ways, and what another one notices of it;
+//! with further arguments the ways whose name has them. Prints a table, and ends with `N ways, M failed`.
 
 #![allow(clippy::print_stdout, reason = "the last line is what it is run for")]
 
@@ -9,6 +12,7 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use support::neighbours::{WHOLE, beside_or_failed, report, ways::WAYS};
 use support::plane::{ControlPlane, Options};
 use support::sweep::{Report, chaos, rounds, sweep};
 
@@ -18,9 +22,32 @@ fn binary() -> PathBuf {
     me.parent().and_then(Path::parent).expect("a target folder").join("applink")
 }
 
+/// All ways to be noisy whose name has this.
+async fn neighbours(only: &str) -> ExitCode {
+    let plane = ControlPlane::start(Options::default()).await;
+    println!("{}", report::head());
+    let (mut ways, mut failed) = (0, Vec::new());
+    for way in WAYS.iter().filter(|way| way.name.to_lowercase().contains(only)) {
+        let row = beside_or_failed(&plane, &binary(), way, WHOLE).await;
+        println!("{}", row.line());
+        ways += 1;
+        failed.extend((!row.failures.is_empty()).then(|| row.failed()));
+    }
+    for row in &failed {
+        print!("{row}");
+    }
+    println!("{ways} ways, {} failed", failed.len());
+    if failed.is_empty() && ways > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let only = std::env::args().nth(1).unwrap_or_default().to_lowercase();
+    if only == "neighbours" {
+        // The names of ways have more than one word.
+        let words: Vec<_> = std::env::args().skip(2).collect();
+        return neighbours(&words.join(" ").to_lowercase()).await;
+    }
     let plane = ControlPlane::start(Options::default()).await;
     let binary = binary();
     // Each has an operator and providers of its own, and mostly waits: all go on at once.

@@ -1,6 +1,7 @@
 //! When passes run: watches, and hands what changed to the passes.
 //!
 //! - [`wires`]: what a change of one object means to the others.
+//! - [`debounce`]: how often one object wakes all the links that use it.
 //! - [`changes`]: what providers tell of their clients.
 //! - [`queue`], [`line`], [`scheduler`]: who is next, and how many at once.
 //! - [`clock`]: what a clock that is set means.
@@ -14,6 +15,7 @@
 
 mod changes;
 mod clock;
+mod debounce;
 mod feed;
 mod line;
 mod orphans;
@@ -97,6 +99,7 @@ pub async fn run(ctx: Arc<Context>, settings: Settings, stop: impl Future<Output
         providers: Arc::new(Scheduler::new("linkprovider", 16, Turns::default(), ctx.metrics.clone())),
         index: Mutex::<Index>::default(),
         refusals: Mutex::default(),
+        debounce: Mutex::default(),
         master_key: flag::Sender::new(0),
         sweep: flag::Sender::new(0),
         ctx: ctx.clone(),

@@ -35,9 +35,9 @@ impl Scheduler {
         self.wake.notify_one();
     }
 
-    /// Makes a key due because a watch saw a version of something, unless the work on it made that.
-    pub fn tell(&self, key: Key, lane: Lane, version: Version) {
-        self.lock().tell(key, lane, Instant::now(), version);
+    /// Makes a key due after `delay` because a watch saw a version of something, unless the work on it made that.
+    pub fn tell(&self, key: Key, lane: Lane, version: Version, delay: Duration) {
+        self.lock().tell(key, lane, Instant::now() + delay, version);
         self.wake.notify_one();
     }
 

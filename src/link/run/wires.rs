@@ -1,5 +1,6 @@
 //! What a change of one object means to the others: who has to look again.
 
+use super::debounce::{Debounce, Used};
 use super::queue::Lane;
 use super::refusals::Refusals;
 use super::scheduler::Scheduler;
@@ -169,6 +170,7 @@ pub(super) struct Wires {
     pub(super) demotions: Arc<Scheduler>,
     pub(super) index: Mutex<Index>,
     pub(super) refusals: Mutex<Refusals>,
+    pub(super) debounce: Mutex<Debounce>,
     pub(super) master_key: flag::Sender<u64>,
     pub(super) sweep: flag::Sender<u64>,
 }
@@ -179,15 +181,19 @@ impl Wires {
     }
 
     pub(super) fn link(&self, key: Key) {
+        self.link_after(key, Duration::ZERO);
+    }
+
+    fn link_after(&self, key: Key, delay: Duration) {
         let lane = lane_of(&self.ctx, &key);
-        self.links.add(key, lane, Duration::ZERO);
+        self.links.add(key, lane, delay);
     }
 
     /// Something near a link changed: should no pass answer it soon, it is looked at beside them.
-    fn stir(&self, key: &Key, change: impl FnOnce(&mut Stirred)) {
+    fn stir(&self, key: &Key, delay: Duration, change: impl FnOnce(&mut Stirred)) {
         let Some(uid) = self.ctx.links.get(key).and_then(|link| link.uid()) else { return };
         self.ctx.remember(&uid, |memo| change(&mut memo.stirred));
-        self.demotions.add(key.clone(), demotion_lane(key), demote::LEAVE_TO_A_PASS);
+        self.demotions.add(key.clone(), demotion_lane(key), delay + demote::LEAVE_TO_A_PASS);
     }
 
     fn refusals(&self) -> std::sync::MutexGuard<'_, Refusals> {
@@ -225,10 +231,15 @@ impl Wires {
     }
 
     /// A watch saw this version of the link or of a Secret that it uses.
-    fn link_saw(&self, key: Key, version: Option<Version>) {
-        let Some(version) = version else { return self.link(key) };
+    fn link_saw(&self, key: Key, version: Option<Version>, delay: Duration) {
+        let Some(version) = version else { return self.link_after(key, delay) };
         let lane = lane_of(&self.ctx, &key);
-        self.links.tell(key, lane, version);
+        self.links.tell(key, lane, version, delay);
+    }
+
+    /// How long the links that use an object wait to be woken by it.
+    fn debounce(&self, of: Used, links: usize) -> Duration {
+        self.debounce.lock().unwrap_or_else(PoisonError::into_inner).wait(of, links, Instant::now())
     }
 
     pub(super) fn provider(&self, key: Key) {
@@ -246,9 +257,9 @@ impl Wires {
 
     /// The links that use a provider, or might: of a namespace's provider, that namespace's alone.
     pub(super) fn links_of(&self, view: &ProviderView) {
-        for link in self.ctx.links.all().iter().filter(|link| may_use(link, view)) {
-            self.link(Key::of(link.as_ref()));
-        }
+        let links: Vec<_> = self.ctx.links.all().into_iter().filter(|link| may_use(link, view)).collect();
+        let delay = self.debounce(Used::Provider(view.claim.uid.clone()), links.len());
+        links.iter().for_each(|link| self.link_after(Key::of(link.as_ref()), delay));
     }
 
     /// The links of these clients, of those that may have them at this provider: it speaks for no other. The
@@ -268,7 +279,7 @@ impl Wires {
                 None => made(&key.namespace, &key.name).is_some_and(|id| ids.contains(id.as_str())),
             };
             if is_theirs {
-                self.stir(&key, |stirred| stirred.client = Some(Instant::now()));
+                self.stir(&key, Duration::ZERO, |stirred| stirred.client = Some(Instant::now()));
                 self.link(key);
             }
         }
@@ -287,7 +298,7 @@ impl Wires {
                 });
                 if !same {
                     self.index().set(&key, secrets_of(link));
-                    self.link_saw(key, version_of(link.as_ref()).map(Version::Link));
+                    self.link_saw(key, version_of(link.as_ref()).map(Version::Link), Duration::ZERO);
                 }
             }
             Change::Gone(link) => {
@@ -326,9 +337,10 @@ impl Wires {
 
     fn secret_users(&self, key: &Key, version: Option<Version>) {
         let links: Vec<Key> = self.index().by_secret.get(key).into_iter().flatten().cloned().collect();
+        let delay = self.debounce(Used::Secret(key.clone()), links.len());
         for link in links {
-            self.stir(&link, |stirred| stirred.secret = Some((Instant::now(), version)));
-            self.link_saw(link, version);
+            self.stir(&link, delay, |stirred| stirred.secret = Some((Instant::now(), version)));
+            self.link_saw(link, version, delay);
         }
     }
 

@@ -4,12 +4,12 @@
 use std::time::Instant;
 
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::json;
 
 use super::binary;
 use super::refresh_rule::{Link, good};
+use crate::support::objects::heavy_secret;
 use crate::support::plane::{ControlPlane, Options};
 use crate::support::stage::{SOON, Stage};
 use crate::support::token_server::{Reply, TokenServer};
@@ -17,16 +17,6 @@ use crate::support::wait::eventually;
 
 /// So much more the operator may have held at any time than before, in KiB.
 const MORE: u64 = 20 * 1024;
-
-/// A Secret with about so many bytes of metadata: labels, and their keys once more in its managed fields.
-fn heavy(name: &str, bytes: usize) -> Secret {
-    let long = "x".repeat(60);
-    let prefix = [long.as_str(); 4].join(".");
-    let labels: serde_json::Map<_, _> =
-        (0..bytes / 600).map(|i| (format!("{prefix}/{i:05}-{}", &long[..50]), json!("1"))).collect();
-    let object = json!({"metadata": {"name": name, "labels": labels}, "data": {}});
-    serde_json::from_value(object).expect("a Secret")
-}
 
 /// Fills a namespace, sees that a Secret which a link uses is still seen at once, and that the operator never held
 /// much more than before; then the same of one that starts where all that is there.
@@ -41,7 +31,7 @@ async fn is_taken_lightly(plane: &ControlPlane, count: usize, bytes: usize) {
 
     let secrets = stage.secrets(&team);
     let made = futures::stream::iter(0..count).map(|i| {
-        let (secrets, secret) = (secrets.clone(), heavy(&format!("heavy-{i:05}"), bytes));
+        let (secrets, secret) = (secrets.clone(), heavy_secret(&format!("heavy-{i:05}"), bytes));
         async move { secrets.create(&PostParams::default(), &secret).await.map(drop) }
     });
     made.buffer_unordered(4).for_each(async |made| made.expect("a Secret")).await;

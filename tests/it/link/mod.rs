@@ -18,6 +18,7 @@ mod kills;
 mod leader;
 mod lending;
 mod memory;
+mod neighbours;
 mod orphans;
 mod outbound;
 mod outgoing;
