@@ -204,6 +204,7 @@ impl From<SendError> for TokenError {
             SendError::NotSent(why) => Self::NotSent(why),
             SendError::NoAnswer(why) => Self::NoAnswer(why),
             SendError::TooLarge => Self::TooLarge,
+            SendError::Undecodable(why) => Self::Malformed(Malformed::Coding(why)),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::Dialect;
 use crate::domain::text::{check, is_vschar};
 use crate::domain::token::MAX_TOKEN;
 use crate::domain::{Account, Lifetime, Scope, ScopeSet, TokenReply};
+use crate::http::CodingError;
 use serde_json::Value;
 
 /// Why a success can't be used.
@@ -36,6 +37,9 @@ pub enum Malformed {
     /// A `token_type` that can't be one.
     #[error("its token_type isn't one that RFC 6749 allows")]
     BadTokenType,
+    /// A body in a content coding that can't be read.
+    #[error("{0}")]
+    Coding(CodingError),
 }
 
 /// The object of a reply in which the access token stands: the reply itself, or the member where

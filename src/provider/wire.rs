@@ -102,6 +102,8 @@ impl Wire {
         match e {
             SendError::Refused(why) => ProviderError::Refused { url: self.shown(), why: *why },
             SendError::TooLarge => self.unexpected(0, "the body is larger than is read"),
+            SendError::Undecodable(_) => self
+                .unexpected(0, "the body is in a content coding that can't be read; see the proxy before it"),
             e => ProviderError::Unreachable { url: self.shown(), why: e.to_string() },
         }
     }
