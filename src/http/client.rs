@@ -293,6 +293,8 @@ pub struct Heard {
     pub content_type: Option<String>,
     /// `Content-Encoding`, as the server wrote it, of a body that couldn't be decoded.
     pub content_encoding: Option<String>,
+    /// The server's time when it answered, where it said it.
+    pub date: Option<Timestamp>,
     /// The body, decoded where that was possible.
     pub body: Vec<u8>,
     /// Whether the body came to its end.
@@ -332,6 +334,8 @@ async fn exchange(
     let status = answer.status().as_u16();
     let text = |name| answer.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
     heard.status = Some(status);
+    heard.date = text(header::DATE)
+        .and_then(|d| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(d.trim()).ok());
     heard.content_type = text(header::CONTENT_TYPE);
     heard.content_encoding = text(header::CONTENT_ENCODING);
     loop {

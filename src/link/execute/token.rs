@@ -95,7 +95,7 @@ impl Carry<'_> {
                 // Only where the server itself said so: a 404 or a 302 of a proxy on the way passes.
                 let for_good = matches!(
                     e,
-                    TokenError::BadClient { code: Some(_) } | TokenError::Rejected { code: Some(_), .. }
+                    TokenError::BadClient { code: Some(_), .. } | TokenError::Rejected { code: Some(_), .. }
                 );
                 // The host isn't asked for other links of that client either.
                 if let Some(asked) = leave_alone(&e) {
