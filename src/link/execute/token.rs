@@ -3,7 +3,7 @@
 use super::sender::{assertion_refused, revoker, sender};
 use super::{Carry, Patience, Work};
 use crate::domain::KeyRing;
-use crate::http::{Heard, Trust};
+use crate::http::{Heard, NotSent, Trust};
 use crate::link::context::{Context, UnknownClient, state_of};
 use crate::link::decide::{self, token_secret};
 use crate::link::facts::Refused;
@@ -42,6 +42,7 @@ impl Carry<'_> {
         let Some((grant, _)) = &work.grant else { return Err(no_grant()) };
         let sent = grant.refresh_token.clone();
         let client_id = grant.binding.client_id.clone();
+        let issuer = grant.binding.issuer.clone();
         let ask = match (&plan.by, &sent) {
             (AskBy::RefreshToken, Some(token)) => Ask::RefreshToken(token.0.clone()),
             (AskBy::RefreshToken, None) => return Err(no_grant()),
@@ -103,6 +104,11 @@ impl Carry<'_> {
                         decide::how_to_read(self.seen)
                     );
                 }
+                if self.moved(&e, issuer.as_deref()) {
+                    problem.mend = Mend::Wait;
+                    problem.message +=
+                        "; the server's discovery document is read anew, in case the endpoint moved";
+                }
                 // Only where the server itself said so: a 404 or a 302 of a proxy on the way passes.
                 let for_good = matches!(
                     e,
@@ -151,6 +157,15 @@ impl Carry<'_> {
             stalls,
         };
         (problem, refused)
+    }
+
+    /// Whether the endpoint isn't where discovery named it, and what is known of its issuer was dropped for
+    /// that. A server that is away for a moment is asked for its document once a minute.
+    fn moved(&self, e: &TokenError, issuer: Option<&str>) -> bool {
+        let gone = matches!(e, TokenError::Rejected { code: None, status: 404 | 410 })
+            || matches!(e, TokenError::Redirected { status: 301 | 308 })
+            || matches!(e, TokenError::NotSent(NotSent::Dns | NotSent::Connect));
+        gone && issuer.is_some_and(|issuer| self.ctx.discoveries.drop_known(issuer, Instant::now()))
     }
 
     fn answered(&self, result: &'static str) {
