@@ -69,6 +69,11 @@ impl HouseArgs {
         &self.secret
     }
 
+    /// The operator's namespace, where it was given.
+    pub fn given_namespace(&self) -> Option<&str> {
+        self.operator_namespace.as_deref()
+    }
+
     /// The operator's namespace.
     ///
     /// # Errors

@@ -5,9 +5,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chacha20poly1305::aead::{Aead as _, Payload};
+use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -68,6 +71,15 @@ pub struct KeyRing {
     active: String,
     keys: BTreeMap<String, MasterKey>,
     home: String,
+}
+
+/// Bytes that only a key of the installation opens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed {
+    /// The identifier of the key.
+    key: String,
+    /// Nonce and sealed bytes, base64url.
+    text: String,
 }
 
 /// What a client secret is derived from.
@@ -215,6 +227,39 @@ impl KeyRing {
         let mut mac = mac.unwrap_or_else(|_| unreachable!("HMAC takes any key"));
         mac.update(message);
         mac.finalize().into_bytes().into()
+    }
+
+    /// Seals bytes under the active key, for a purpose and these parts alone. `nonce` is random.
+    pub fn seal(&self, purpose: &str, parts: &[&str], nonce: [u8; 24], plain: &[u8]) -> Sealed {
+        let aad = Self::parts(purpose, parts);
+        // It fails for messages of 256 GiB and more.
+        let sealed = Self::cipher(self.active_key())
+            .encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: &aad })
+            .unwrap_or_default();
+        Sealed {
+            key: self.active.clone(),
+            text: URL_SAFE_NO_PAD.encode([nonce.as_slice(), &sealed].concat()),
+        }
+    }
+
+    /// Opens what [`Self::seal`] made; `None` where it is damaged, was sealed for something else, or by a key
+    /// that isn't in the ring.
+    pub fn open(&self, purpose: &str, parts: &[&str], sealed: &Sealed) -> Option<Vec<u8>> {
+        let aad = Self::parts(purpose, parts);
+        let bytes = URL_SAFE_NO_PAD.decode(&sealed.text).ok()?;
+        let (nonce, msg) = bytes.split_first_chunk::<24>()?;
+        let cipher = Self::cipher(self.keys.get(&sealed.key)?);
+        cipher.decrypt(&XNonce::from(*nonce), Payload { msg, aad: &aad }).ok()
+    }
+
+    fn cipher(key: &MasterKey) -> XChaCha20Poly1305 {
+        // A key of its own for this, as for marks.
+        let mut own = [0u8; 32];
+        let done = Hkdf::<Sha256>::new(None, key.expose()).expand(b"applink sealing key v1", &mut own);
+        assert!(done.is_ok(), "32 bytes are within HKDF's bound");
+        let cipher = XChaCha20Poly1305::new(&Key::from(own));
+        own.zeroize();
+        cipher
     }
 
     pub(super) fn mark(&self, message: &[u8]) -> String {

@@ -16,7 +16,7 @@ pub mod token;
 
 pub use account::Account;
 pub use client::{AuthMethod, ClientId, ClientMetadata, GrantType};
-pub use keyring::{InstallationId, KeyRing, MasterKey};
+pub use keyring::{InstallationId, KeyRing, MasterKey, Sealed};
 pub use owner::{Deletion, Owner, OwnerMark};
 pub use redirect_uri::RedirectUri;
 pub use scope::{Scope, ScopeSet};

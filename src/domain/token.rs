@@ -36,6 +36,12 @@ impl Lifetime {
     }
 }
 
+/// The name of a token type that asks for a proof beside the token: DPoP (RFC 9449), MAC and PoP, as they
+/// are registered or were drafted. A client that sends the token alone can't use it.
+pub fn asks_for_proof(token_type: &str) -> Option<&'static str> {
+    ["DPoP", "MAC", "PoP"].into_iter().find(|name| token_type.eq_ignore_ascii_case(name))
+}
+
 /// A successful reply of a token endpoint.
 #[derive(Clone)]
 pub struct TokenReply {

@@ -4,10 +4,11 @@ use super::resolve::{self, PolicyResolver};
 use super::url_policy::check_url;
 use super::{
     AllowList, CaBundle, ClientIdentity, NoAnswer, NotSent, RefusedReason, Request, Response, SendError,
-    Trust, classify, tls,
+    Trust, classify, coding, tls,
 };
 use hickory_resolver::TokioResolver;
 use jiff::Timestamp;
+use reqwest::header;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -256,6 +257,14 @@ impl HttpClient {
     /// # Errors
     /// [`SendError`], which says how far the request came and never what the server said.
     pub async fn send(&self, request: Request) -> Result<Response, SendError> {
+        self.send_heard(request, &mut Heard::default()).await
+    }
+
+    /// The same; what came of an answer is in `heard` also where it can't be read.
+    ///
+    /// # Errors
+    /// As of [`Self::send`].
+    pub async fn send_heard(&self, request: Request, heard: &mut Heard) -> Result<Response, SendError> {
         self.permits(&request.url)?;
         let guarded = self.trust == Trust::Guarded;
         let key = Key {
@@ -266,34 +275,88 @@ impl HttpClient {
             identity: self.identity.as_ref().map(ClientIdentity::digest),
         };
         let client = self.guard.built(key, self.ca.as_deref(), self.identity.as_ref())?;
-        match tokio::time::timeout(self.timeout, exchange(&client, request, self.max_body)).await {
+        match tokio::time::timeout(self.timeout, exchange(&client, request, self.max_body, heard)).await {
             Ok(result) => result,
             Err(_) => Err(SendError::NoAnswer(NoAnswer::Timeout)),
         }
     }
 }
 
-async fn exchange(client: &reqwest::Client, request: Request, max: usize) -> Result<Response, SendError> {
-    let Request { method, url, headers, body } = request;
+/// The answer as far as it came: what is left of one that can't be read.
+///
+/// It may hold tokens, so its debug text doesn't show the body.
+#[derive(Clone, Default)]
+pub struct Heard {
+    /// The status, once there is one.
+    pub status: Option<u16>,
+    /// `Content-Type`, as the server wrote it.
+    pub content_type: Option<String>,
+    /// `Content-Encoding`, as the server wrote it, of a body that couldn't be decoded.
+    pub content_encoding: Option<String>,
+    /// The server's time when it answered, where it said it.
+    pub date: Option<Timestamp>,
+    /// The body, decoded where that was possible.
+    pub body: Vec<u8>,
+    /// Whether the body came to its end.
+    pub complete: bool,
+}
+
+impl fmt::Debug for Heard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Heard")
+            .field("status", &self.status)
+            .field("body_bytes", &self.body.len())
+            .field("complete", &self.complete)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether the status alone says what there is to know, so that a body that can't be decoded is missed
+/// by nobody.
+const fn speaks_for_itself(status: u16) -> bool {
+    !matches!(status, 200..=299 | 400 | 403)
+}
+
+async fn exchange(
+    client: &reqwest::Client,
+    request: Request,
+    max: usize,
+    heard: &mut Heard,
+) -> Result<Response, SendError> {
+    let Request { method, url, mut headers, body } = request;
+    // Without it any coding would be right (RFC 9110 section 12.5.3).
+    headers.entry(header::ACCEPT_ENCODING).or_insert(header::HeaderValue::from_static("identity"));
     let mut builder = client.request(method, url).headers(headers);
     if !body.is_empty() {
         builder = builder.body(body);
     }
     let mut answer = builder.send().await.map_err(|e| classify::send_error(&e.without_url()))?;
-    if answer.content_length().is_some_and(|n| usize::try_from(n).map_or(true, |n| n > max)) {
-        return Err(SendError::TooLarge);
-    }
-    let mut bytes = Vec::new();
+    let status = answer.status().as_u16();
+    let text = |name| answer.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    heard.status = Some(status);
+    heard.date = text(header::DATE)
+        .and_then(|d| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(d.trim()).ok());
+    heard.content_type = text(header::CONTENT_TYPE);
+    heard.content_encoding = text(header::CONTENT_ENCODING);
     loop {
         match answer.chunk().await {
-            Ok(Some(chunk)) if bytes.len() + chunk.len() > max => return Err(SendError::TooLarge),
-            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+            Ok(Some(chunk)) if heard.body.len() + chunk.len() > max => {
+                heard.body.extend_from_slice(&chunk[..max - heard.body.len()]);
+                return Err(SendError::TooLarge);
+            }
+            Ok(Some(chunk)) => heard.body.extend_from_slice(&chunk),
             Ok(None) => break,
             Err(e) if e.is_timeout() => return Err(SendError::NoAnswer(NoAnswer::Timeout)),
             Err(_) => return Err(SendError::NoAnswer(NoAnswer::Reset)),
         }
     }
-    let status = answer.status().as_u16();
+    heard.complete = true;
     let headers = std::mem::take(answer.headers_mut());
-    Ok(Response::new(status, headers, bytes, Timestamp::now()))
+    let body = match coding::decode(&headers, heard.body.clone(), max) {
+        Err(SendError::Undecodable(_)) if speaks_for_itself(status) => Vec::new(),
+        decoded => decoded?,
+    };
+    heard.content_encoding = None;
+    heard.body.clone_from(&body);
+    Ok(Response::new(status, headers, body, Timestamp::now()))
 }

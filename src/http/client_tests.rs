@@ -21,7 +21,7 @@ async fn an_answer_is_taken_whole() {
     assert!(seen.starts_with("post /a?b=c http/1.1\r\n"), "{seen}");
     assert!(seen.ends_with("\r\n\r\nk=v+w%26"), "{seen}");
     assert!(seen.contains("user-agent: applink-operator/"), "{seen}");
-    assert!(!seen.contains("accept-encoding"), "{seen}");
+    assert!(seen.contains("accept-encoding: identity\r\n"), "{seen}");
 }
 
 #[tokio::test]
@@ -234,4 +234,69 @@ fn a_header_cant_be_broken_out_of() {
     assert!(Request::get(url.clone()).bearer(&"a\r\nX: y".to_owned().into()).is_err());
     assert!(Request::get(url.clone()).basic("a:b", &"c".to_owned().into()).is_err());
     assert!(Request::get(url).basic("a", &"c\n".to_owned().into()).is_err());
+}
+
+#[tokio::test]
+async fn a_body_that_is_compressed_unasked_is_read() {
+    use flate2::{Compression, write::GzEncoder};
+    use std::io::Write as _;
+    let answer = |status: &str, coding: &str, text: &[u8]| {
+        let mut to = GzEncoder::new(Vec::new(), Compression::default());
+        to.write_all(text).expect("memory");
+        let body = to.finish().expect("memory");
+        let length = body.len();
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Encoding: {coding}\r\nRetry-After: 7\r\nContent-Length: {length}\r\n\r\n"
+        );
+        [head.into_bytes(), body].concat()
+    };
+    let unknown = SendError::Undecodable(CodingError::Unknown("br"));
+    let megabyte = vec![b'x'; 1 << 20];
+    // The status, the coding, the text, what came of it, and what is left of an answer that can't be read.
+    for (status, coding, text, wanted) in [
+        ("200 OK", "gzip", &b"{}"[..], Ok(&b"{}"[..])),
+        ("200 OK", "br", b"{}", Err(unknown)),
+        ("400 Bad Request", "br", b"{}", Err(unknown)),
+        // The status says it all, and its headers may say more.
+        ("429 Slow", "br", b"{}", Ok(b"")),
+        ("200 OK", "gzip", &megabyte, Err(SendError::TooLarge)),
+    ] {
+        let bytes = answer(status, coding, text);
+        let raw = bytes.split(|b| *b == b'\n').next_back().map(<[u8]>::to_vec);
+        let server = Server::start(move |_| Act::Say(bytes.clone())).await;
+        let mut heard = Heard::default();
+        let got = local().send_heard(Request::get(server.url("/")), &mut heard).await;
+        match wanted {
+            Ok(body) => {
+                let got = got.expect("an answer");
+                assert_eq!((got.body.as_slice(), got.retry_after), (body, Some(Duration::from_secs(7))));
+                assert_eq!((heard.body.as_slice(), heard.content_encoding), (body, None));
+            }
+            Err(error) => {
+                assert_eq!(got.err(), Some(error));
+                assert_eq!(heard.content_encoding.as_deref(), Some(coding));
+                assert!(raw.is_some_and(|r| heard.body.ends_with(&r)) && heard.complete, "{heard:?}");
+            }
+        }
+        assert_eq!(heard.status.map(|s| s.to_string()).as_deref(), status.split(' ').next());
+    }
+}
+
+#[tokio::test]
+async fn what_came_of_an_answer_that_was_cut_off_is_left() {
+    let half = b"HTTP/1.1 200 OK\r\nContent-Type: text/x\r\nContent-Length: 900\r\n\r\n{\"canary\":".to_vec();
+    let (reset, silent) = (half.clone(), half);
+    let servers = [
+        Server::start(move |_| Act::Say(reset.clone())).await,
+        Server::start(move |_| Act::SayAndHang(silent.clone())).await,
+    ];
+    for (server, why) in servers.iter().zip([NoAnswer::Reset, NoAnswer::Timeout]) {
+        let mut heard = Heard::default();
+        let client = local().with_timeout(Duration::from_secs(3));
+        let got = client.send_heard(Request::get(server.url("/")), &mut heard).await;
+        assert_eq!(got.err(), Some(SendError::NoAnswer(why)));
+        assert_eq!((heard.body.as_slice(), heard.complete), (&b"{\"canary\":"[..], false));
+        assert_eq!(heard.content_type.as_deref(), Some("text/x"));
+        assert!(!format!("{heard:?}").contains("canary"));
+    }
 }

@@ -1,5 +1,7 @@
 //! How far a request came. Nothing here ever holds a word that the other side said.
 
+use super::CodingError;
+
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
@@ -15,6 +17,9 @@ pub enum SendError {
     /// The answer is larger than is read.
     #[error("the server's answer is larger than is read; check that the address is the endpoint's")]
     TooLarge,
+    /// The answer's body is in a content coding that can't be read.
+    #[error("the server's answer can't be read: {0}")]
+    Undecodable(CodingError),
 }
 
 /// What the policy forbids. The words are the same for every address that isn't public, so they
@@ -120,12 +125,13 @@ impl SendError {
             Self::NotSent(_) => "Unreachable",
             Self::NoAnswer(_) => "NoAnswer",
             Self::TooLarge => "ReplyTooLarge",
+            Self::Undecodable(_) => "MalformedReply",
         }
     }
 
     /// Whether the server may have acted on the request.
     pub const fn outcome_unknown(&self) -> bool {
-        matches!(self, Self::NoAnswer(_) | Self::TooLarge)
+        matches!(self, Self::NoAnswer(_) | Self::TooLarge | Self::Undecodable(_))
     }
 }
 

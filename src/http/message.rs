@@ -1,5 +1,6 @@
 //! Requests and responses. Their debug text shows no header value and no body.
 
+use super::json;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
@@ -144,6 +145,11 @@ impl Response {
     /// Any other header, as the server wrote it: foreign text, to be checked before it is used.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|v| v.to_str().ok())
+    }
+
+    /// The body, where it is JSON; see [`json`].
+    pub fn json(&self) -> Option<serde_json::Value> {
+        json(&self.body)
     }
 
     /// Whether the server calls the body JSON.

@@ -18,21 +18,26 @@
 //!
 //! The addresses that are checked are the ones that are connected to: the check sits in the
 //! resolver that the connection is made with, so a name can't change its mind in between.
-//! Nothing follows a redirect, reads a proxy from the environment or inflates a body.
+//! Nothing follows a redirect or reads a proxy from the environment. No compressed body is asked for;
+//! one that comes all the same is decoded within the limit that a plain one has.
 
 pub mod address;
 pub mod allow;
 mod classify;
 pub mod client;
+mod coding;
 pub mod error;
+mod json;
 pub mod message;
 mod resolve;
 pub mod tls;
 pub mod url_policy;
 
 pub use allow::{AllowList, AllowListError};
-pub use client::{Guard, GuardError, GuardOptions, HttpClient};
+pub use client::{Guard, GuardError, GuardOptions, Heard, HttpClient};
+pub use coding::CodingError;
 pub use error::{NoAnswer, NotSent, RefusedReason, SendError, TlsFault};
+pub use json::json;
 pub use message::{BadHeader, Request, Response};
 pub use reqwest::{Method, header};
 pub use tls::{CaBundle, CaBundleError, ClientIdentity, ClientIdentityError};

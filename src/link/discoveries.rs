@@ -23,6 +23,8 @@ struct Known {
     issuers: HashMap<String, (Slot, HashSet<String>)>,
     /// By namespace: when it last asked, and the issuers that it named lately, the latest last.
     namespaces: HashMap<String, (Instant, VecDeque<String>)>,
+    /// When what was known of an issuer was last dropped, for the last minute.
+    dropped: HashMap<String, Instant>,
 }
 
 impl Known {
@@ -63,9 +65,37 @@ impl Known {
     }
 }
 
+impl Known {
+    /// Whether what is known of an issuer may be dropped now.
+    fn may_drop(&mut self, issuer: &str, now: Instant) -> bool {
+        self.dropped.retain(|_, at| now.saturating_duration_since(*at) < Discoveries::DROPPED);
+        let may = self.issuers.contains_key(issuer) && !self.dropped.contains_key(issuer);
+        if may {
+            self.dropped.insert(issuer.to_owned(), now);
+        }
+        may
+    }
+}
+
 impl Discoveries {
     const FRESH: Duration = Duration::from_secs(600);
     const FAILED: Duration = Duration::from_secs(5);
+    /// What is known of an issuer is dropped no more often, whoever finds its endpoints gone.
+    const DROPPED: Duration = Duration::from_secs(60);
+
+    /// Drops what is known of an issuer, since an endpoint of it isn't there any more: the next look asks
+    /// anew. Says whether it was dropped: not when that was done within the last minute, and not
+    /// while it is being asked.
+    pub fn drop_known(&self, issuer: &str, now: Instant) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = known.issuers.get(issuer).map(|(slot, _)| slot.clone());
+        let Some(mut slot) = slot.and_then(|slot| slot.try_lock_owned().ok()) else { return false };
+        let drops = slot.is_some() && known.may_drop(issuer, now);
+        if drops {
+            *slot = None;
+        }
+        drops
+    }
 
     /// The endpoints of an issuer that a link of `namespace` names; asked once for all links that wait
     /// for it.
@@ -96,6 +126,31 @@ impl Discoveries {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_known_of_an_issuer_is_dropped_once_a_minute() {
+        let (all, now) = (Discoveries::default(), Instant::now());
+        assert!(!all.drop_known("https://a", now), "nothing is known");
+        let slot = |issuer| all.0.lock().expect("a lock").slot("team", issuer, now);
+        let fill = |issuer| {
+            let found = Err(Problem::wait("X", "x"));
+            *slot(issuer).try_lock().expect("nobody asks") = Some((now, found));
+        };
+        fill("https://a");
+        fill("https://b");
+        let asked = slot("https://a");
+        let asking = asked.try_lock().expect("nobody asks");
+        assert!(!all.drop_known("https://a", now), "it is being asked");
+        drop(asking);
+        assert!(all.drop_known("https://a", now));
+        assert!(slot("https://a").try_lock().expect("nobody asks").is_none());
+        fill("https://a");
+        let later = |secs| now + Duration::from_secs(secs);
+        assert!(!all.drop_known("https://a", later(59)) && all.drop_known("https://b", later(59)));
+        assert!(slot("https://a").try_lock().expect("nobody asks").is_some());
+        assert!(all.drop_known("https://a", later(60)));
+        assert_eq!(all.0.lock().expect("a lock").dropped.len(), 2);
+    }
 
     #[test]
     fn a_namespace_that_names_many_issuers_pushes_out_its_own_alone() {

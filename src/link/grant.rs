@@ -4,6 +4,7 @@
 //! go need: what the grant is bound to, the token, an intent while it is being spent, and the
 //! last reply until it is published.
 
+use super::unread::Unread;
 use crate::domain::token::{ASSUMED_LIFETIME, Lifetime, WITHOUT_END};
 use crate::domain::{Account, ClientId, ExposeSecret as _, ScopeSet, SecretString, TokenReply};
 use crate::outgoing::presets::{self, Preset};
@@ -220,6 +221,9 @@ pub struct Grant {
     /// The error code with which the server declared the grant dead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead: Option<String>,
+    /// The newest reply that couldn't be read though it may have spent the refresh token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<Unread>,
 }
 
 fn custom() -> String {
@@ -282,6 +286,7 @@ impl Grant {
         }
         self.intent = None;
         self.dead = None;
+        self.unread = None;
     }
 
     /// Keeps how our client authenticates, and, where `all` is wanted, what with.

@@ -16,7 +16,7 @@
 //! | what is to be done | [`mod@decide`], [`plan`], and what both steps derive from keys, [`derive`] |
 //! | doing it | [`mod@execute`], [`secrets`], [`handover`], [`store`] |
 //! | saying it | [`status`], [`problem`] |
-//! | values on the way | [`claim`], [`identity`], [`grant`], [`kept_client`], [`lend`], [`orphans`], [`content`], [`template`] |
+//! | values on the way | [`claim`], [`identity`], [`grant`], [`kept_client`], [`lend`], [`unread`], [`orphans`], [`content`], [`template`] |
 //! | providers | [`providers`], [`claimed`], [`credentials`], [`mod@connect`], [`connections`], [`provider_pass`], [`bootstrap`] |
 //! | what passes share | [`context`], [`own`], [`taken`], [`discoveries`], [`shared_read`], [`held`], [`installation`], [`metrics`] |
 //! | a person connects a link | [`consent`] |
@@ -69,6 +69,7 @@ pub mod store;
 pub mod taken;
 pub mod template;
 pub mod turns;
+pub mod unread;
 pub mod validate;
 pub mod write_rate;
 

@@ -72,7 +72,7 @@ fn keeper(endpoints: &ServerEndpoints) -> Option<String> {
 async fn ask(http: &HttpClient, endpoints: &ServerEndpoints, token: &SecretString) -> Option<Value> {
     let request = Request::get(endpoints.user_endpoint.clone()?).accept_json().bearer(token).ok()?;
     let answer = http.send(request).await.ok()?;
-    serde_json::from_slice(&answer.body).ok().filter(|_| answer.is_success())
+    answer.json().filter(|_| answer.is_success())
 }
 
 fn text<'v>(of: &'v Value, name: &str) -> Option<&'v str> {

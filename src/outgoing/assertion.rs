@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 pub const CLIENT_ASSERTION_SECS: i64 = 60;
 /// How long the assertion of a grant holds, in seconds.
 pub const GRANT_ASSERTION_SECS: i64 = 300;
+/// By how many seconds an assertion is dated back: at a server whose clock is that much behind, it isn't of
+/// the future. It ends that much earlier, since servers count its life from `iat`.
+pub const DATED_BACK_SECS: i64 = 10;
 /// `client_assertion_type` of RFC 7523 section 2.2.
 pub const CLIENT_ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// `grant_type` of RFC 7523 section 2.1.
@@ -34,10 +37,11 @@ pub(super) fn client_assertion(
 fn claims(issuer: &str, subject: &str, audience: &str, now: Timestamp, lives: i64) -> Option<Value> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).ok()?;
-    let now = now.as_second();
+    // No `nbf`: it is optional (RFC 7523 section 3), and a clock that is behind refuses it.
+    let from = now.as_second() - DATED_BACK_SECS;
     Some(json!({
         "iss": issuer, "sub": subject, "aud": audience, "jti": URL_SAFE_NO_PAD.encode(nonce),
-        "iat": now, "nbf": now, "exp": now + lives,
+        "iat": from, "exp": from + lives,
     }))
 }
 

@@ -119,11 +119,10 @@ impl ClientCredentials {
         request: Request,
         pairs: &[(&'a str, &'a str)],
     ) -> Result<Request, BadHeader> {
-        let id = self.id.as_str();
-        if let ClientAuth::Basic(secret) = &self.auth {
-            let secret = SecretString::from(form_encoded(secret.expose_secret()));
-            return request.form(pairs.iter().copied()).basic(&form_encoded(id), &secret);
+        if matches!(self.auth, ClientAuth::Basic(_)) {
+            return self.basic(request.form(pairs.iter().copied()));
         }
+        let id = self.id.as_str();
         let assertion = self.assertion(request.url.as_str())?;
         let mut pairs = pairs.to_vec();
         if !matches!(self.auth, ClientAuth::Assertion { names_us: true, .. }) {
@@ -137,6 +136,13 @@ impl ClientCredentials {
             pairs.push(("client_assertion", assertion.expose_secret()));
         }
         Ok(request.form(pairs))
+    }
+
+    /// Adds the credentials to a request, where they go into its header.
+    pub(super) fn basic(&self, request: Request) -> Result<Request, BadHeader> {
+        let ClientAuth::Basic(secret) = &self.auth else { return Ok(request) };
+        let secret = SecretString::from(encoded(secret.expose_secret()));
+        request.basic(&encoded(self.id.as_str()), &secret)
     }
 
     /// The assertion for a request to `endpoint`, for clients that authenticate so.
@@ -154,7 +160,30 @@ impl ClientCredentials {
     }
 }
 
-/// RFC 6749 appendix B: what goes into HTTP Basic is form-encoded first.
-fn form_encoded(text: &str) -> String {
-    form_urlencoded::byte_serialize(text.as_bytes()).collect()
+/// RFC 6749 section 2.3.1 and appendix B: what goes into HTTP Basic is form-encoded first. Some servers
+/// decode it as a part of an address, where `+` is no space; so a space is `%20`, which both readings take.
+fn encoded(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use percent_encoding::percent_decode_str;
+
+    #[test]
+    fn what_goes_into_basic_is_the_same_to_both_readings() {
+        let all: String = (0x20..=0x7e).map(char::from).chain("äé€😀\u{a0}".chars()).collect();
+        for text in all.chars().map(String::from).chain([all.clone()]) {
+            let encoded = encoded(&text);
+            let as_form =
+                form_urlencoded::parse(format!("k={encoded}").as_bytes()).next().map(|(_, v)| v.into_owned());
+            assert_eq!(as_form.as_deref(), Some(text.as_str()), "{encoded}");
+            assert_eq!(percent_decode_str(&encoded).decode_utf8().as_deref(), Ok(text.as_str()), "{encoded}");
+            // What a server that decodes nothing would see is plain, too: no colon, no plus sign.
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._*%".contains(&b);
+            assert!(encoded.bytes().all(plain), "{encoded}");
+        }
+        assert_eq!(encoded("a b+c:d/ü"), "a%20b%2Bc%3Ad%2F%C3%BC");
+    }
 }

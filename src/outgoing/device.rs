@@ -61,8 +61,7 @@ pub async fn request_device_code(
     if !response.is_success() || super::error::error_code(&response.body).is_some() {
         return Err(classify(&response, Asked::Otherwise, dialect));
     }
-    let reply =
-        serde_json::from_slice(&response.body).map_err(|_| TokenError::Malformed(Malformed::NotJson))?;
+    let reply = response.json().ok_or(TokenError::Malformed(Malformed::NotJson))?;
     read(&reply).ok_or(TokenError::Malformed(Malformed::NoDeviceCode))
 }
 

@@ -185,7 +185,7 @@ fn read(issuer: &Issuer, response: &Response) -> Result<ServerMetadata, Discover
         }
         status => return Err(DiscoveryError::NotFound { status }),
     }
-    let Ok(Value::Object(document)) = serde_json::from_slice(&response.body) else {
+    let Some(Value::Object(document)) = response.json() else {
         return Err(DiscoveryError::NotJson);
     };
     let endpoints = endpoints(issuer, &document)?;

@@ -1,9 +1,9 @@
 //! What a token endpoint's failures mean, and what to do about them.
 
 use super::presets::{Dialect, Meaning};
-use super::reply::Malformed;
+use super::reply::{self, Malformed};
 use crate::domain::text::known_error_code;
-use crate::http::{BadHeader, NoAnswer, NotSent, RefusedReason, Response, SendError};
+use crate::http::{BadHeader, NoAnswer, NotSent, RefusedReason, Response, SendError, json};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -17,13 +17,12 @@ pub enum TokenError {
         code: &'static str,
     },
     /// The server doesn't accept the client's ID, secret or authentication method.
-    #[error(
-        "the server doesn't accept the client's credentials{}; check the client ID, the client secret and the \
-         authentication method", Code(*code)
-    )]
+    #[error("the server doesn't accept the client's credentials{}; {}", Code(*code), check_client(*assertion))]
     BadClient {
         /// What the server called it, if it is known.
         code: Option<&'static str>,
+        /// Whether an assertion of our own was sent, which hangs on clocks and keys.
+        assertion: bool,
     },
     /// The server doesn't take the assertion that is the grant. It may tomorrow: the clocks differ,
     /// or the key isn't known there yet.
@@ -64,6 +63,12 @@ pub enum TokenError {
         /// The status.
         status: u16,
     },
+    /// A token whose type asks for a proof beside it, which a plain client can't give.
+    #[error(
+        "the server gave a token of the type {0}, which is of use only with a proof that a plain client can't give; have it \
+         give this client bearer tokens"
+    )]
+    TokenType(&'static str),
     /// A success that can't be used.
     #[error("the server's token reply can't be used: {0}")]
     Malformed(Malformed),
@@ -109,6 +114,15 @@ impl std::fmt::Display for Code {
     }
 }
 
+const fn check_client(assertion: bool) -> &'static str {
+    if assertion {
+        "it was sent an assertion that we signed: check that the operator's clock and the server's agree, that the server \
+         knows the key (and its key ID), and the client ID and the audience"
+    } else {
+        "check the client ID, the client secret and the authentication method"
+    }
+}
+
 fn remedy(code: Option<&str>, status: u16) -> &'static str {
     match code {
         Some("invalid_scope") => "check that the client may have the scopes that the link asks for",
@@ -139,7 +153,9 @@ impl TokenError {
         match self {
             Self::DeadGrant { .. } => ErrorClass::DeadGrant,
             Self::BadClient { .. } => ErrorClass::BadClient,
-            Self::Rejected { .. } | Self::Redirected { .. } | Self::Refused(_) => ErrorClass::NeedsEdit,
+            Self::Rejected { .. } | Self::Redirected { .. } | Self::Refused(_) | Self::TokenType(_) => {
+                ErrorClass::NeedsEdit
+            }
             Self::RateLimited { .. } | Self::ServerFault { .. } | Self::AssertionRefused => {
                 ErrorClass::BackOff
             }
@@ -189,6 +205,7 @@ impl TokenError {
             Self::ServerFault { .. } => "ServerError",
             Self::Redirected { .. } => "Redirected",
             Self::Malformed(_) => "MalformedReply",
+            Self::TokenType(_) => "UnsupportedTokenType",
             Self::Refused(_) => "AddressRefused",
             Self::NotSent(_) => "Unreachable",
             Self::NoAnswer(_) => "NoAnswer",
@@ -204,6 +221,7 @@ impl From<SendError> for TokenError {
             SendError::NotSent(why) => Self::NotSent(why),
             SendError::NoAnswer(why) => Self::NoAnswer(why),
             SendError::TooLarge => Self::TooLarge,
+            SendError::Undecodable(why) => Self::Malformed(Malformed::Coding(why)),
         }
     }
 }
@@ -217,8 +235,12 @@ impl From<BadHeader> for TokenError {
 /// The `error` of an OAuth error body: `None` where there is none, `Some(None)` where there is
 /// one that we don't know.
 pub(super) fn error_code(body: &[u8]) -> Option<Option<&'static str>> {
-    let Ok(Value::Object(object)) = serde_json::from_slice::<Value>(body) else { return None };
-    match object.get("error") {
+    error_in(&json(body)?)
+}
+
+/// The same of a body that was read.
+pub(super) fn error_in(body: &Value) -> Option<Option<&'static str>> {
+    match body.get("error") {
         None | Some(Value::Null) => None,
         Some(code) => Some(code.as_str().and_then(known_error_code)),
     }
@@ -237,7 +259,7 @@ pub(super) enum Asked {
 
 /// What an answer that isn't a success means.
 pub(super) fn classify(response: &Response, asked: Asked, dialect: Dialect) -> TokenError {
-    let code = error_code(&response.body).flatten();
+    let code = reply::value(response).as_ref().and_then(error_in).flatten();
     classify_parts(response.status, code, response.retry_after, asked, dialect)
 }
 
@@ -254,7 +276,7 @@ pub(super) fn classify_parts(
         Some(Meaning::DeadGrant) if asked == Asked::WithRefreshToken && status < 500 => {
             return TokenError::DeadGrant { code: code.unwrap_or_default() };
         }
-        Some(Meaning::BadClient) => return TokenError::BadClient { code },
+        Some(Meaning::BadClient) => return TokenError::BadClient { code, assertion: false },
         Some(Meaning::Transient) => return fault,
         _ => {}
     }
@@ -262,7 +284,9 @@ pub(super) fn classify_parts(
         (429, _) | (200..=499, Some("slow_down")) => TokenError::RateLimited { retry_after },
         (300..=399, _) => TokenError::Redirected { status },
         (408 | 425 | 500.., _) | (_, Some("server_error" | "temporarily_unavailable")) => fault,
-        (_, Some("invalid_client" | "incorrect_client_credentials")) => TokenError::BadClient { code },
+        (_, Some("invalid_client" | "incorrect_client_credentials")) => {
+            TokenError::BadClient { code, assertion: false }
+        }
         (_, Some(dead)) if asked == Asked::WithRefreshToken && DEAD_GRANT.contains(&dead) => {
             TokenError::DeadGrant { code: dead }
         }
@@ -279,7 +303,7 @@ pub(super) fn classify_parts(
             ),
         ) => TokenError::Rejected { code, status },
         // Keycloak calls a wrong secret `unauthorized_client`, with 401.
-        (401, _) => TokenError::BadClient { code },
+        (401, _) => TokenError::BadClient { code, assertion: false },
         _ => TokenError::Rejected { code, status },
     }
 }

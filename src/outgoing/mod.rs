@@ -51,7 +51,7 @@ pub use schedule::{
     RefreshPolicy, UNKNOWN_CLIENT_PASSES, backoff, next_refresh, unanswered_delay, unknown_client_delay,
 };
 pub use signing_key::{KeyError, SigningAlgorithm, SigningKey};
-pub use token::{Grant, TokenRequest, request_token};
+pub use token::{Grant, TokenRequest, request_token, request_token_heard};
 
 #[cfg(test)]
 mod discovery_tests;

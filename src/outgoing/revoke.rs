@@ -148,12 +148,8 @@ pub struct Tokens<'a> {
 }
 
 fn read_slack(answer: &Response) -> Revoked {
-    #[derive(serde::Deserialize)]
-    struct Reply {
-        ok: bool,
-    }
     let code = error_code(&answer.body).flatten();
-    let ok = serde_json::from_slice::<Reply>(&answer.body).is_ok_and(|r| r.ok);
+    let ok = answer.json().is_some_and(|reply| reply.get("ok") == Some(&true.into()));
     match (answer.status, ok, code) {
         // One that is revoked, has ended, or is of an account that is gone, is given back.
         (200, true, _)

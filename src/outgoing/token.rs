@@ -7,11 +7,11 @@
 //! itself) goes through [`ask`].
 
 use super::assertion::{CLIENT_ASSERTION_TYPE, JWT_BEARER};
-use super::error::{Asked, classify, error_code};
-use super::reply::{self, Malformed};
+use super::error::{Asked, classify, error_in};
+use super::reply::{self, Malformed, shortened};
 use super::{BearerAssertion, ClientAuth, ClientCredentials, Dialect, TokenError};
 use crate::domain::{ScopeSet, TokenReply};
-use crate::http::{HttpClient, NotSent, Request, Response, header};
+use crate::http::{Heard, HttpClient, NotSent, Request, Response, header};
 use jiff::Timestamp;
 use oauth2::basic::{
     BasicErrorResponse, BasicRevocationErrorResponse, BasicTokenIntrospectionResponse, BasicTokenType,
@@ -19,9 +19,11 @@ use oauth2::basic::{
 use oauth2::{AuthType, HttpRequest, HttpResponse, RequestTokenError, StandardRevocableToken};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use url::Url;
 
@@ -87,6 +89,39 @@ type Client = oauth2::Client<
 /// # Errors
 /// [`TokenError`], which says what is wrong and what to do, and never what the server said.
 pub async fn request_token(http: &HttpClient, request: &TokenRequest) -> Result<TokenReply, TokenError> {
+    request_token_heard(http, request, &mut Heard::default()).await
+}
+
+/// The same; what came of an answer is in `heard` also where it can't be read.
+///
+/// # Errors
+/// As of [`request_token`].
+pub async fn request_token_heard(
+    http: &HttpClient,
+    request: &TokenRequest,
+    heard: &mut Heard,
+) -> Result<TokenReply, TokenError> {
+    let mut reply = send(http, request, heard).await.map_err(|e| match e {
+        TokenError::BadClient { code, .. } => {
+            TokenError::BadClient { code, assertion: by_assertion(request) }
+        }
+        e => e,
+    })?;
+    reply.lifetime = shortened(&reply, heard.date, Timestamp::now());
+    Ok(reply)
+}
+
+/// Whether the request rests on an assertion that we signed.
+fn by_assertion(request: &TokenRequest) -> bool {
+    let by_client = matches!(&request.client, Some(c) if matches!(c.auth, ClientAuth::PrivateKey { .. }));
+    by_client || (request.client.is_none() && matches!(request.grant, Grant::JwtBearer(_)))
+}
+
+async fn send(
+    http: &HttpClient,
+    request: &TokenRequest,
+    heard: &mut Heard,
+) -> Result<TokenReply, TokenError> {
     let unbuildable = TokenError::NotSent(NotSent::Unbuildable);
     let TokenRequest { endpoint, client, grant, scopes, dialect } = request;
     match (grant, client) {
@@ -97,11 +132,11 @@ pub async fn request_token(http: &HttpClient, request: &TokenRequest) -> Result<
             if !scopes.is_empty() && !assertion.carries_scopes {
                 pairs.push(("scope", &text));
             }
-            ask(http, endpoint, client.as_ref(), &pairs, Asked::WithAssertion, *dialect).await
+            ask(http, endpoint, client.as_ref(), &pairs, (Asked::WithAssertion, *dialect), heard).await
         }
         (Grant::DeviceCode(code), Some(client)) => {
             let pairs = [("grant_type", DEVICE_CODE), ("device_code", code.expose_secret())];
-            ask(http, endpoint, Some(client), &pairs, Asked::Otherwise, *dialect).await
+            ask(http, endpoint, Some(client), &pairs, (Asked::Otherwise, *dialect), heard).await
         }
         // The crate can't do without a client_id.
         (_, Some(client @ ClientCredentials { auth: ClientAuth::Assertion { .. }, .. })) => {
@@ -128,9 +163,9 @@ pub async fn request_token(http: &HttpClient, request: &TokenRequest) -> Result<
             }
             let refresh = matches!(grant, Grant::RefreshToken(_));
             let asked = if refresh { Asked::WithRefreshToken } else { Asked::Otherwise };
-            ask(http, endpoint, Some(client), &pairs, asked, *dialect).await
+            ask(http, endpoint, Some(client), &pairs, (asked, *dialect), heard).await
         }
-        (_, Some(client)) => by_crate(http, request, client).await,
+        (_, Some(client)) => by_crate(http, request, client, heard).await,
         (_, None) => Err(unbuildable),
     }
 }
@@ -144,17 +179,15 @@ async fn ask(
     endpoint: &Url,
     client: Option<&ClientCredentials>,
     pairs: &[(&str, &str)],
-    asked: Asked,
-    dialect: Dialect,
+    (asked, dialect): (Asked, Dialect),
+    heard: &mut Heard,
 ) -> Result<TokenReply, TokenError> {
     let request = Request::post(endpoint.clone());
     let request = match client {
         Some(client) => client.form(request, pairs)?,
         None => request.form(pairs.iter().copied()),
     };
-    let body = success(http.send(request).await?, asked, dialect)?.into_body();
-    let reply = serde_json::from_slice(&reply::standard(body, dialect));
-    let reply = reply.map_err(|_| TokenError::Malformed(Malformed::NotJson))?;
+    let reply = success(&http.send_heard(request, heard).await?, asked, dialect)?;
     reply::read(&reply).map_err(TokenError::Malformed)
 }
 
@@ -162,19 +195,26 @@ async fn by_crate(
     http: &HttpClient,
     request: &TokenRequest,
     client: &ClientCredentials,
+    heard: &mut Heard,
 ) -> Result<TokenReply, TokenError> {
     let TokenRequest { endpoint, grant, scopes, dialect, .. } = request;
     let asked =
         if matches!(grant, Grant::RefreshToken(_)) { Asked::WithRefreshToken } else { Asked::Otherwise };
     let called = AtomicBool::new(false);
     // The future owns what it uses: one that borrows isn't `Send` enough behind the crate's trait.
-    let (http, to, dialect) = (http.clone(), endpoint.clone(), *dialect);
+    let (http, to, dialect, us) = (http.clone(), endpoint.clone(), *dialect, client.clone());
+    let came = Arc::<Mutex<Heard>>::default();
     let call = |built: HttpRequest| {
         called.store(true, Ordering::Relaxed);
-        let (http, request) = (http.clone(), adopt(to.clone(), built));
+        // The crate would have `+` stand for a space in the header.
+        let (http, request, came) = (http.clone(), us.basic(adopt(to.clone(), built)), came.clone());
         async move {
-            let answer = success(http.send(request).await?, asked, dialect)?;
-            Ok(HttpResponse::new(reply::standard(answer.into_body(), dialect)))
+            let mut heard = Heard::default();
+            let answer = http.send_heard(request?, &mut heard).await;
+            *came.lock().unwrap_or_else(PoisonError::into_inner) = heard;
+            let reply = success(&answer?, asked, dialect)?;
+            // Without a content type the crate doesn't insist on one; some servers send text/plain.
+            Ok(HttpResponse::new(reply.to_string().into_bytes()))
         }
     };
 
@@ -218,6 +258,7 @@ async fn by_crate(
             assertion.iter().fold(ask, |ask, (k, v)| ask.add_extra_param(*k, *v)).request_async(&call).await
         }
     };
+    *heard = std::mem::take(&mut *came.lock().unwrap_or_else(PoisonError::into_inner));
     match wire {
         Ok(wire) => wire.reply.map_err(TokenError::Malformed),
         Err(RequestTokenError::Request(error)) => Err(error),
@@ -237,31 +278,16 @@ fn adopt(url: Url, built: HttpRequest) -> Request {
     Request { method: parts.method, url, headers, body }
 }
 
-/// Lets only a success through, and of it only the body.
-fn success(response: Response, asked: Asked, dialect: Dialect) -> Result<HttpResponse, TokenError> {
+/// Lets only a success through, and of it only what was read, as RFC 6749 would have it.
+fn success(response: &Response, asked: Asked, dialect: Dialect) -> Result<Value, TokenError> {
+    let body = reply::value(response);
     // GitHub and Slack send errors with status 200.
-    let says_error = error_code(&response.body).is_some() || says_not_ok(&response.body);
-    if !response.is_success() || (says_error && !has_token(&response.body, dialect)) {
-        return Err(classify(&response, asked, dialect));
+    let says_error = |body: &Value| error_in(body).is_some() || body.get("ok") == Some(&Value::Bool(false));
+    let failed = body.as_ref().is_some_and(|b| says_error(b) && reply::holder(b, dialect).is_none());
+    if !response.is_success() || failed {
+        return Err(classify(response, asked, dialect));
     }
-    if response.body.is_empty() {
-        return Err(TokenError::Malformed(Malformed::NotJson));
-    }
-    // Without a content type the crate doesn't insist on one; some servers send text/plain.
-    Ok(HttpResponse::new(response.body))
-}
-
-fn says_not_ok(body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Probe {
-        ok: bool,
-    }
-    serde_json::from_slice::<Probe>(body).is_ok_and(|p| !p.ok)
-}
-
-fn has_token(body: &[u8], dialect: Dialect) -> bool {
-    let Ok(reply) = serde_json::from_slice(body) else { return false };
-    reply::holder(&reply, dialect).is_some()
+    body.map(|body| reply::standard(body, dialect)).ok_or(TokenError::Malformed(Malformed::NotJson))
 }
 
 /// The reply in the shape that the `oauth2` crate asks for. Nothing but `reply` is used.

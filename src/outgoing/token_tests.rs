@@ -60,7 +60,8 @@ fn encoded(text: &str) -> String {
 
 fn basic() -> String {
     use base64::Engine as _;
-    let pair = format!("{}:{}", encoded(ID), encoded(SECRET));
+    // In a header a space is %20, which is one to every reader.
+    let pair = format!("{}:{}", encoded(ID), encoded(SECRET)).replace('+', "%20");
     format!("authorization: Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
 }
 
@@ -190,7 +191,7 @@ async fn faults_on_the_wire() {
     );
     assert_eq!(
         ask_once(page("401 Unauthorized"), true).await.err(),
-        Some(TokenError::BadClient { code: None })
+        Some(TokenError::BadClient { code: None, assertion: false })
     );
     assert_eq!(ask_once(page("200 OK"), true).await.err(), Some(TokenError::Malformed(Malformed::NotJson)));
     assert_eq!(
@@ -251,7 +252,7 @@ async fn an_echo_stays_out_of_every_error() {
                 |seen| json!({"error": [seen], "access_token": null}).to_string(),
                 |seen| json!({"access_token": format!("{seen}\n"), "token_type": seen}).to_string(),
                 |seen| {
-                    json!({"access_token": "a", "token_type": seen, "refresh_token": format!("{seen}\n")})
+                    json!({"access_token": "a", "token_type": seen, "refresh_token": [format!("{seen}\n")]})
                         .to_string()
                 },
                 |seen| format!("{{\"canary\": {seen}"),
@@ -303,16 +304,17 @@ fn replies_that_cant_be_used() {
         (json!({}), Malformed::NoAccessToken),
         (json!({"access_token": null}), Malformed::NoAccessToken),
         (json!({"access_token": ""}), Malformed::BadAccessToken),
-        (json!({"access_token": 7}), Malformed::BadAccessToken),
+        (json!({"access_token": 7.5}), Malformed::BadAccessToken),
+        (json!({"access_token": -7}), Malformed::BadAccessToken),
+        (json!({"access_token": true}), Malformed::BadAccessToken),
+        (json!({"access_token": ["a"]}), Malformed::BadAccessToken),
         (json!({"access_token": "a\nb"}), Malformed::BadAccessToken),
         (json!({"access_token": "a\u{0}"}), Malformed::BadAccessToken),
         (json!({"access_token": "ä"}), Malformed::BadAccessToken),
         (json!({"access_token": long}), Malformed::BadAccessToken),
-        (json!({"access_token": "a", "refresh_token": "a\r\nb"}), Malformed::BadRefreshToken),
         (json!({"access_token": "a", "refresh_token": {}}), Malformed::BadRefreshToken),
-        (json!({"access_token": "a", "token_type": "a b"}), Malformed::BadTokenType),
-        (json!({"access_token": "a", "token_type": ""}), Malformed::BadTokenType),
-        (json!({"access_token": "a", "token_type": 1}), Malformed::BadTokenType),
+        (json!({"access_token": "a", "refresh_token": 1.5}), Malformed::BadRefreshToken),
+        (json!({"access_token": "a", "refresh_token": long}), Malformed::BadRefreshToken),
     ] {
         assert_eq!(read(&reply).err(), Some(why), "{reply}");
     }
@@ -324,6 +326,12 @@ fn what_is_missing_or_odd_but_harmless_is_taken() {
         .expect("reply");
     assert_eq!(reply.token_type, "Bearer");
     assert!(reply.refresh_token.is_none() && reply.lifetime.is_none() && reply.scopes.is_none());
+    for odd in [json!("a b"), json!("a\r\nb"), json!(""), json!(1), json!([]), json!("ä")] {
+        let reply =
+            read(&json!({"access_token": 7, "refresh_token": "a\r\nä", "token_type": odd})).expect("reply");
+        assert_eq!((reply.token_type.as_str(), reply.access_token.expose_secret()), ("Bearer", "7"), "{odd}");
+        assert_eq!(reply.refresh_token.expect("a token").expose_secret(), "a\r\nä");
+    }
     let scopes = |scope: Value| {
         read(&json!({"access_token": "a", "scope": scope})).expect("reply").scopes.map(|s| s.to_string())
     };
@@ -364,6 +372,88 @@ fn lifetimes_in_every_form() {
         (json!([3600]), None),
     ] {
         assert_eq!(lifetime(value.clone()), secs, "{value}");
+    }
+}
+
+#[tokio::test]
+async fn a_form_is_a_reply_and_an_error() {
+    let form = |kind: &'static str, body: &'static str| {
+        ask_once(move |_| Act::answer("200 OK", &format!("Content-Type: {kind}\r\n"), body), true)
+    };
+    let body =
+        "access_token=a%2Bt&token_type=bearer&expires_in=60&refresh_token=r+t&scope=x+y&access_token=b\n";
+    for kind in ["application/x-www-form-urlencoded; charset=UTF-8", "text/plain"] {
+        let reply = form(kind, body).await.expect(kind);
+        assert_eq!(reply.access_token.expose_secret(), "a+t");
+        assert_eq!(reply.refresh_token.expect("one").expose_secret(), "r t");
+        assert_eq!((reply.lifetime, reply.token_type.as_str()), (Lifetime::from_secs(60), "bearer"));
+        assert_eq!(reply.scopes, ScopeSet::parse("x y").ok());
+        let error = form(kind, "error=bad_refresh_token&error_description=canary").await.expect_err(kind);
+        assert_eq!(error, TokenError::DeadGrant { code: "bad_refresh_token" });
+        assert_eq!(form(kind, "nothing here").await.err(), Some(TokenError::Malformed(Malformed::NotJson)));
+    }
+    assert_eq!(form("text/html", body).await.err(), Some(TokenError::Malformed(Malformed::NotJson)));
+}
+
+#[tokio::test]
+async fn a_token_s_own_end_takes_time_away_and_gives_none() {
+    use base64::Engine as _;
+    let jwt = |claims: &str| {
+        let part = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+        format!("{}.{}.sig", part(r#"{"alg":"none"}"#), part(claims))
+    };
+    // The server's clock is at 2000-01-01, which is 946684800.
+    const DATE: &str = "Date: Sat, 01 Jan 2000 00:00:00 GMT\r\n";
+    let then = 1_577_836_800; // 2020-01-01
+    let soon = jiff::Timestamp::now().as_second() + 600;
+    let at_2020 = "Date: Wed, 01 Jan 2020 00:00:00 GMT\r\n";
+    for (headers, token, expires_in, wanted) in [
+        (at_2020, jwt(&format!("{{\"exp\":{}}}", then + 300)), json!(null), Some(300)),
+        (at_2020, jwt(&format!("{{\"exp\":{}}}", then + 300)), json!(3600), Some(300)),
+        (at_2020, jwt(&format!("{{\"exp\":{}.5}}", then + 300)), json!(3600), Some(300)),
+        (at_2020, jwt(&format!("{{\"exp\":{}}}", then + 7200)), json!(3600), Some(3600)),
+        // It has ended by the clock of the server that sent it.
+        (at_2020, jwt(&format!("{{\"exp\":{then}}}")), json!(3600), Some(1)),
+        // Without the server's time ours is taken, unless it says that the token has ended: one is wrong.
+        ("", jwt(&format!("{{\"exp\":{then}}}")), json!(3600), Some(3600)),
+        ("Date: soon\r\n", jwt(&format!("{{\"exp\":{then}}}")), json!(null), None),
+        // What says nothing.
+        (DATE, jwt(r#"{"exp":3600}"#), json!(60), Some(60)),
+        (DATE, jwt(r#"{"exp":"1577836800"}"#), json!(60), Some(60)),
+        (DATE, jwt(r#"{"exp":1e300}"#), json!(60), Some(60)),
+        (DATE, jwt(r#"{"iat":1577836800}"#), json!(60), Some(60)),
+        (DATE, jwt("no JSON"), json!(60), Some(60)),
+        (DATE, format!("{}.e", jwt(r#"{"exp":1577836800}"#)), json!(60), Some(60)),
+        (DATE, "opaque.and.dotted".to_owned(), json!(60), Some(60)),
+    ] {
+        let body = json!({"access_token": token, "expires_in": expires_in}).to_string();
+        let got = ask_once(move |_| Act::answer("200 OK", headers, &body), true).await.expect("a reply");
+        assert_eq!(got.lifetime.map(Lifetime::as_secs), wanted, "{headers}{token}");
+    }
+    let body = json!({"access_token": jwt(&format!("{{\"exp\":{soon}}}")), "expires_in": 3600}).to_string();
+    let got = ask_once(move |_| Act::answer("200 OK", "", &body), true).await.expect("a reply");
+    let left = got.lifetime.expect("one").as_secs();
+    assert!((1..=600).contains(&left), "{left}");
+}
+
+#[tokio::test]
+async fn who_sent_an_assertion_is_told_of_clock_and_key() {
+    let key = rcgen::KeyPair::generate().expect("a key").serialize_pem();
+    let key = SigningKey::parse(&key.into(), None, SigningAlgorithm::RS256).expect("a key");
+    let by_key = ClientCredentials {
+        id: ClientId::parse(ID).expect("id"),
+        auth: ClientAuth::PrivateKey { key, audience: None },
+    };
+    for (client, assertion) in [(by_key, true), (credentials(AuthMethod::ClientSecretPost), false)] {
+        let act = |_: &str| Act::json("401 Unauthorized", r#"{"error":"invalid_client"}"#);
+        let server = Server::start(act).await;
+        let mut request = request(server.url("/token"), false);
+        request.client = Some(client);
+        let error = request_token(&local(), &request).await.expect_err("refused");
+        assert_eq!(error, TokenError::BadClient { code: Some("invalid_client"), assertion });
+        let says = error.to_string();
+        assert_eq!(says.contains("clock") && says.contains("key"), assertion, "{says}");
+        assert_eq!(says.contains("secret"), !assertion, "{says}");
     }
 }
 

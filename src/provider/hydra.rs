@@ -166,7 +166,7 @@ struct Problem {
 }
 
 fn problem(response: &Response) -> Problem {
-    serde_json::from_slice(&response.body).unwrap_or_default()
+    response.json().and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default()
 }
 
 fn is_absent(response: &Response) -> bool {

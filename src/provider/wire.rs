@@ -102,6 +102,8 @@ impl Wire {
         match e {
             SendError::Refused(why) => ProviderError::Refused { url: self.shown(), why: *why },
             SendError::TooLarge => self.unexpected(0, "the body is larger than is read"),
+            SendError::Undecodable(_) => self
+                .unexpected(0, "the body is in a content coding that can't be read; see the proxy before it"),
             e => ProviderError::Unreachable { url: self.shown(), why: e.to_string() },
         }
     }
@@ -121,8 +123,8 @@ impl Wire {
 
     /// Reads a JSON body.
     pub(super) fn body<T: for<'de> Deserialize<'de>>(&self, response: &Response) -> Result<T, ProviderError> {
-        serde_json::from_slice(&response.body)
-            .map_err(|_| self.unexpected(response.status, "the body isn't what this API answers"))
+        let body = response.json().and_then(|value| serde_json::from_value(value).ok());
+        body.ok_or_else(|| self.unexpected(response.status, "the body isn't what this API answers"))
     }
 
     /// Reads server metadata (RFC 8414, OpenID Connect Discovery) at an address.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the OAuth clients of other people that the provider service is tried with, as requirements.txt and
-# package-lock.json pin them, and prints the folder on stdout: bin/python and node_modules are in it.
+# Installs the OAuth clients of other people that we are tried with and compared to, as requirements.txt, package-lock.json
+# and replies/go.mod pin them, and prints the folder on stdout: bin/python, bin/replies and node_modules are in it.
 #
 # With --list: installs nothing, and prints the folder's name.
 #
@@ -21,9 +21,11 @@ python3 -c 'import venv, ensurepip' 2>/dev/null ||
   fail "python3 has no venv module; install it (on Debian and Ubuntu: the package python3-venv)."
 command -v npm >/dev/null || fail "the OAuth client in JavaScript needs Node.js 20 or newer with npm, and there is no npm on the PATH."
 
+command -v go >/dev/null || fail "the OAuth client in Go needs Go 1.26, and there is no go on the PATH."
+
 # A venv and compiled packages belong to one Python and one Node.js.
 hash=$({
-  cat "$here/requirements.txt" "$here/package-lock.json" "$here/setup.sh"
+  cat "$here/requirements.txt" "$here/package-lock.json" "$here/setup.sh" "$here"/replies/{go.mod,go.sum,main.go}
   python3 --version
   node --version
 } | sha256sum | cut -c1-12)
@@ -46,6 +48,8 @@ if [ ! -e "$folder/done" ]; then
   cp "$here/package.json" "$here/package-lock.json" "$here/.npmrc" "$folder/"
   (cd "$folder" && npm ci --silent --no-audit --no-fund --ignore-scripts >&2) ||
     fail "npm could not install package-lock.json; it says why above."
+  (cd "$here/replies" && CGO_ENABLED=0 go build -trimpath -o "$folder/bin/replies" . >&2) ||
+    fail "go could not build replies; it says why above."
   touch "$folder/done"
 fi
 printf '%s\n' "$folder"

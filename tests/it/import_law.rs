@@ -33,6 +33,7 @@ const PURE: &[&str] = &[
     "link/facts",
     "link/claim",
     "link/grant",
+    "link/unread",
     "link/consent/form",
     "link/consent/places",
     "link/consent/record",

@@ -14,6 +14,7 @@
 //! - [`bitbucket_stub`]: a contract stub of Bitbucket's client API: no Bitbucket can run here.
 //! - [`browser`]: a real Chromium, without a window.
 //! - [`chart`]: a Helm release of the chart, and the Pods that it leads to.
+//! - [`clients`]: other people's OAuth clients.
 //! - [`container`]: the one container of a Pod: what the chart gives it, and its process.
 //! - [`disk`]: a disk that fails when a test says so.
 //! - [`fault_proxy`]: stands before a real provider and does one request wrong.
@@ -42,6 +43,7 @@ pub mod bench;
 pub mod bitbucket_stub;
 pub mod browser;
 pub mod chart;
+pub mod clients;
 pub mod consent_app;
 pub mod container;
 pub mod disk;

@@ -49,6 +49,29 @@ pub async fn run(mut command: Command) -> Output {
     }
 }
 
+/// The same, with a text on its standard input.
+///
+/// # Panics
+/// When it can't be started.
+pub async fn run_with_input(mut command: Command, input: String) -> Output {
+    use std::io::Write as _;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let line = format!("{:?}", command.get_program());
+    let output = tokio::task::spawn_blocking(move || {
+        let mut child = command.spawn()?;
+        // It reads all before it says a word.
+        child.stdin.take().expect("a pipe").write_all(input.as_bytes())?;
+        child.wait_with_output()
+    });
+    let output = output.await.expect("no panic").unwrap_or_else(|error| panic!("{line}: {error}"));
+    Output {
+        command: line,
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
 /// The folder of the control plane's programs. The other parts are asked for one by one: who tests something else
 /// needs no Java.
 pub(super) async fn folder() -> PathBuf {

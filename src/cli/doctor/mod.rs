@@ -5,12 +5,15 @@
 //! | [`cluster`] | API server, CRDs, rights, the operator |
 //! | [`provider`] | a provider: its conditions, its metadata from here, TLS, clock |
 //! | [`link`] | a link: its conditions, its Secret, whether the credentials authenticate |
+//! | [`reply`] | the token reply that couldn't be read |
 
 pub mod cluster;
 pub mod link;
 pub mod provider;
+pub mod reply;
 
 use super::cluster::{ClusterArgs, failed, list};
+use super::house::HouseArgs;
 use super::links;
 use super::output::{Colour, Format, Paint, clean, say};
 use super::status::providers_of;
@@ -28,14 +31,20 @@ use std::time::Duration;
 #[command(after_help = "\
 Each check is ok, warn, fail, or skipped where it can't be made from here or with your rights.
 Proving that credentials authenticate asks the provider to revoke a token that doesn't exist: nothing changes there.
-Exit codes: 0 nothing failed, 1 something failed, 2 wrong usage or the cluster couldn't be asked.
-Fields of -o json and yaml: failed, and checks (check, subject, result, message, wayOut).")]
+With --reply it shows the newest token reply of the link that couldn't be read, which may hold tokens: what it is on standard
+error, its body as it came on standard output. Who may read the Secrets of the operator's namespace may see it.
+Exit codes: 0 nothing failed (or the reply is shown), 1 something failed (or none is kept), 2 wrong usage or the cluster
+couldn't be asked.
+Fields of -o json and yaml: failed, and checks (check, subject, result, message, wayOut); with --reply: namespace, link, at,
+status, contentType, contentEncoding, complete, body (base64).")]
 pub struct DoctorArgs {
     /// The link; left out: all of the namespace
     name: Option<String>,
-    /// The operator's namespace; left out: it is looked for
-    #[arg(long, value_name = "NAME")]
-    operator_namespace: Option<String>,
+    /// Show the newest token reply that couldn't be read, and check nothing
+    #[arg(long, requires = "name")]
+    reply: bool,
+    #[command(flatten)]
+    house: HouseArgs,
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -108,6 +117,10 @@ const PROVIDER_ANSWER: Duration = Duration::from_secs(10);
 /// [`ToolError`] when the cluster can't be asked at all.
 pub async fn run(args: DoctorArgs) -> Result<Answer, ToolError> {
     let at = args.cluster.connect().await?;
+    if let (true, Some(name)) = (args.reply, &args.name) {
+        let link = links::get(&at, name).await?;
+        return reply::show(&at, &link, &args.house, args.output).await;
+    }
     let mut checks = vec![cluster::api_server(&at).await?];
     let (served, of_crds) = cluster::crds(&at).await?;
     checks.extend(of_crds);
@@ -121,7 +134,7 @@ pub async fn run(args: DoctorArgs) -> Result<Answer, ToolError> {
             }
         };
         let mut providers = providers_of(&at, false).await?;
-        checks.extend(cluster::operator(&at, args.operator_namespace.as_deref()).await);
+        checks.extend(cluster::operator(&at, args.house.given_namespace()).await);
         if args.name.is_some() {
             providers.retain(|p| chosen.iter().any(|l| p.is_of(l)));
         }

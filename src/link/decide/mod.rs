@@ -34,6 +34,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use absent::{WAITS, waits};
 pub use incoming::{IncomingView, Note};
+pub(in crate::link) use outgoing::how_to_read;
 pub use outgoing::{
     Connected, Token, consented_grant, host_and_port, over_of, publish, published, token_secret, token_view,
     too_short,

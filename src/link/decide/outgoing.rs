@@ -6,6 +6,7 @@ mod pace;
 mod publish;
 
 pub use held::consented_grant;
+pub(in crate::link) use held::how_to_read;
 pub use pace::too_short;
 pub use publish::{over_of, publish, published, token_secret};
 

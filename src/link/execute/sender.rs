@@ -73,7 +73,7 @@ pub(super) async fn assertion_refused(ctx: &Context, sender: &Sender, e: &TokenE
     // Also where no such trust is known yet: some servers call that a bad request.
     const ABOUT_US: [&str; 3] = ["invalid_client", "unauthorized_client", "invalid_request"];
     let code = match e {
-        TokenError::BadClient { code } => *code,
+        TokenError::BadClient { code, .. } => *code,
         TokenError::Rejected { code: Some(code), .. } if ABOUT_US.contains(code) => Some(*code),
         _ => return None,
     };

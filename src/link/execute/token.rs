@@ -3,7 +3,7 @@
 use super::sender::{assertion_refused, revoker, sender};
 use super::{Carry, Patience, Work};
 use crate::domain::KeyRing;
-use crate::http::Trust;
+use crate::http::{Heard, NotSent, Trust};
 use crate::link::context::{Context, UnknownClient, state_of};
 use crate::link::decide::{self, token_secret};
 use crate::link::facts::{Refused, SecretFact};
@@ -12,6 +12,7 @@ use crate::link::metrics::ByAnswer;
 use crate::link::plan::{AskBy, Publication, SecretWrite, TokenPlan};
 use crate::link::problem::{Mend, Problem};
 use crate::link::turns::Who;
+use crate::link::unread::{Unread, UnreadReply};
 use crate::outgoing::{
     self, Grace, Grant as Ask, Revoked, TokenError, TokenRequest, Tokens, UNKNOWN_CLIENT_PASSES, give_back,
     unknown_client_delay,
@@ -44,6 +45,7 @@ impl Carry<'_> {
         let Some((grant, _)) = &work.grant else { return Err(no_grant()) };
         let sent = grant.refresh_token.clone();
         let client_id = grant.binding.client_id.clone();
+        let issuer = grant.binding.issuer.clone();
         let ask = match (&plan.by, &sent) {
             (AskBy::RefreshToken, Some(token)) => Ask::RefreshToken(token.0.clone()),
             (AskBy::RefreshToken, None) => return Err(no_grant()),
@@ -61,7 +63,8 @@ impl Carry<'_> {
         // Before it is sent: a token lives from when it was made, not from when it arrived.
         let issued_at = Timestamp::now();
         let http = self.ctx.guard.client(Trust::Guarded, None);
-        match outgoing::request_token(&http, &request).await {
+        let mut heard = Heard::default();
+        match outgoing::request_token_heard(&http, &request, &mut heard).await {
             Ok(reply) => {
                 self.answered("success");
                 let access = Access::of(&reply, issued_at, &plan.scopes, plan.fingerprint.clone());
@@ -94,11 +97,25 @@ impl Carry<'_> {
                     return Err(problem);
                 }
                 let problem = Problem::from(&e);
-                let problem = unknown_outcome(&e, sent.as_ref().map(|_| plan.grace), problem);
+                let mut problem = unknown_outcome(&e, sent.as_ref().map(|_| plan.grace), problem);
+                if let Some(sent) = &sent
+                    && e.outcome_unknown()
+                    && self.keep_unread(work, (sent, issued_at), &heard).await
+                {
+                    problem.message += &format!(
+                        "; what it answered is kept for 30 days: {}",
+                        decide::how_to_read(self.seen)
+                    );
+                }
+                if self.moved(&e, issuer.as_deref()) {
+                    problem.mend = Mend::Wait;
+                    problem.message +=
+                        "; the server's discovery document is read anew, in case the endpoint moved";
+                }
                 // Only where the server itself said so: a 404 or a 302 of a proxy on the way passes.
                 let for_good = matches!(
                     e,
-                    TokenError::BadClient { code: Some(_) } | TokenError::Rejected { code: Some(_), .. }
+                    TokenError::BadClient { code: Some(_), .. } | TokenError::Rejected { code: Some(_), .. }
                 );
                 // The host isn't asked for other links of that client either.
                 if let Some(asked) = leave_alone(&e) {
@@ -145,6 +162,15 @@ impl Carry<'_> {
         (problem, refused)
     }
 
+    /// Whether the endpoint isn't where discovery named it, and what is known of its issuer was dropped for
+    /// that. A server that is away for a moment is asked for its document once a minute.
+    fn moved(&self, e: &TokenError, issuer: Option<&str>) -> bool {
+        let gone = matches!(e, TokenError::Rejected { code: None, status: 404 | 410 })
+            || matches!(e, TokenError::Redirected { status: 301 | 308 })
+            || matches!(e, TokenError::NotSent(NotSent::Dns | NotSent::Connect));
+        gone && issuer.is_some_and(|issuer| self.ctx.discoveries.drop_known(issuer, Instant::now()))
+    }
+
     fn answered(&self, result: &'static str) {
         self.ctx.metrics.token_requests.get_or_create(&ByAnswer { result }).inc();
     }
@@ -155,7 +181,7 @@ impl Carry<'_> {
         let Some((reply, access)) = work.reply.clone() else { return Err(no_grant()) };
         let Some((mut grant, mut version)) = work.grant.clone() else { return Err(no_grant()) };
         let spent = grant.refresh_token.clone();
-        let known = grant.rotates;
+        let known = grant.rotates.filter(|_| grant.unread.is_none());
         let begun = grant.intent.as_ref().map(|intent| intent.at);
         grant.take(&reply, access);
         // Nothing new to remember: this server keeps its refresh tokens, and that is known.
@@ -182,6 +208,46 @@ impl Carry<'_> {
                 version = Some(stored_version);
             }
             patience.after(problem).await?;
+        }
+    }
+
+    /// Keeps a reply that can't be read: a successor of the refresh token that was sent may stand in it, and
+    /// the server won't give it again. Says whether it is kept.
+    async fn keep_unread(
+        &self,
+        work: &mut Work,
+        (sent, begun): (&Kept, Timestamp),
+        heard: &Heard,
+    ) -> bool {
+        let Some(reply) = UnreadReply::of(heard) else { return false };
+        let mut nonce = [0; 24];
+        let (Ok(keys), Ok(())) = (&self.seen.keys, getrandom::fill(&mut nonce)) else { return false };
+        let unread = Unread::seal(keys, &self.seen.uid, &reply, nonce, Timestamp::now());
+        let mut patience = Patience::new(&self.ctx.tenure).of_refresh(begun);
+        loop {
+            let Some((mut grant, version)) = work.grant.clone() else { return false };
+            // Somebody else had more luck with it.
+            if grant.refresh_token.as_ref() != Some(sent) {
+                return false;
+            }
+            // A server that says the same each time costs one write.
+            if grant.unread.as_ref().and_then(|u| u.open(keys, &self.seen.uid)).as_ref() == Some(&reply) {
+                return true;
+            }
+            grant.unread = Some(unread.clone());
+            let Err(problem) = self.save(work, grant, version.as_deref()).await else { return true };
+            if problem.mend == Mend::Conflict
+                && let Ok(Some((stored, version))) = self.ctx.store.grant(&self.seen.uid).await
+            {
+                work.grant = Some((stored, Some(version)));
+            }
+            if let Err(problem) = patience.after(problem).await {
+                tracing::warn!(
+                    namespace = %self.seen.namespace, link = %self.seen.name, reason = problem.reason,
+                    "a reply that can't be read couldn't be kept"
+                );
+                return false;
+            }
         }
     }
 

@@ -29,6 +29,8 @@ pub async fn sweep(ctx: &Context, watched: &[String]) {
         let ours = watched.is_empty() || watched.contains(&left.of.namespace);
         if ours && is_orphan(ctx, &left.of).await {
             drop_records(ctx, left).await;
+        } else if ours {
+            forget_unread(ctx, left.grant).await;
         }
     }
     let Ok(kept) = ctx.store.providers().await else { return };
@@ -77,6 +79,18 @@ async fn left_behind(ctx: &Context) -> BTreeMap<String, Left> {
         Err(p) => tracing::warn!(reason = p.reason, "the consents can't be listed"),
     }
     all
+}
+
+/// Forgets a reply that nobody could read, once its time is over.
+async fn forget_unread(ctx: &Context, grant: Option<(Grant, String)>) {
+    let now = Timestamp::now();
+    if let Some((mut grant, version)) = grant
+        && grant.unread.take_if(|unread| !unread.is_kept(now)).is_some()
+        // Where somebody else wrote at this moment, the next sweep does it.
+        && let Err(p) = ctx.store.save_grant(&grant, Some(&version)).await
+    {
+        tracing::debug!(link = %grant.link.name, reason = p.reason, "an old reply couldn't be removed");
+    }
 }
 
 /// Whether a link is gone: not in the cache, and not at the API server either.

@@ -197,7 +197,7 @@ impl BitbucketProvider {
             400 | 422 => return Err(REFUSED),
             status => return Err(self.wire.other(status)),
         }
-        let told = serde_json::from_slice(&response.body).ok().and_then(|v| Record::read(&v));
+        let told = response.json().and_then(|v| Record::read(&v));
         let record = match told {
             Some(record) => record,
             None => self.search(ours).await?.ok_or_else(|| {
@@ -259,7 +259,7 @@ impl BitbucketProvider {
             404 => return Err(ProviderError::Conflict),
             status => return Err(self.wire.other(status)),
         }
-        let told = serde_json::from_slice::<Value>(&response.body).ok().and_then(|v| secret(&v));
+        let told = response.json().and_then(|v| secret(&v));
         let told = match told {
             Some(told) => Some(told),
             None => self.fetch(number).await?.and_then(|record| record.secret),

@@ -67,7 +67,7 @@ fn is_absent(response: &Response) -> bool {
 }
 
 fn fault(response: &Response) -> Fault {
-    serde_json::from_slice(&response.body).unwrap_or_default()
+    response.json().and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default()
 }
 
 #[derive(Deserialize)]
@@ -153,9 +153,10 @@ impl KeycloakProvider {
             TokenError::NotSent(why) => self.wire.unanswered(&SendError::NotSent(why)),
             TokenError::NoAnswer(why) => self.wire.unanswered(&SendError::NoAnswer(why)),
             TokenError::TooLarge => self.wire.unanswered(&SendError::TooLarge),
-            TokenError::Malformed(_) | TokenError::DeadGrant { .. } | TokenError::AssertionRefused => {
-                self.wire.unexpected(200, "its token reply can't be used")
-            }
+            TokenError::Malformed(_)
+            | TokenError::TokenType(_)
+            | TokenError::DeadGrant { .. }
+            | TokenError::AssertionRefused => self.wire.unexpected(200, "its token reply can't be used"),
         }
     }
 

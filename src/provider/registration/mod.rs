@@ -214,8 +214,8 @@ impl RegistrationProvider {
 
     /// What an answer other than the ones hoped for means.
     fn refusal(&self, response: &Response) -> ProviderError {
-        let code = serde_json::from_slice::<Map<String, Value>>(&response.body).ok();
-        let code = code.as_ref().and_then(|b| b.get("error")?.as_str()).and_then(known_error_code);
+        let body = response.json();
+        let code = body.as_ref().and_then(|b| b.get("error")?.as_str()).and_then(known_error_code);
         match (response.status, code) {
             (status @ (429 | 503), _) => ProviderError::Busy { status, retry_after: response.retry_after },
             // A policy refuses what the client should be, or from where it is registered.

@@ -27,6 +27,7 @@ mod presets;
 mod provider_faults;
 mod rbac;
 mod refresh_rule;
+mod replies;
 mod restore;
 mod rotate;
 mod rotation;

@@ -60,6 +60,31 @@ async fn what_discovery_names_is_not_called_either() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_endpoint_that_is_gone_is_looked_for() {
+    // Discovery is remembered for ten minutes; this test waits for three.
+    let server = TokenServer::start().await;
+    let stage = Stage::set(ControlPlane::shared().await, binary(), 1, json!({})).await;
+    let team = stage.team();
+    let gone = [("not-found", 404, ""), ("gone", 410, ""), ("moved", 308, "Location: /elsewhere\r\n")];
+    let token = json!({"access_token": "t", "expires_in": 20, "token_type": "Bearer"});
+    for (name, _, _) in gone {
+        server.always(&format!("/{name}/old"), Reply::json(200, &token));
+        document(&server, &format!("/{name}"), &server.url(&format!("/{name}/old")));
+        inputs(&stage, name, "seed").await;
+        stage.apply_object(team, &machine(name, &server.url(&format!("/{name}")))).await;
+        stage.ready(team, name).await;
+    }
+    for (name, status, headers) in gone {
+        document(&server, &format!("/{name}"), &server.url(&format!("/{name}/new")));
+        server.always(&format!("/{name}/old"), Reply::http(status, headers, ""));
+    }
+    for (name, ..) in gone {
+        stage.condition(team, name, "Ready", "False", "EndpointChanged").await;
+    }
+    assert!(server.asked("/elsewhere").is_empty(), "a redirect isn't followed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_endpoint_that_moves_needs_consent() {
     let server = TokenServer::start().await;
     let mut stage = Stage::set(ControlPlane::shared().await, binary(), 1, json!({})).await;

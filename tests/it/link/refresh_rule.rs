@@ -3,6 +3,7 @@
 
 mod replies;
 mod table;
+mod unread;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -2,26 +2,11 @@
 //! protocol and not just our own reading of it.
 
 use super::service::{DERIVED, Service};
+use crate::support::clients::{node, python};
 use crate::support::programs::run;
 use serde_json::json;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use tokio::sync::OnceCell;
-
-const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
-
-/// The folder they are installed in.
-async fn installed() -> PathBuf {
-    static FOLDER: OnceCell<PathBuf> = OnceCell::const_new();
-    FOLDER
-        .get_or_init(async || {
-            let mut command = Command::new(format!("{SCRIPTS}/setup.sh"));
-            command.stderr(Stdio::inherit());
-            PathBuf::from(run(command).await.ok().trim())
-        })
-        .await
-        .clone()
-}
+use std::path::Path;
+use std::process::Command;
 
 /// Runs a script for each authentication method and for an issuer with and without a path.
 async fn speaks(id: &str, command: impl AsyncFn(&Path) -> Command) {
@@ -40,12 +25,6 @@ async fn speaks(id: &str, command: impl AsyncFn(&Path) -> Command) {
     }
 }
 
-async fn python(script: &str) -> Command {
-    let mut command = Command::new(installed().await.join("bin/python"));
-    command.arg("-B").arg(format!("{SCRIPTS}/{script}"));
-    command
-}
-
 // The two in Python don't form-encode the client ID as RFC 6749 section 2.3.1 wants it, so it needs no encoding here.
 
 #[tokio::test]
@@ -56,16 +35,6 @@ async fn authlib() {
 #[tokio::test]
 async fn requests_oauthlib() {
     speaks("team-a.ci_1~", async |_| python("requests_oauthlib_client.py").await).await;
-}
-
-async fn node(script: &str, folder: &Path) -> Command {
-    // Node.js looks for modules beside the script.
-    let (here, modules) = (folder.join(script), folder.join("node_modules"));
-    std::fs::copy(format!("{SCRIPTS}/{script}"), &here).expect("copied");
-    std::os::unix::fs::symlink(installed().await.join("node_modules"), modules).expect("linked");
-    let mut command = Command::new("node");
-    command.arg(here).env("NO_PROXY", "127.0.0.1").env("no_proxy", "127.0.0.1");
-    command
 }
 
 #[tokio::test]

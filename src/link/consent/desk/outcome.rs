@@ -2,18 +2,29 @@
 
 use super::{Consents, Done, Known, Ready, Trouble, random};
 use crate::api::{ApplicationLink, names};
-use crate::domain::TokenReply;
+use crate::domain::{TokenReply, token};
 use crate::http::Trust;
 use crate::link::consent::record::{self, Consent, Purpose, Stage, Ticket, code_of, digest};
 use crate::link::consent::trouble::Stranger;
 use crate::link::execute::{Patience, give_back_grant};
 use crate::link::grant::{Access, Kept, LinkRef};
 use crate::link::problem::{Mend, Problem};
-use crate::outgoing::owner_of;
+use crate::outgoing::{TokenError, owner_of, presets};
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use std::collections::BTreeSet;
+
+/// The type of a token that a plain client can't use.
+fn unusable_type(ready: &Ready, consent: &Consent) -> Option<&'static str> {
+    let custom = ready.goal.server.preset.name == presets::CUSTOM.name;
+    consent
+        .grant
+        .access
+        .as_ref()
+        .filter(|_| custom)
+        .and_then(|access| token::asks_for_proof(&access.token_type))
+}
 
 impl Consents {
     /// Keeps what was granted until its code comes back.
@@ -60,6 +71,10 @@ impl Consents {
 
     /// Stores a grant of the right account, and gives the code that makes it active.
     async fn keep(&self, ready: &Ready, consent: &mut Consent, version: &str) -> Result<String, Trouble> {
+        // At a custom server alone: what the presets' servers give is known, and of use.
+        if let Some(name) = unusable_type(ready, consent) {
+            return Err(Trouble::Token(TokenError::TokenType(name)));
+        }
         Stranger::check(ready.goal.grant.expected(), consent.grant.account.as_ref())
             .map_err(|why| Trouble::Stranger { why, given_back: false })?;
         let code = code_of(&random()?);

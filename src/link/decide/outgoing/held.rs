@@ -134,6 +134,7 @@ pub(super) fn held(
         account: None,
         connected_at: None,
         dead: None,
+        unread: None,
     };
     Ok((grant, seen.grant.as_ref().map(|(_, version)| version.clone())))
 }
@@ -164,6 +165,7 @@ pub fn consented_grant(
         account: None,
         connected_at: None,
         dead: None,
+        unread: None,
     };
     grant.remember(Some(client), true);
     grant
@@ -284,10 +286,21 @@ fn moved(seen: &Observed, old: &Binding, new: &Binding) -> Option<Problem> {
 
 /// What a person does when the server declares the grant dead.
 pub(super) fn way_out(goal: &OutgoingGoal, seen: &Observed) -> String {
-    match &goal.grant {
+    let anew = match &goal.grant {
         GrantGoal::RefreshToken(at) => format!("put a new one into Secret {}", at.secret),
         _ => format!("run: {}", how_to_connect(seen)),
+    };
+    match seen.grant.as_ref().and_then(|(grant, _)| grant.unread.as_ref()) {
+        Some(_) => {
+            format!("{anew}; the reply before, which couldn't be read, is shown by: {}", how_to_read(seen))
+        }
+        None => anew,
     }
+}
+
+/// The command that shows a reply that couldn't be read.
+pub(in crate::link) fn how_to_read(seen: &Observed) -> String {
+    format!("kubectl applink doctor {} -n {} --reply", seen.name, seen.namespace)
 }
 
 /// What a link that nobody connected yet waits for.

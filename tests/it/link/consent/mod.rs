@@ -4,6 +4,7 @@ mod hydra;
 mod keycloak;
 mod places;
 mod refusals;
+mod token_types;
 mod tool;
 
 use serde_json::{Value, json};

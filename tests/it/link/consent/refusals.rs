@@ -16,13 +16,13 @@ use crate::support::wait::eventually;
 const TICKET: &str = "a-ticket-of-this-test-0123456789";
 
 /// What a person's browser got when it began.
-struct Begun {
+pub(super) struct Begun {
     cookie: String,
     state: String,
     redirect: Url,
 }
 
-async fn put_ticket(stage: &Stage<'_>, name: &str, ticket: &str, seconds: i64) {
+pub(super) async fn put_ticket(stage: &Stage<'_>, name: &str, ticket: &str, seconds: i64) {
     let expires_at = Timestamp::now() + SignedDuration::from_secs(seconds);
     let ticket = Ticket { ticket: digest(Purpose::Ticket, ticket), expires_at, port: None };
     let text = serde_json::to_string(&ticket).expect("JSON");
@@ -34,7 +34,7 @@ async fn put_ticket(stage: &Stage<'_>, name: &str, ticket: &str, seconds: i64) {
         .expect("a ticket");
 }
 
-async fn consent_uri(stage: &Stage<'_>, name: &str) -> String {
+pub(super) async fn consent_uri(stage: &Stage<'_>, name: &str) -> String {
     redirect_uri(stage, name).await;
     let link = stage.links(stage.team()).get(name).await.expect("the link");
     link.status.and_then(|s| s.outgoing).and_then(|o| o.consent_uri).expect("an address")
@@ -56,7 +56,7 @@ async fn post(uri: &str, ticket: &str, origin: Option<&str>) -> Response {
     request.send().await.expect("an answer")
 }
 
-async fn begin(uri: &str, ticket: &str) -> Begun {
+pub(super) async fn begin(uri: &str, ticket: &str) -> Begun {
     let answer = post(uri, ticket, None).await;
     let cookie = answer.headers()["set-cookie"].to_str().expect("text").to_owned();
     assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax"), "{cookie}");
@@ -76,7 +76,7 @@ async fn begin(uri: &str, ticket: &str) -> Begun {
 }
 
 impl Begun {
-    async fn answer(&self, more: &[(&str, &str)]) -> (u16, String) {
+    pub(super) async fn answer(&self, more: &[(&str, &str)]) -> (u16, String) {
         self.answer_to(&self.redirect, &self.cookie, more).await
     }
 

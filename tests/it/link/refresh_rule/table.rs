@@ -66,6 +66,7 @@ impl Row {
             ("newline", _) => "a line break in the token".to_owned(),
             ("long-token", _) => "a token of more than 64 KiB".to_owned(),
             ("megabyte", _) => "a megabyte".to_owned(),
+            ("coding", _) => "`Content-Encoding: br`".to_owned(),
             ("ok-false", _) => "`ok: false`, an unknown error".to_owned(),
             (_, Some(code)) if code.contains(CANARY) => "an unknown error".to_owned(),
             (_, Some(code)) => format!("`{code}`"),
@@ -180,6 +181,7 @@ fn table() -> Vec<Row> {
         row("null-token", token(Value::Null), "MalformedReply", Again),
         row("newline", token(json!(format!("{CANARY}\nEVIL=1"))), "MalformedReply", Again),
         row("long-token", token(json!("x".repeat(70_000))), "MalformedReply", Again),
+        row("coding", with(200, "Content-Encoding: br\r\n"), "MalformedReply", Again),
         row("megabyte", token(json!("x".repeat(1 << 20))), "ReplyTooLarge", Again),
     ]
 }
