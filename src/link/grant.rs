@@ -143,6 +143,11 @@ impl Access {
         Self::lasting(reply, reply.lifetime.unwrap_or(unsaid), issued_at, asked, String::new())
     }
 
+    /// Whether it has no end that anybody knows of.
+    pub fn has_no_end(&self) -> bool {
+        self.expires_at.duration_since(self.issued_at).as_secs() >= WITHOUT_END.as_secs()
+    }
+
     fn lasting(
         reply: &TokenReply,
         lifetime: Lifetime,

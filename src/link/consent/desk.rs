@@ -96,6 +96,8 @@ pub struct Done {
     pub scopes: Vec<String>,
     /// What was asked for and not granted.
     pub missing: Vec<String>,
+    /// When it ends though nobody ends it, why, and what to do against that.
+    pub ends: Option<(Timestamp, String)>,
     /// The code that makes it active.
     pub code: SecretString,
     /// The loopback port that it may be handed to.

@@ -19,6 +19,7 @@ mod outgoing;
 #[cfg(test)]
 mod outgoing_tests;
 mod permitted;
+mod renewal;
 mod rotation;
 
 use super::claim::Claim;
@@ -37,6 +38,7 @@ pub use incoming::{IncomingView, Note};
 pub use outgoing::{
     Connected, Token, consented_grant, host_and_port, published, token_secret, token_view, too_short,
 };
+pub use renewal::unrenewed;
 
 /// What a link is to become.
 #[derive(Debug, Clone)]

@@ -9,6 +9,7 @@ pub use held::consented_grant;
 pub use pace::too_short;
 pub use publish::{published, token_secret};
 
+use super::renewal::{self, unrenewed};
 use super::{Effect, Part, consent, hosts, writable};
 use crate::domain::keyring::digest_hex;
 use crate::domain::{Account, KeyRing, ScopeSet};
@@ -46,6 +47,8 @@ pub struct Connected {
     pub account: Option<Account>,
     /// When it became active.
     pub at: Timestamp,
+    /// Why a person must consent again at the end of the token, and what to do against that.
+    pub unrenewed: Option<String>,
 }
 
 /// What was decided of an outgoing part.
@@ -121,9 +124,11 @@ pub(super) fn decide(
     if let (Ok(()), Some(grant)) = (&part.verdict, &grant) {
         part.verdict = expected(goal, seen, grant).and_then(|()| consented(goal, seen, grant));
     }
-    let connected = grant
-        .filter(|_| goal.grant.asks_a_person())
-        .and_then(|grant| Some(Connected { account: grant.account.clone(), at: grant.connected_at? }));
+    let connected = grant.filter(|_| goal.grant.asks_a_person()).and_then(|grant| {
+        let unrenewed =
+            unrenewed(goal, &grant).map(|why| format!("{why}, then run: {}", how_to_connect(seen)));
+        Some(Connected { at: grant.connected_at?, account: grant.account, unrenewed })
+    });
     Decided { part, token, connected, in_place, wake, asks }
 }
 
@@ -261,8 +266,8 @@ fn keep(
         return blocked(Problem::edit(
             "ReauthorizationRequired",
             format!(
-                "the access token has ended and the server gave no refresh token with it; ask for the scope that gives one \
-                 (offline_access at many servers), or run again: {}",
+                "the access token has ended and the server gave no refresh token with it; {}, then run: {}",
+                renewal::way_out(goal),
                 how_to_connect(seen)
             ),
         ));

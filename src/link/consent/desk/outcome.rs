@@ -6,6 +6,7 @@ use crate::domain::TokenReply;
 use crate::http::Trust;
 use crate::link::consent::record::{self, Consent, Purpose, Stage, Ticket, code_of, digest};
 use crate::link::consent::trouble::Stranger;
+use crate::link::decide::unrenewed;
 use crate::link::execute::{Patience, give_back_grant};
 use crate::link::grant::{Access, Kept, LinkRef};
 use crate::link::problem::{Mend, Problem};
@@ -45,6 +46,8 @@ impl Consents {
                 });
             }
         };
+        let ends = consent.grant.access.as_ref().map(|access| access.expires_at);
+        let ends = ends.zip(unrenewed(&ready.goal, &consent.grant));
         let asked = ready.goal.scopes.iter().map(|s| s.as_str().to_owned());
         Ok(Done {
             namespace: ready.of.namespace.clone(),
@@ -53,6 +56,7 @@ impl Consents {
             owner,
             missing: asked.filter(|s| !granted.contains(s)).collect(),
             scopes: granted.into_iter().collect(),
+            ends,
             code: code.into(),
             port: ready.ticket.port,
         })
