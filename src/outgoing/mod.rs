@@ -7,7 +7,7 @@
 //! | [`presets`], [`redirect`] | what is particular to each kind of server, as data; what it demands of redirect URIs |
 //! | [`client_auth`] | a client's credentials and how they go into a request |
 //! | [`signing_key`], [`assertion`] | private keys, and the assertions of RFC 7523 |
-//! | [`device`] | device authorization requests |
+//! | [`device`] | the device grant: the request, and one question after what came of it |
 //! | [`account`] | whose grant it is |
 //! | [`token`] | token requests |
 //! | [`reply`] | what a token endpoint's success may look like |
@@ -38,7 +38,7 @@ pub mod token;
 pub use account::{Owner, owner_of};
 pub use assertion::{BearerAssertion, BearerKey, BearerKeyError};
 pub use client_auth::{ClientAuth, ClientCredentials, ServiceAccount};
-pub use device::{DeviceAuthorization, request_device_code};
+pub use device::{DeviceAuthorization, poll_device_code, request_device_code};
 pub use discovery::{DiscoveryError, ServerMetadata, discover, discover_metadata};
 pub use endpoints::{Issuer, IssuerError, ServerEndpoints};
 pub use error::{ErrorClass, TokenError};

@@ -1,10 +1,10 @@
-//! Token requests (RFC 6749 sections 4.1.3, 4.4 and 6, RFC 7523 section 2.1, RFC 8628 section 3.4).
+//! Token requests (RFC 6749 sections 4.1.3, 4.4 and 6, RFC 7523 section 2.1).
 //!
 //! The `oauth2` crate builds the request and takes the reply apart; what it calls the network is
 //! our guarded client, and what a reply may hold is checked by [`super::reply`]. Answers that
 //! aren't a success never reach it, since its errors carry what the server said. What the crate
-//! can't express (an assertion; one poll for a device code, where it would sleep and ask on by
-//! itself) goes through [`ask`].
+//! can't express (an assertion) goes through [`ask`]. One poll for a device code, where the crate would
+//! sleep and ask on by itself, is in [`super::device`].
 
 use super::assertion::{CLIENT_ASSERTION_TYPE, JWT_BEARER};
 use super::error::{Asked, classify, error_code};
@@ -41,8 +41,6 @@ pub enum Grant {
         /// The PKCE verifier.
         verifier: SecretString,
     },
-    /// A device code (RFC 8628 section 3.4): one poll.
-    DeviceCode(SecretString),
     /// An assertion of our own (RFC 7523 section 2.1).
     JwtBearer(Box<BearerAssertion>),
 }
@@ -53,7 +51,6 @@ impl fmt::Debug for Grant {
             Self::ClientCredentials => "ClientCredentials",
             Self::RefreshToken(_) => "RefreshToken([redacted])",
             Self::AuthorizationCode { .. } => "AuthorizationCode([redacted])",
-            Self::DeviceCode(_) => "DeviceCode([redacted])",
             Self::JwtBearer(_) => "JwtBearer([redacted])",
         })
     }
@@ -99,10 +96,6 @@ pub async fn request_token(http: &HttpClient, request: &TokenRequest) -> Result<
             }
             ask(http, endpoint, client.as_ref(), &pairs, Asked::WithAssertion, *dialect).await
         }
-        (Grant::DeviceCode(code), Some(client)) => {
-            let pairs = [("grant_type", DEVICE_CODE), ("device_code", code.expose_secret())];
-            ask(http, endpoint, Some(client), &pairs, Asked::Otherwise, *dialect).await
-        }
         // The crate can't do without a client_id.
         (_, Some(client @ ClientCredentials { auth: ClientAuth::Assertion { .. }, .. })) => {
             let text = scopes.to_string();
@@ -135,9 +128,6 @@ pub async fn request_token(http: &HttpClient, request: &TokenRequest) -> Result<
     }
 }
 
-/// `grant_type` of RFC 8628 section 3.4.
-const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
-
 /// Asks with a form of our own.
 async fn ask(
     http: &HttpClient,
@@ -152,7 +142,12 @@ async fn ask(
         Some(client) => client.form(request, pairs)?,
         None => request.form(pairs.iter().copied()),
     };
-    let body = success(http.send(request).await?, asked, dialect)?.into_body();
+    read(http.send(request).await?, asked, dialect)
+}
+
+/// Reads the answer to a form of our own.
+pub(super) fn read(answer: Response, asked: Asked, dialect: Dialect) -> Result<TokenReply, TokenError> {
+    let body = success(answer, asked, dialect)?.into_body();
     let reply = serde_json::from_slice(&reply::standard(body, dialect));
     let reply = reply.map_err(|_| TokenError::Malformed(Malformed::NotJson))?;
     reply::read(&reply).map_err(TokenError::Malformed)
@@ -259,7 +254,8 @@ fn says_not_ok(body: &[u8]) -> bool {
     serde_json::from_slice::<Probe>(body).is_ok_and(|p| !p.ok)
 }
 
-fn has_token(body: &[u8], dialect: Dialect) -> bool {
+/// Whether an answer has a token in it, whatever else.
+pub(super) fn has_token(body: &[u8], dialect: Dialect) -> bool {
     let Ok(reply) = serde_json::from_slice(body) else { return false };
     reply::holder(&reply, dialect).is_some()
 }

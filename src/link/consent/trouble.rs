@@ -81,7 +81,7 @@ pub enum Trouble {
         given_back: bool,
     },
     /// The code wasn't exchanged.
-    #[error("the server gave no token: {0}. Nothing was changed; then run the command again.")]
+    #[error("the server gave no token: {}. Nothing was changed; then run the command again.", once(.0))]
     Token(TokenError),
     /// The link can't be connected as it is.
     #[error("{0}")]
@@ -105,6 +105,17 @@ const fn what_becomes(given_back: bool) -> &'static str {
         "What it granted is given back."
     } else {
         "What it granted isn't kept, and can't be revoked from here: end it at the server."
+    }
+}
+
+/// A failure in the words of a consent, which nobody tries again by itself.
+fn once(e: &TokenError) -> String {
+    match e {
+        TokenError::ServerFault { status, .. } => {
+            format!("it has trouble of its own (status {status}); wait until that is over")
+        }
+        TokenError::RateLimited { .. } => "it limits how often it may be asked; wait a while".to_owned(),
+        e => e.to_string(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! A person connects an outgoing link: the tool, the pages in a real browser, real servers, and what must not go.
 
+mod device;
 mod hydra;
 mod keycloak;
 mod places;
