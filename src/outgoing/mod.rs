@@ -8,6 +8,7 @@
 //! | [`client_auth`] | a client's credentials and how they go into a request |
 //! | [`signing_key`], [`assertion`] | private keys, and the assertions of RFC 7523 |
 //! | [`device`] | the device grant: the request, and one question after what came of it |
+//! | [`push`] | pushed authorization requests |
 //! | [`account`] | whose grant it is |
 //! | [`token`] | token requests |
 //! | [`reply`] | what a token endpoint's success may look like |
@@ -27,6 +28,7 @@ pub mod discovery;
 pub mod endpoints;
 pub mod error;
 pub mod presets;
+pub mod push;
 pub mod redeem;
 pub mod redirect;
 pub mod reply;
@@ -40,9 +42,10 @@ pub use assertion::{BearerAssertion, BearerKey, BearerKeyError};
 pub use client_auth::{ClientAuth, ClientCredentials, ServiceAccount};
 pub use device::{DeviceAuthorization, poll_device_code, request_device_code};
 pub use discovery::{DiscoveryError, ServerMetadata, discover, discover_metadata};
-pub use endpoints::{Issuer, IssuerError, ServerEndpoints};
+pub use endpoints::{Declared, Issuer, IssuerError, ServerEndpoints};
 pub use error::{ErrorClass, TokenError};
 pub use presets::{Dialect, Grace, Meaning, Preset, Revocation};
+pub use push::push_request;
 pub use redeem::{Redeemed, redeem_nothing};
 pub use redirect::{RedirectFault, RedirectRule};
 pub use reply::Malformed;

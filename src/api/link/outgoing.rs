@@ -280,7 +280,8 @@ pub struct Client {
     /// The Secret with its identifier, and with its secret or private key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<ClientSecretRef>,
-    /// How it authenticates at the token endpoint. Left out: as the preset's server wants it, else
+    /// How it authenticates at the token endpoint. Left out: as the preset's server wants it; else
+    /// client_secret_post where the issuer's metadata name that and not client_secret_basic; else
     /// client_secret_basic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_method: Option<OutgoingAuthMethod>,

@@ -10,7 +10,7 @@ mod outcome;
 use super::form::{is_name, uid_of};
 use super::places::{LinkPlace, LinkPlaces};
 use super::record::{Consent, Purpose, Stage, Ticket, digest};
-use super::request::{self, AuthorizationRequest};
+use super::request::{self, AuthorizationRequest, challenges_plainly};
 use super::trouble::Trouble;
 use crate::api::{ApplicationLink, names};
 use crate::domain::text::known_error_code;
@@ -25,7 +25,8 @@ use crate::link::problem::Problem;
 use crate::link::secrets::Secrets;
 use crate::link::validate::{GrantGoal, OutgoingGoal, validate};
 use crate::outgoing::{
-    ClientCredentials, Grant as Ask, Owner, ServerEndpoints, TokenError, TokenRequest, request_token,
+    ClientCredentials, Grant as Ask, Owner, ServerEndpoints, TokenError, TokenRequest, push_request,
+    request_token,
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt as _};
@@ -176,7 +177,7 @@ impl Consents {
         let Known { endpoints, client } = self.known(&ready).await?;
         let redirect_uri = self.redirect_uri(&ready, &endpoints)?;
         let endpoint = endpoints.authorization_endpoint.clone().ok_or(Trouble::OtherGrant)?;
-        let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
+        let (_, verifier) = PkceCodeChallenge::new_random_sha256();
         let state = format!("{}.{}", ready.of.uid, random_text()?);
         let browser = random_text()?;
         let stage = Stage::Asked {
@@ -185,18 +186,29 @@ impl Consents {
             verifier: Kept(verifier.secret().clone().into()),
             redirect_uri: redirect_uri.to_string(),
         };
-        self.open(&ready, &consent(&ready, &endpoints, &client, stage)).await?;
-        let to = AuthorizationRequest {
+        let request = AuthorizationRequest {
             endpoint: &endpoint,
             client_id: &client.id,
             redirect_uri: &redirect_uri,
             scopes: &ready.goal.scopes,
             server: ready.goal.server.preset.authorization_parameters,
             parameters,
-            state,
-            challenge,
-        }
-        .url();
+            state: &state,
+            verifier: &verifier,
+            plain: challenges_plainly(&endpoints.declared),
+        };
+        let push = endpoints.declared.push_endpoint.as_ref().filter(|_| endpoints.declared.requires_push);
+        let to = match push {
+            // Before the ticket is used: a server that doesn't take the request is asked again.
+            Some(at) => {
+                let http = self.ctx.guard.client(Trust::Guarded, None);
+                let dialect = ready.goal.server.preset.dialect;
+                let pushed = push_request(&http, at, &client, &request.parameters(), dialect).await;
+                request.pushed_url(&pushed.map_err(Trouble::NotPushed)?)
+            }
+            None => request.url(),
+        };
+        self.open(&ready, &consent(&ready, &endpoints, &client, stage)).await?;
         Ok(Departure { to, browser: browser.into() })
     }
 
@@ -258,7 +270,7 @@ impl Consents {
         let (ready, known) = self.still(&spent).await?;
         let names_server = match (&answer.iss, &known.endpoints.issuer) {
             (Some(iss), Some(issuer)) => iss == issuer,
-            (None, _) => !known.endpoints.sends_iss,
+            (None, _) => !known.endpoints.declared.sends_iss,
             (Some(_), None) => true,
         };
         if !names_server {

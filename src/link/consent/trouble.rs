@@ -83,6 +83,9 @@ pub enum Trouble {
     /// The code wasn't exchanged.
     #[error("the server gave no token: {}. Nothing was changed; then run the command again.", once(.0))]
     Token(TokenError),
+    /// The server didn't take the request that was pushed to it (RFC 9126).
+    #[error("the server doesn't take the authorization request: {}. Nobody was asked to sign in; then run the command again.", once(.0))]
+    NotPushed(TokenError),
     /// The link can't be connected as it is.
     #[error("{0}")]
     Link(String),
@@ -151,6 +154,7 @@ impl Trouble {
             Self::NoCode => "NoCode",
             Self::Stranger { .. } => "OtherAccount",
             Self::Token(_) => "NoToken",
+            Self::NotPushed(_) => "RequestRefused",
             Self::Link(_) => "LinkNotReady",
             Self::OtherGrant => "OtherGrant",
             Self::Busy => "Busy",
@@ -170,7 +174,7 @@ impl Trouble {
             | Self::NoCode
             | Self::Stranger { .. } => 403,
             Self::Link(_) | Self::OtherGrant => 422,
-            Self::Token(_) => 502,
+            Self::Token(_) | Self::NotPushed(_) => 502,
             Self::Crowded => 429,
             Self::Later(_) => 503,
         }

@@ -1,12 +1,13 @@
 //! What the outgoing part rests on: the server's endpoints, our client, the grant's input, the Secret.
 
 use crate::api::ApplicationLink;
-use crate::domain::{ClientId, ExposeSecret as _, KeyRing, SecretString};
+use crate::domain::{AuthMethod, ClientId, ExposeSecret as _, KeyRing, SecretString};
 use crate::http::{HttpClient, SendError, Trust};
 use crate::link::consent::request;
 use crate::link::context::Context;
 use crate::link::decide::hosts;
 use crate::link::facts::{Desk, Observed, OutgoingFacts, SecretFact};
+use crate::link::grant::KeptMethod;
 use crate::link::lend;
 use crate::link::problem::Problem;
 use crate::link::secrets::{Reader, Secrets};
@@ -14,7 +15,7 @@ use crate::link::validate::{
     ClientAuthGoal, ClientIdGoal, GrantGoal, OutgoingGoal, SecretKey, ServerPlace, validate,
 };
 use crate::outgoing::{
-    BearerKey, ClientAuth, ClientCredentials, ServerEndpoints, ServiceAccount, SigningKey,
+    BearerKey, ClientAuth, ClientCredentials, Declared, ServerEndpoints, ServiceAccount, SigningKey,
 };
 use kube::ResourceExt as _;
 use url::Url;
@@ -50,6 +51,10 @@ pub(super) async fn facts(
         bearer,
         endpoints(ctx, &namespace, goal),
     );
+    let client = match &endpoints {
+        Ok(endpoints) => client.map(|client| by_metadata(client, goal, &endpoints.declared)),
+        Err(_) => client,
+    };
     OutgoingFacts {
         desk: goal.grant.asks_a_person().then(|| desk(ctx, link, goal, &endpoints)),
         endpoints,
@@ -150,8 +155,43 @@ pub async fn server_and_client(
     let (endpoints, client) =
         futures::join!(endpoints(ctx, namespace, goal), client(namespace, goal, &inputs));
     let (endpoints, client) = (endpoints?, client?);
+    let client = by_metadata(client, goal, &endpoints.declared);
     hosts::check(goal, &inputs.all(), ctx.require_allowed_hosts, &endpoints)?;
     Ok((endpoints, client))
+}
+
+/// A client whose method the link doesn't name authenticates in the way that the server names, where that is
+/// the other one alone.
+fn by_metadata(
+    client: Option<ClientCredentials>,
+    goal: &OutgoingGoal,
+    declared: &Declared,
+) -> Option<ClientCredentials> {
+    let methods = declared.auth_methods.as_ref();
+    let alone = |one, other| methods.is_some_and(|all| all.contains(&one) && !all.contains(&other));
+    client.map(|client| {
+        let (basic, post) = (AuthMethod::ClientSecretBasic, AuthMethod::ClientSecretPost);
+        if alone(post, basic) {
+            unnamed_method(client, goal, post)
+        } else if alone(basic, post) {
+            unnamed_method(client, goal, basic)
+        } else {
+            client
+        }
+    })
+}
+
+/// The same client, which authenticates so, unless the link names a method.
+fn unnamed_method(client: ClientCredentials, goal: &OutgoingGoal, method: AuthMethod) -> ClientCredentials {
+    let unnamed =
+        matches!(goal.client.as_ref().map(|c| &c.auth), Some(ClientAuthGoal::Secret { named: false, .. }));
+    let ClientCredentials { id, auth } = client;
+    match auth {
+        ClientAuth::Basic(secret) | ClientAuth::Post(secret) if unnamed => {
+            ClientCredentials::by_secret(id, method, secret)
+        }
+        auth => ClientCredentials { id, auth },
+    }
 }
 
 /// Our client, with what it authenticates with.
@@ -190,7 +230,7 @@ async fn client(
     };
     let credentials = match &client.auth {
         ClientAuthGoal::None => ClientCredentials { id, auth: ClientAuth::None },
-        ClientAuthGoal::Secret { method, at } => {
+        ClientAuthGoal::Secret { method, at, .. } => {
             ClientCredentials::by_secret(id, *method, value(at, inputs).await?)
         }
         ClientAuthGoal::PrivateKey { at, key_id, algorithm, audience } => {
@@ -240,6 +280,12 @@ pub(super) async fn token_to_revoke(
         && let Some(revocation) = grant.binding.revocation_endpoint.as_deref().and_then(|u| Url::parse(u).ok())
         && lend::check(&inputs.all(), required && goal.server.named, &[("revocation endpoint", &revocation)]).is_ok()
     {
+        // As the server took it: what its metadata say now isn't asked for.
+        let client = match grant.auth_method {
+            KeptMethod::ClientSecretBasic => unnamed_method(client, &goal, AuthMethod::ClientSecretBasic),
+            KeptMethod::ClientSecretPost => unnamed_method(client, &goal, AuthMethod::ClientSecretPost),
+            KeptMethod::PrivateKeyJwt | KeptMethod::None => client,
+        };
         grant.access = crate::link::decide::published(&own, &goal, keys);
         grant.remember(Some(&client), true);
     }

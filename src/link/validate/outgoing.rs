@@ -94,6 +94,8 @@ pub enum ClientAuthGoal {
     Secret {
         /// `client_secret_basic` or `client_secret_post`.
         method: AuthMethod,
+        /// Whether the spec names it; else the server's metadata may say another one.
+        named: bool,
         /// Where it stands.
         at: SecretKey,
     },
@@ -517,7 +519,7 @@ fn client(spec: &Client, preset: &Preset) -> Result<ClientGoal, Invalid> {
             AuthMethod::ClientSecretBasic
         }
     };
-    Ok(ClientGoal { id, auth: ClientAuthGoal::Secret { method, at } })
+    Ok(ClientGoal { id, auth: ClientAuthGoal::Secret { method, named: auth_method.is_some(), at } })
 }
 
 fn refresh(spec: &Outgoing) -> Result<RefreshPolicy, Invalid> {

@@ -3,6 +3,7 @@
 mod device;
 mod hydra;
 mod keycloak;
+mod metadata;
 mod places;
 mod refusals;
 mod tool;
