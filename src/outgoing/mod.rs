@@ -10,6 +10,7 @@
 //! | [`device`] | the device grant: the request, and one question after what came of it |
 //! | [`push`] | pushed authorization requests |
 //! | [`account`] | whose grant it is |
+//! | [`id_token`], `jwks` | what an ID token must be, and its signature |
 //! | [`token`] | token requests |
 //! | [`reply`] | what a token endpoint's success may look like |
 //! | [`error`] | what its failures mean, and what to do |
@@ -27,6 +28,8 @@ pub mod device;
 pub mod discovery;
 pub mod endpoints;
 pub mod error;
+pub mod id_token;
+mod jwks;
 pub mod presets;
 pub mod push;
 pub mod redeem;
@@ -44,6 +47,7 @@ pub use device::{DeviceAuthorization, poll_device_code, request_device_code};
 pub use discovery::{DiscoveryError, ServerMetadata, discover, discover_metadata};
 pub use endpoints::{Declared, Issuer, IssuerError, ServerEndpoints};
 pub use error::{ErrorClass, TokenError};
+pub use id_token::IdTokenFault;
 pub use presets::{Dialect, Grace, Meaning, Preset, Revocation};
 pub use push::push_request;
 pub use redeem::{Redeemed, redeem_nothing};

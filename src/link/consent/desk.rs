@@ -129,6 +129,22 @@ struct Known {
     client: ClientCredentials,
 }
 
+/// What the authorization request had in it that its answer is held against.
+struct Sent<'a> {
+    redirect_uri: &'a Url,
+    verifier: &'a Kept,
+    nonce: Option<&'a str>,
+}
+
+/// What a consent gave.
+struct Given<'a> {
+    reply: &'a TokenReply,
+    /// When it was asked for.
+    issued_at: Timestamp,
+    /// What its ID token must have in it.
+    nonce: Option<&'a str>,
+}
+
 impl Consents {
     /// Serves the consents of the links in these namespaces; empty for all.
     pub fn new(ctx: Arc<Context>, namespaces: Vec<String>) -> Self {
@@ -180,11 +196,15 @@ impl Consents {
         let (_, verifier) = PkceCodeChallenge::new_random_sha256();
         let state = format!("{}.{}", ready.of.uid, random_text()?);
         let browser = random_text()?;
+        // A server that knows no ID tokens may not know the parameter either.
+        let openid = ready.goal.scopes.iter().any(|s| s.as_str() == "openid");
+        let nonce = if openid { Some(random_text()?) } else { None };
         let stage = Stage::Asked {
             state: digest(Purpose::State, &state),
             browser: digest(Purpose::Browser, &browser),
             verifier: Kept(verifier.secret().clone().into()),
             redirect_uri: redirect_uri.to_string(),
+            nonce: nonce.clone(),
         };
         let request = AuthorizationRequest {
             endpoint: &endpoint,
@@ -194,6 +214,7 @@ impl Consents {
             server: ready.goal.server.preset.authorization_parameters,
             parameters,
             state: &state,
+            nonce: nonce.as_deref(),
             verifier: &verifier,
             plain: challenges_plainly(&endpoints.declared),
         };
@@ -233,7 +254,8 @@ impl Consents {
         let state = answer.state.as_ref().ok_or(Trouble::Unasked)?.expose_secret();
         let uid = uid_of(state).ok_or(Trouble::Unasked)?;
         let (consent, version) = self.consent(uid).await?.ok_or(Trouble::Unasked)?;
-        let Stage::Asked { state: asked, browser: began, verifier, redirect_uri } = &consent.stage else {
+        let Stage::Asked { state: asked, browser: began, verifier, redirect_uri, nonce } = &consent.stage
+        else {
             return Err(Trouble::Unasked);
         };
         let redirect_uri = Url::parse(redirect_uri).map_err(|_| Trouble::Unasked)?;
@@ -251,7 +273,8 @@ impl Consents {
             Trouble::Busy => Trouble::Unasked,
             t => t,
         })?;
-        let redeemed = self.redeem(answer, spent, &version, &redirect_uri, verifier).await;
+        let sent = Sent { redirect_uri: &redirect_uri, verifier, nonce: nonce.as_deref() };
+        let redeemed = self.redeem(answer, spent, &version, sent).await;
         if redeemed.is_err() {
             self.end(&consent).await;
         }
@@ -264,8 +287,7 @@ impl Consents {
         answer: &Answer,
         mut spent: Consent,
         version: &str,
-        redirect_uri: &Url,
-        verifier: &Kept,
+        sent: Sent<'_>,
     ) -> Result<Done, Trouble> {
         let (ready, known) = self.still(&spent).await?;
         let names_server = match (&answer.iss, &known.endpoints.issuer) {
@@ -282,12 +304,13 @@ impl Consents {
         let code = answer.code.clone().filter(|c| !c.expose_secret().is_empty()).ok_or(Trouble::NoCode)?;
         let ask = Ask::AuthorizationCode {
             code,
-            verifier: verifier.0.clone(),
-            redirect_uri: redirect_uri.to_string(),
+            verifier: sent.verifier.0.clone(),
+            redirect_uri: sent.redirect_uri.to_string(),
         };
         let issued_at = Timestamp::now();
         let reply = self.ask(&ready, &known, ask).await.map_err(Trouble::Token)?;
-        self.granted(&ready, &known, &mut spent, version, &reply, issued_at).await
+        let given = Given { reply: &reply, issued_at, nonce: sent.nonce };
+        self.granted(&ready, &known, &mut spent, version, &given).await
     }
 
     /// The link, if this is its open ticket.

@@ -135,6 +135,8 @@ pub struct AuthorizationRequest<'a> {
     pub parameters: &'a BTreeMap<String, String>,
     /// The `state`.
     pub state: &'a str,
+    /// The `nonce` that the ID token must have in it, where one is asked for.
+    pub nonce: Option<&'a str>,
     /// What proves us when the code is redeemed (RFC 7636).
     pub verifier: &'a PkceCodeVerifier,
     /// Whether it is sent as it is, rather than its digest.
@@ -172,6 +174,9 @@ impl AuthorizationRequest<'_> {
         } else {
             request.set_pkce_challenge(PkceCodeChallenge::from_code_verifier_sha256(self.verifier))
         };
+        if let Some(nonce) = self.nonce {
+            request = request.add_extra_param("nonce", nonce.to_owned());
+        }
         let own = self.server.iter().filter(|(name, _)| !self.parameters.contains_key(*name));
         let given = self.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         for (name, value) in own.copied().chain(given) {
@@ -239,6 +244,7 @@ mod tests {
             server: &[("prompt", "consent")],
             parameters: &BTreeMap::from([("prompt".to_owned(), "login".to_owned())]),
             state: "ours",
+            nonce: Some("once"),
             verifier: &PkceCodeChallenge::new_random_sha256().1,
             plain: false,
         };
@@ -249,6 +255,7 @@ mod tests {
         };
         assert_eq!((all("client_id"), all("state")), (vec!["us".to_owned()], vec!["ours".to_owned()]));
         assert_eq!(all("redirect_uri"), [redirect_uri.as_str()]);
+        assert_eq!(all("nonce"), ["once"]);
         assert_eq!((all("tenant"), all("prompt")), (vec!["t".to_owned()], vec!["login".to_owned()]));
         assert_eq!(all("code_challenge_method"), ["S256"]);
         // With a pushed request the person takes no parameter along.

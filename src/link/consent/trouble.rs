@@ -3,7 +3,7 @@
 use crate::api::link::ExpectedAccount;
 use crate::domain::Account;
 use crate::link::problem::Problem;
-use crate::outgoing::TokenError;
+use crate::outgoing::{IdTokenFault, TokenError};
 
 /// Why an account isn't taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -80,6 +80,17 @@ pub enum Trouble {
         /// Whether its server revoked what it granted.
         given_back: bool,
     },
+    /// The ID token isn't what it must be, and whether the grant was revoked.
+    #[error(
+        "the server's ID token can't be relied on: {why}. {} Nothing was changed. If it stays so, tell your platform team.",
+        what_becomes(*.given_back)
+    )]
+    IdToken {
+        /// Why it isn't taken.
+        why: IdTokenFault,
+        /// Whether its server revoked what it granted.
+        given_back: bool,
+    },
     /// The code wasn't exchanged.
     #[error("the server gave no token: {}. Nothing was changed; then run the command again.", once(.0))]
     Token(TokenError),
@@ -153,6 +164,7 @@ impl Trouble {
             Self::Denied(_) => "Denied",
             Self::NoCode => "NoCode",
             Self::Stranger { .. } => "OtherAccount",
+            Self::IdToken { .. } => "IdTokenRefused",
             Self::Token(_) => "NoToken",
             Self::NotPushed(_) => "RequestRefused",
             Self::Link(_) => "LinkNotReady",
@@ -172,7 +184,8 @@ impl Trouble {
             | Self::WrongIssuer
             | Self::Denied(_)
             | Self::NoCode
-            | Self::Stranger { .. } => 403,
+            | Self::Stranger { .. }
+            | Self::IdToken { .. } => 403,
             Self::Link(_) | Self::OtherGrant => 422,
             Self::Token(_) | Self::NotPushed(_) => 502,
             Self::Crowded => 429,

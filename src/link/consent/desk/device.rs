@@ -1,9 +1,9 @@
 //! The device grant (RFC 8628): begun and asked after by the tool.
 
-use super::{Consents, Polled, Trouble, consent, later};
+use super::{Consents, Given, Polled, Trouble, consent, later};
 use crate::domain::SecretString;
 use crate::http::Trust;
-use crate::link::consent::record::Stage;
+use crate::link::consent::record::{Consent, Stage};
 use crate::link::grant::Kept;
 use crate::link::validate::GrantGoal;
 use crate::outgoing::device::Polled as Answer;
@@ -105,8 +105,15 @@ impl Consents {
         .await;
         let (trouble, interval) = match polled {
             Answer::Given(reply) => {
-                let done = self.granted(&ready, &known, &mut consent, &version, &reply, issued_at).await?;
-                return Ok(Polled::Done(Box::new(done)));
+                let given = Given { reply: &reply, issued_at, nonce: None };
+                let granted = self.granted(&ready, &known, &mut consent, &version, &given).await;
+                if granted.is_err() {
+                    // Its device code is used up; nobody asks for it again.
+                    let spent = Consent { stage: Stage::Spent, ..consent.clone() };
+                    let _ = self.save(&spent, Some(&version)).await;
+                    self.end(&consent).await;
+                }
+                return granted.map(|done| Polled::Done(Box::new(done)));
             }
             Answer::Pending => return Ok(pending(interval)),
             // RFC 8628 section 3.5: five seconds more, from now on; twice as long after a timeout.

@@ -1,8 +1,7 @@
 //! What comes of a consent: a grant that is kept until its code comes back, or nothing.
 
-use super::{Consents, Done, Known, Ready, Trouble, random};
+use super::{Consents, Done, Given, Known, Ready, Trouble, random};
 use crate::api::{ApplicationLink, names};
-use crate::domain::TokenReply;
 use crate::http::Trust;
 use crate::link::consent::record::{self, Consent, Purpose, Stage, Ticket, code_of, digest};
 use crate::link::consent::trouble::Stranger;
@@ -24,17 +23,24 @@ impl Consents {
         known: &Known,
         consent: &mut Consent,
         version: &str,
-        reply: &TokenReply,
-        issued_at: Timestamp,
+        given: &Given<'_>,
     ) -> Result<Done, Trouble> {
+        let Given { reply, issued_at, nonce } = *given;
         let access = Access::consented(reply, issued_at, &ready.goal.scopes);
         let http = self.ctx.guard.client(Trust::Guarded, None);
         let Known { endpoints, client } = known;
-        let owner = owner_of(&http, ready.goal.server.preset, endpoints, &client.id, reply).await;
+        let owner = owner_of(&http, ready.goal.server.preset, endpoints, client, reply, nonce).await;
         let granted: BTreeSet<String> =
             access.scope.split(' ').filter(|s| !s.is_empty()).map(str::to_owned).collect();
         consent.grant.refresh_token = reply.refresh_token.clone().map(Kept);
         consent.grant.access = Some(access);
+        let owner = match owner {
+            Ok(owner) => owner,
+            Err(why) => {
+                let given_back = give_back_grant(&self.ctx, &consent.grant).await;
+                return Err(Trouble::IdToken { why, given_back });
+            }
+        };
         consent.grant.account = owner.as_ref().map(|o| o.account.clone());
         let code = match self.keep(ready, consent, version).await {
             Ok(code) => code,

@@ -2,6 +2,7 @@
 
 mod device;
 mod hydra;
+mod id_tokens;
 mod keycloak;
 mod metadata;
 mod places;
