@@ -236,7 +236,7 @@ fn leave(
         }
     }
     if link.outgoing.is_none() {
-        consent::drop(seen, true, &mut effects);
+        consent::drop(seen, consent::GiveBack::All, &mut effects);
         absent::revoke(seen, false, &mut effects);
     }
     if ok(incoming) && ok(outgoing) {

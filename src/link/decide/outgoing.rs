@@ -100,7 +100,7 @@ pub(super) fn decide(
         };
         match consent::step(seen, |grant| goal.grant.asks_a_person() && bound(grant), now) {
             consent::Step::Wait(until) => wake = until,
-            consent::Step::Drop => consent::drop(seen, true, &mut effects),
+            consent::Step::Drop => consent::drop(seen, consent::GiveBack::Apart, &mut effects),
             consent::Step::Activate(mut grant, record) => {
                 let fingerprint = fingerprint(keys, goal, &grant, &asker);
                 if let Some(access) = &mut grant.access {
@@ -132,11 +132,10 @@ pub(super) fn decide(
     Decided { part, token, connected, in_place, wake, asks }
 }
 
-/// The grant that there was, to be revoked, where the new one doesn't rest on it: of the same client at the
-/// same server a revocation may end both.
+/// The grant that there was, to be given back, where that doesn't end the new one: of another account, client or
+/// server. That of the same account is left to end by itself: nobody has its token any more.
 fn replaced(before: &Grant, new: &Grant) -> Option<Effect> {
-    let apart = before.binding != new.binding || new.refresh_token.is_none();
-    (before.refresh_token.is_some() && before.dead.is_none() && apart)
+    (before.refresh_token.is_some() && before.dead.is_none() && !before.may_be_one_with(new))
         .then(|| Effect::GiveBack(Box::new(before.clone())))
 }
 

@@ -7,7 +7,7 @@ use crate::link::consent::record::{self, Consent, Purpose, Stage, Ticket, code_o
 use crate::link::consent::trouble::Stranger;
 use crate::link::decide::unrenewed;
 use crate::link::execute::{Patience, give_back_grant};
-use crate::link::grant::{Access, Kept, LinkRef};
+use crate::link::grant::{Access, Grant, Kept, LinkRef};
 use crate::link::problem::{Mend, Problem};
 use crate::outgoing::owner_of;
 use jiff::Timestamp;
@@ -37,7 +37,7 @@ impl Consents {
         let owner = match owner {
             Ok(owner) => owner,
             Err(why) => {
-                let given_back = give_back_grant(&self.ctx, &consent.grant).await;
+                let given_back = self.give_back(&consent.grant).await;
                 return Err(Trouble::IdToken { why, given_back });
             }
         };
@@ -45,7 +45,7 @@ impl Consents {
         let code = match self.keep(ready, consent, version).await {
             Ok(code) => code,
             Err(trouble) => {
-                let given_back = give_back_grant(&self.ctx, &consent.grant).await;
+                let given_back = self.give_back(&consent.grant).await;
                 return Err(match trouble {
                     Trouble::Stranger { why, .. } => Trouble::Stranger { why, given_back },
                     trouble => trouble,
@@ -66,6 +66,17 @@ impl Consents {
             code: code.into(),
             port: ready.ticket.port,
         })
+    }
+
+    /// Gives back what isn't taken, unless that may end the grant that the link lives on. Says whether it was
+    /// revoked.
+    async fn give_back(&self, grant: &Grant) -> bool {
+        match self.ctx.store.grant(&grant.link.uid).await {
+            Ok(held) if held.as_ref().is_none_or(|(held, _)| !grant.may_be_one_with(held)) => {
+                give_back_grant(&self.ctx, grant).await
+            }
+            _ => false,
+        }
     }
 
     /// Stores a grant of the right account, and gives the code that makes it active.
