@@ -55,8 +55,16 @@ pub(super) async fn facts(
         Ok(endpoints) => client.map(|client| by_metadata(client, goal, &endpoints.declared)),
         Err(_) => client,
     };
+    let mut desk = goal.grant.asks_a_person().then(|| desk(ctx, link, goal, &endpoints));
+    // A link that somebody connected says by itself, by its next refresh, what can't be called any more.
+    let connected = link.status.as_ref().and_then(|s| s.outgoing.as_ref()?.connected.as_ref()).is_some();
+    if let (Some(Ok(_)), Ok(endpoints), false) = (&desk, &endpoints, connected)
+        && let Err(problem) = reachable(ctx, goal, endpoints).await
+    {
+        desk = Some(Err(problem));
+    }
     OutgoingFacts {
-        desk: goal.grant.asks_a_person().then(|| desk(ctx, link, goal, &endpoints)),
+        desk,
         endpoints,
         client,
         seed,
@@ -125,6 +133,29 @@ fn called_later(http: &HttpClient, goal: &OutgoingGoal, endpoints: &ServerEndpoi
     Ok(())
 }
 
+/// Whether what a consent comes to may be called, names resolved: a person who signed in first would have done so
+/// for nothing. A name server that is in trouble is no reason against it.
+async fn reachable(ctx: &Context, goal: &OutgoingGoal, endpoints: &ServerEndpoints) -> Result<(), Problem> {
+    let http = ctx.guard.client(Trust::Guarded, None);
+    let (device, push) = match goal.grant {
+        GrantGoal::DeviceCode { .. } => (endpoints.device_authorization_endpoint.as_ref(), None),
+        _ => (None, endpoints.declared.push_endpoint.as_ref().filter(|_| endpoints.declared.requires_push)),
+    };
+    for (what, url) in [
+        ("token endpoint", Some(&endpoints.token_endpoint)),
+        ("device authorization endpoint", device),
+        ("pushed authorization request endpoint", push),
+    ] {
+        if let Some(url) = url
+            && let Err(e @ SendError::Refused(_)) = http.reaches(url).await
+        {
+            let message = format!("spec.outgoing.oauth2.server: its {what} isn't called: {e}");
+            return Err(Problem::edit(e.reason(), message));
+        }
+    }
+    Ok(())
+}
+
 const CLIENT: &str = "spec.outgoing.oauth2.client.secretRef";
 
 async fn read(
@@ -157,6 +188,9 @@ pub async fn server_and_client(
     let (endpoints, client) = (endpoints?, client?);
     let client = by_metadata(client, goal, &endpoints.declared);
     hosts::check(goal, &inputs.all(), ctx.require_allowed_hosts, &endpoints)?;
+    if goal.grant.asks_a_person() {
+        reachable(ctx, goal, &endpoints).await?;
+    }
     Ok((endpoints, client))
 }
 

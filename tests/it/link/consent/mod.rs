@@ -7,6 +7,7 @@ mod keycloak;
 mod metadata;
 mod places;
 mod refusals;
+mod refused;
 mod tool;
 
 use serde_json::{Value, json};
