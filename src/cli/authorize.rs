@@ -15,6 +15,7 @@ use crate::api::link::{ApplicationLinkStatus, ConnectedStatus};
 use crate::api::{ApplicationLink, ConditionStatus, names};
 use crate::domain::duration;
 use crate::link::consent::{Purpose, TICKET_MINUTES, Ticket, digest};
+use crate::link::status::NOT_RENEWED;
 use crate::link::validate::{GrantGoal, validate};
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
@@ -378,6 +379,10 @@ fn report(
         let r = &outcome.readiness;
         let text = format!("{what}: connected{who}; Ready is {} ({})", r.ready, r.reason);
         say(&format!("{}\n", clean(&text)))?;
+        let conditions = link.status.iter().flat_map(|s| &s.conditions);
+        if let Some(c) = conditions.into_iter().find(|c| c.type_ == "TokenFresh" && c.reason == NOT_RENEWED) {
+            complain(&clean(&c.message));
+        }
     }
     Ok(if outcome.connected { Answer::Yes } else { Answer::No })
 }

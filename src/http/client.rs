@@ -1,6 +1,6 @@
 //! The guard and its clients.
 
-use super::resolve::{self, PolicyResolver};
+use super::resolve::{self, PolicyResolver, Refusal};
 use super::url_policy::check_url;
 use super::{
     AllowList, CaBundle, ClientIdentity, NoAnswer, NotSent, RefusedReason, Request, Response, SendError,
@@ -8,11 +8,12 @@ use super::{
 };
 use hickory_resolver::TokioResolver;
 use jiff::Timestamp;
+use reqwest::dns::{Name, Resolve as _};
 use reqwest::header;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use url::Url;
+use url::{Host, Url};
 
 /// More built clients than this aren't kept; the one that was used longest ago goes first.
 const MAX_CLIENTS: usize = 64;
@@ -147,19 +148,23 @@ impl Guard {
         Ok(client)
     }
 
+    fn resolver(&self, key: Key) -> PolicyResolver {
+        PolicyResolver {
+            inner: self.0.resolver.clone(),
+            trust: key.trust,
+            allow: self.0.allow.clone(),
+            port: key.port,
+            plain: key.plain,
+        }
+    }
+
     fn build(
         &self,
         key: Key,
         ca: Option<&CaBundle>,
         identity: Option<&ClientIdentity>,
     ) -> Option<reqwest::Client> {
-        let resolver = PolicyResolver {
-            inner: self.0.resolver.clone(),
-            trust: key.trust,
-            allow: self.0.allow.clone(),
-            port: key.port,
-            plain: key.plain,
-        };
+        let resolver = self.resolver(key);
         // A kept connection that closes under a request leaves open whether it was read. Guarded
         // calls spend tokens that rotate, so each has a connection of its own.
         let idle = match key.trust {
@@ -252,6 +257,36 @@ impl HttpClient {
         check_url(url, self.trust, &self.guard.0.allow)
     }
 
+    /// Whether an address may be called, its name resolved; nothing is sent.
+    ///
+    /// # Errors
+    /// [`SendError`], as [`Self::send`] would give it.
+    pub async fn reaches(&self, url: &Url) -> Result<(), SendError> {
+        self.permits(url)?;
+        let Some(Host::Domain(name)) = url.host() else { return Ok(()) };
+        let name = name.parse::<Name>().map_err(|_| SendError::NotSent(NotSent::Unbuildable))?;
+        let resolver = self.guard.resolver(self.key(url));
+        match tokio::time::timeout(self.guard.0.options.connect_timeout, resolver.resolve(name)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(e)) => Err(match e.downcast_ref::<Refusal>() {
+                Some(Refusal(reason)) => SendError::Refused(*reason),
+                None => SendError::NotSent(NotSent::Dns),
+            }),
+            Err(_) => Err(SendError::NotSent(NotSent::Dns)),
+        }
+    }
+
+    fn key(&self, url: &Url) -> Key {
+        let guarded = self.trust == Trust::Guarded;
+        Key {
+            trust: self.trust,
+            port: url.port_or_known_default().filter(|_| guarded).unwrap_or(0),
+            plain: guarded && url.scheme() == "http",
+            ca: self.ca.as_deref().map(CaBundle::digest),
+            identity: self.identity.as_ref().map(ClientIdentity::digest),
+        }
+    }
+
     /// Sends a request and reads the whole answer. Every status is an answer, a redirect too.
     ///
     /// # Errors
@@ -266,14 +301,7 @@ impl HttpClient {
     /// As of [`Self::send`].
     pub async fn send_heard(&self, request: Request, heard: &mut Heard) -> Result<Response, SendError> {
         self.permits(&request.url)?;
-        let guarded = self.trust == Trust::Guarded;
-        let key = Key {
-            trust: self.trust,
-            port: request.url.port_or_known_default().filter(|_| guarded).unwrap_or(0),
-            plain: guarded && request.url.scheme() == "http",
-            ca: self.ca.as_deref().map(CaBundle::digest),
-            identity: self.identity.as_ref().map(ClientIdentity::digest),
-        };
+        let key = self.key(&request.url);
         let client = self.guard.built(key, self.ca.as_deref(), self.identity.as_ref())?;
         match tokio::time::timeout(self.timeout, exchange(&client, request, self.max_body, heard)).await {
             Ok(result) => result,

@@ -52,7 +52,11 @@ async fn a_name_is_judged_by_its_addresses_when_it_is_connected_to() {
         "127.0.0.1 inside.example.com\n10.0.0.1 private.example.com\n169.254.169.254 meta.example.com\n";
     let send = async |allow: &[&str], url: String| {
         let client = guard_with_hosts(allow, hosts).client(Trust::Guarded, None);
-        client.send(Request::get(Url::parse(&url).expect("url"))).await.map(|r| r.status)
+        let url = Url::parse(&url).expect("url");
+        let told = client.reaches(&url).await;
+        let sent = client.send(Request::get(url)).await.map(|r| r.status);
+        assert_eq!(told, sent.map(drop), "told without a call");
+        sent
     };
     let refused = Err(SendError::Refused(RefusedReason::NotPublic));
     let open = format!(":{port}");

@@ -144,6 +144,11 @@ impl Access {
         Self::lasting(reply, reply.lifetime.unwrap_or(unsaid), issued_at, asked, String::new())
     }
 
+    /// Whether it has no end that anybody knows of.
+    pub fn has_no_end(&self) -> bool {
+        self.expires_at.duration_since(self.issued_at).as_secs() >= WITHOUT_END.as_secs()
+    }
+
     fn lasting(
         reply: &TokenReply,
         lifetime: Lifetime,
@@ -317,6 +322,21 @@ impl Grant {
         };
     }
 
+    /// Whether giving this one back may end the other, too. Many servers keep one grant for an account and a
+    /// client, and end it whole: Google, GitHub, Keycloak with `offline_access`, `oidc-provider`; others end the
+    /// one token, and nothing tells which a server does. So it may, unless the client, the token endpoint or
+    /// the account is another one. Only subjects are compared: what keeps accounts has several names where
+    /// an issuer is named in place of endpoints.
+    pub fn may_be_one_with(&self, other: &Self) -> bool {
+        let same_client = self.binding.token_endpoint == other.binding.token_endpoint
+            && self.binding.client_id == other.binding.client_id;
+        let subject = |grant: &Self| grant.account.as_ref().map(|a| a.subject().to_owned());
+        let other_account = subject(self).zip(subject(other)).is_some_and(|(a, b)| a != b);
+        // What a client is given for itself is no person's.
+        let for_itself = |grant: &Self| grant.requested.is_none() && grant.refresh_token.is_none();
+        same_client && !other_account && !for_itself(self) && !for_itself(other)
+    }
+
     /// The kind of server that it is of.
     pub fn preset(&self) -> &'static Preset {
         Preset::named(&self.server).unwrap_or(&presets::CUSTOM)
@@ -356,5 +376,45 @@ mod tests {
     fn debug_shows_no_token() {
         let kept = Kept("canary".to_owned().into());
         assert_eq!(format!("{kept:?}"), "[redacted]");
+    }
+
+    #[test]
+    fn what_may_end_the_other_grant_is_left_alone() {
+        let grant =
+            |issuer: &str, client: &str, account: Option<(&str, &str)>, token: Option<&str>| -> Grant {
+                serde_json::from_value(serde_json::json!({
+                    "version": GRANT_VERSION, "link": {"namespace": "n", "name": "l", "uid": "u"},
+                    "binding": {
+                        "issuer": issuer, "tokenEndpoint": "https://as.example/token", "clientId": client,
+                        "revocationEndpoint": null,
+                    },
+                    "specDigest": "", "authMethod": "none", "refreshToken": token,
+                    "requested": account.map(|_| "a"),
+                    "account": account.map(|(issuer, subject)| Account::new(issuer, subject)),
+                }))
+                .expect("a grant")
+            };
+        let ann = Some(("https://as.example", "ann"));
+        let held = grant("https://as.example", "us", ann, Some("rt"));
+        for (what, other, one) in [
+            ("the same account", grant("https://as.example", "us", ann, Some("other")), true),
+            ("without a refresh token", grant("https://as.example", "us", ann, None), true),
+            (
+                "named by its host",
+                grant("https://b.example", "us", Some(("as.example", "ann")), Some("other")),
+                true,
+            ),
+            ("an unknown account", grant("https://as.example", "us", None, Some("other")), true),
+            (
+                "another account",
+                grant("https://as.example", "us", Some(("https://as.example", "bob")), Some("other")),
+                false,
+            ),
+            ("another client", grant("https://as.example", "them", ann, Some("other")), false),
+            ("the client for itself", grant("https://as.example", "us", None, None), false),
+        ] {
+            assert_eq!(held.may_be_one_with(&other), one, "{what}");
+            assert_eq!(other.may_be_one_with(&held), one, "{what}");
+        }
     }
 }

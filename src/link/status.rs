@@ -17,6 +17,9 @@ use url::Url;
 /// The reason of `TokenFresh` while the token is good and its successor can't be got.
 pub const REFRESH_FAILING: &str = "RefreshFailing";
 
+/// The reason of `TokenFresh` while the token is good and nothing but a person's consent gives another one.
+pub const NOT_RENEWED: &str = "NoRefreshToken";
+
 /// What the status is made of.
 pub struct Input<'a> {
     /// The link as it was read.
@@ -216,6 +219,7 @@ fn conditions(input: &Input<'_>, status: &ApplicationLinkStatus, deleting: bool)
         problems.push(problem.clone());
     }
     let expired = input.token.is_none_or(|t| t.expires_at <= input.now);
+    let unrenewed = input.connected.and_then(|c| c.unrenewed.as_deref());
     if let Some(outcome) = input.outcome {
         match &outcome.incoming {
             Some(Ok(())) => {
@@ -256,9 +260,12 @@ fn conditions(input: &Input<'_>, status: &ApplicationLinkStatus, deleting: bool)
             } else {
                 let until = input.token.map(|t| t.expires_at.to_string()).unwrap_or_default();
                 let good = format!("the access token is good until {until}");
-                let (reason, message) = match passing {
-                    Some(p) => (REFRESH_FAILING, format!("{good}; a refresh came to nothing: {}", p.message)),
-                    None => ("TokenFresh", good),
+                let (reason, message) = match (passing, unrenewed) {
+                    (Some(p), _) => {
+                        (REFRESH_FAILING, format!("{good}; a refresh came to nothing: {}", p.message))
+                    }
+                    (None, Some(why)) => (NOT_RENEWED, format!("{good}; {why}")),
+                    (None, None) => ("TokenFresh", good),
                 };
                 all.push(condition("TokenFresh", true, reason, &message, generation));
             }
@@ -298,7 +305,12 @@ fn conditions(input: &Input<'_>, status: &ApplicationLinkStatus, deleting: bool)
             generation,
         ),
         None => {
-            condition("Ready", true, "Connected", "the credentials are in place and authenticate", generation)
+            let good = "the credentials are in place and authenticate";
+            let message = match (unrenewed, input.token) {
+                (Some(why), Some(t)) => format!("{good} until {}; {why}", t.expires_at),
+                _ => good.to_owned(),
+            };
+            condition("Ready", true, "Connected", &message, generation)
         }
     };
     match problems.first().or(pending) {

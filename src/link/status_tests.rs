@@ -1,10 +1,11 @@
 //! What the status says of what was found and done.
 
-use super::decide::{IncomingView, Token};
+use super::decide::{Connected, IncomingView, Token};
 use super::execute::Outcome;
 use super::problem::{Mend, Problem};
-use super::status::{Input, project};
+use super::status::{Input, NOT_RENEWED, project};
 use super::validate::validate;
+use crate::api::common::Condition;
 use crate::api::link::ApplicationLinkStatus;
 use crate::api::{ApplicationLink, ConditionStatus};
 use crate::domain::ClientId;
@@ -315,4 +316,42 @@ fn a_message_has_a_bound() {
     let long = outcome(Some(Err(Problem::edit("X", "ü".repeat(5000)))), Some(Ok(())), None);
     let status = status(&link(), &long, token(600), now());
     assert!(status.conditions.iter().all(|c| c.message.chars().count() <= 1024));
+}
+
+#[test]
+fn a_token_that_nobody_but_a_person_renews_is_said_while_it_is_good() {
+    let link = link();
+    let valid = validate(&link).expect("valid");
+    let connected =
+        Connected { account: None, at: now(), unrenewed: Some("no refresh token; do this".into()) };
+    let outcome = outcome(Some(Ok(())), Some(Ok(())), None);
+    let conditions = |connected: &Connected| {
+        let status = project(&Input {
+            link: &link,
+            spec: Ok(&valid),
+            incoming: None,
+            provider: None,
+            token: token(600),
+            in_place: true,
+            connected: Some(connected),
+            desk: None,
+            outcome: Some(&outcome),
+            next_retry: None,
+            now: now(),
+        });
+        status.conditions
+    };
+    let of = |all: &[Condition], type_: &str| {
+        let c = all.iter().find(|c| c.type_ == type_).expect("a condition");
+        (c.status == ConditionStatus::True, c.reason.clone(), c.message.clone())
+    };
+    let all = conditions(&connected);
+    let until = token(600).expect("a token").expires_at;
+    let (ready, _, message) = of(&all, "Ready");
+    assert!(ready && message.contains(&format!("until {until}; no refresh token; do this")), "{message}");
+    let (fresh, reason, message) = of(&all, "TokenFresh");
+    assert!(fresh && reason == NOT_RENEWED && message.contains("do this"), "{message}");
+    let all = conditions(&Connected { unrenewed: None, ..connected });
+    assert_eq!(of(&all, "TokenFresh").1, "TokenFresh");
+    assert!(!of(&all, "Ready").2.contains("until"));
 }

@@ -6,8 +6,8 @@
 mod outgoing;
 
 pub use outgoing::{
-    ClientAuthGoal, ClientGoal, ClientIdGoal, GrantGoal, JwtBearerGoal, OutgoingGoal, SecretKey, ServerGoal,
-    ServerPlace, is_protocol,
+    ClientAuthGoal, ClientGoal, ClientIdGoal, GrantGoal, JwtBearerGoal, OFFLINE_ACCESS, OutgoingGoal, PROMPT,
+    SecretKey, ServerGoal, ServerPlace, is_protocol,
 };
 
 use super::content::{self, SecretGoal, Slot};

@@ -43,7 +43,11 @@ fn what_is_left_out() {
     let at = |key: &str| SecretKey { secret: "c".into(), key: key.into() };
     let client = goal.client.expect("a client");
     assert_eq!(client.id, ClientIdGoal::Secret(at("client-id")));
-    let auth = ClientAuthGoal::Secret { method: AuthMethod::ClientSecretBasic, at: at("client-secret") };
+    let auth = ClientAuthGoal::Secret {
+        method: AuthMethod::ClientSecretBasic,
+        named: false,
+        at: at("client-secret"),
+    };
     assert_eq!(client.auth, auth);
     assert_eq!((goal.refresh, goal.grant), (RefreshPolicy::Default, GrantGoal::ClientCredentials));
     let ServerPlace::Endpoints(endpoints) = goal.server.place else { panic!("{:?}", goal.server) };

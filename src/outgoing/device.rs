@@ -1,13 +1,15 @@
-//! The device authorization request (RFC 8628 section 3.1 and 3.2).
+//! The device grant: its authorization request (RFC 8628 sections 3.1 and 3.2), and one question after what
+//! came of it (sections 3.4 and 3.5).
 
 use super::error::{Asked, classify};
 use super::reply::Malformed;
+use super::token::{self, has_token};
 use super::{ClientCredentials, Dialect, TokenError};
-use crate::domain::ScopeSet;
 use crate::domain::text::{check, is_vschar};
 use crate::domain::token::MAX_TOKEN;
-use crate::http::{HttpClient, Request};
-use secrecy::SecretString;
+use crate::domain::{ScopeSet, TokenReply};
+use crate::http::{HttpClient, NotSent, Request, Response, SendError};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use std::fmt;
 use std::time::Duration;
@@ -65,6 +67,70 @@ pub async fn request_device_code(
     read(&reply).ok_or(TokenError::Malformed(Malformed::NoDeviceCode))
 }
 
+/// What one question for a device code came to.
+#[derive(Debug)]
+pub enum Polled {
+    /// The person agreed.
+    Given(Box<TokenReply>),
+    /// The person hasn't answered yet.
+    Pending,
+    /// The server is to be asked less often from now on.
+    SlowDown,
+    /// There was no answer of the token endpoint: nothing came, or a gateway's trouble without an error code.
+    NoAnswer(TokenError),
+    /// The server says no, or that it has trouble of its own, by an error code; the code if it is a known one.
+    Declined(Option<&'static str>),
+    /// Something is wrong with the request, the client or the answer.
+    Failed(TokenError),
+}
+
+/// Asks once whether the person agreed (RFC 8628 section 3.4). Of the error codes two mean that it may be
+/// asked again (section 3.5); every other one ends it.
+pub async fn poll_device_code(
+    http: &HttpClient,
+    endpoint: &Url,
+    client: &ClientCredentials,
+    code: &SecretString,
+    dialect: Dialect,
+) -> Polled {
+    let pairs = [("grant_type", GRANT_TYPE), ("device_code", code.expose_secret())];
+    let request = match client.form(Request::post(endpoint.clone()), &pairs) {
+        Ok(request) => request,
+        Err(e) => return Polled::Failed(e.into()),
+    };
+    match http.send(request).await {
+        Ok(answer) => read_poll(&answer, dialect),
+        Err(e @ (SendError::NotSent(NotSent::Unbuildable) | SendError::Refused(_) | SendError::TooLarge)) => {
+            Polled::Failed(e.into())
+        }
+        Err(e) => Polled::NoAnswer(e.into()),
+    }
+}
+
+/// `grant_type` of RFC 8628 section 3.4.
+const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+
+fn read_poll(answer: &Response, dialect: Dialect) -> Polled {
+    let code = super::error::error_code(&answer.body).filter(|_| !has_token(answer, dialect));
+    match code {
+        Some(Some("authorization_pending")) => Polled::Pending,
+        Some(Some("slow_down")) => Polled::SlowDown,
+        Some(Some(
+            code @ ("access_denied" | "expired_token" | "server_error" | "temporarily_unavailable"),
+        )) => Polled::Declined(Some(code)),
+        Some(code) if answer.status >= 500 => Polled::Declined(code),
+        Some(_) => Polled::Failed(classify(answer, Asked::Otherwise, dialect)),
+        None if answer.status == 429 => Polled::SlowDown,
+        None if matches!(answer.status, 408 | 425 | 500..) => {
+            Polled::NoAnswer(classify(answer, Asked::Otherwise, dialect))
+        }
+        None => match token::read(answer, Asked::Otherwise, dialect) {
+            Ok(reply) => Polled::Given(Box::new(reply)),
+            Err(e) => Polled::Failed(e),
+        },
+    }
+}
+
 /// Reads the answer; what goes to a person's screen has nothing in it but visible characters.
 fn read(reply: &Value) -> Option<DeviceAuthorization> {
     let text = |name: &str, most: usize| {
@@ -90,7 +156,75 @@ fn read(reply: &Value) -> Option<DeviceAuthorization> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{AuthMethod, ClientId};
+    use crate::http::testing::{Act, Server, closed_port, local};
     use serde_json::json;
+
+    async fn poll(endpoint: &Url) -> String {
+        let client = ClientCredentials::by_secret(
+            ClientId::parse("us").expect("an ID"),
+            AuthMethod::ClientSecretPost,
+            "s".to_owned().into(),
+        );
+        let code = "the-code".to_owned().into();
+        match poll_device_code(&local(), endpoint, &client, &code, Dialect::STANDARD).await {
+            Polled::Given(_) => "given".into(),
+            Polled::Pending => "pending".into(),
+            Polled::SlowDown => "slower".into(),
+            Polled::NoAnswer(e) => format!("again {}", e.reason()),
+            Polled::Declined(code) => format!("declined {}", code.unwrap_or("-")),
+            Polled::Failed(e) => format!("failed {}", e.reason()),
+        }
+    }
+
+    /// RFC 8628 section 3.5: two codes mean that it is asked again, and so does no answer at all.
+    #[tokio::test]
+    async fn every_error_code_but_two_ends_it() {
+        let code = |code: &str| json!({ "error": code }).to_string();
+        let token = json!({"access_token": "a", "token_type": "Bearer"}).to_string();
+        for (status, body, wanted) in [
+            (200, token.clone(), "given"),
+            (400, code("authorization_pending"), "pending"),
+            // GitHub says it with 200, Google with 428.
+            (200, code("authorization_pending"), "pending"),
+            (428, code("authorization_pending"), "pending"),
+            (400, code("slow_down"), "slower"),
+            (403, code("slow_down"), "slower"),
+            (429, code("slow_down"), "slower"),
+            (429, String::new(), "slower"),
+            (400, code("access_denied"), "declined access_denied"),
+            (400, code("expired_token"), "declined expired_token"),
+            (400, code("server_error"), "declined server_error"),
+            (500, code("server_error"), "declined server_error"),
+            (503, code("temporarily_unavailable"), "declined temporarily_unavailable"),
+            (500, code("made_up"), "declined -"),
+            (400, code("made_up"), "failed RequestRejected"),
+            (400, code("invalid_grant"), "failed RequestRejected"),
+            (401, code("invalid_client"), "failed InvalidClient"),
+            (400, code("unauthorized_client"), "failed UnauthorizedClient"),
+            (400, code("unsupported_grant_type"), "failed UnsupportedGrantType"),
+            (400, "{}".into(), "failed RequestRejected"),
+            (404, String::new(), "failed RequestRejected"),
+            (302, String::new(), "failed Redirected"),
+            (200, "no JSON".into(), "failed MalformedReply"),
+            (200, "{}".into(), "failed MalformedReply"),
+            // What stands between us and the server.
+            (500, String::new(), "again ServerError"),
+            (502, "<html>".into(), "again ServerError"),
+            (504, String::new(), "again ServerError"),
+            (408, String::new(), "again ServerError"),
+        ] {
+            let answer = body.clone();
+            let server = Server::start(move |_| Act::json(&format!("{status} X"), &answer)).await;
+            assert_eq!(poll(&server.url("/token")).await, wanted, "{status} {body}");
+            let sent = server.requests().remove(0);
+            assert!(sent.contains("device_code=the-code") && sent.contains("client_secret=s"), "{sent}");
+        }
+        let cut = Server::start(|_| Act::Reset).await;
+        assert_eq!(poll(&cut.url("/token")).await, "again NoAnswer");
+        let nobody = Url::parse(&format!("http://127.0.0.1:{}/token", closed_port().await)).expect("a URL");
+        assert_eq!(poll(&nobody).await, "again Unreachable");
+    }
 
     #[test]
     fn only_what_may_stand_on_a_screen_is_taken() {

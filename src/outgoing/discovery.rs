@@ -5,7 +5,7 @@
 //! every path with their start page), or is that of another issuer. A timeout or a 5xx is
 //! trouble, not an answer, and is reported.
 
-use super::endpoints::{Issuer, IssuerError, ServerEndpoints, parse_endpoint};
+use super::endpoints::{Declared, Issuer, IssuerError, ServerEndpoints, parse_endpoint};
 use crate::domain::AuthMethod;
 use crate::http::{HttpClient, Request, Response, SendError};
 use serde_json::{Map, Value};
@@ -201,9 +201,23 @@ fn endpoints(issuer: &Issuer, document: &Map<String, Value>) -> Result<ServerEnd
         _ => return Err(DiscoveryError::IssuerMismatch),
     }
     let endpoint = |field| endpoint(document, field, issuer.url().scheme() == "https");
-    let auth_methods = match document.get("token_endpoint_auth_methods_supported") {
-        Some(Value::Array(names)) => Some(names.iter().filter_map(auth_method).collect::<BTreeSet<_>>()),
-        _ => None,
+    let names = |field: &str| {
+        let names = document.get(field)?.as_array()?.iter().filter_map(Value::as_str);
+        Some(names.map(str::to_owned).collect::<BTreeSet<_>>())
+    };
+    let is = |field: &str| document.get(field) == Some(&Value::Bool(true));
+    let declared = Declared {
+        auth_methods: names("token_endpoint_auth_methods_supported")
+            .map(|names| names.iter().filter_map(|name| auth_method(name)).collect()),
+        grant_types: names("grant_types_supported"),
+        challenge_methods: names("code_challenge_methods_supported"),
+        sends_iss: is("authorization_response_iss_parameter_supported"),
+        // Like the user endpoint: what needs a bad one says so.
+        push_endpoint: endpoint("pushed_authorization_request_endpoint").unwrap_or_default(),
+        requires_push: is("require_pushed_authorization_requests"),
+        requires_signed_request: is("require_signed_request_object"),
+        jwks_uri: endpoint("jwks_uri").unwrap_or_default(),
+        id_token_algorithms: names("id_token_signing_alg_values_supported"),
     };
     Ok(ServerEndpoints {
         issuer: Some(issuer.as_str().to_owned()),
@@ -213,8 +227,7 @@ fn endpoints(issuer: &Issuer, document: &Map<String, Value>) -> Result<ServerEnd
         device_authorization_endpoint: endpoint("device_authorization_endpoint")?,
         // No token is got or lost there, so a bad one is none.
         user_endpoint: endpoint("userinfo_endpoint").unwrap_or_default(),
-        auth_methods,
-        sends_iss: document.get("authorization_response_iss_parameter_supported") == Some(&Value::Bool(true)),
+        declared,
     })
 }
 
@@ -236,8 +249,7 @@ fn endpoint(
     Ok(Some(url))
 }
 
-fn auth_method(name: &Value) -> Option<AuthMethod> {
-    let name = name.as_str()?;
+fn auth_method(name: &str) -> Option<AuthMethod> {
     [AuthMethod::ClientSecretBasic, AuthMethod::ClientSecretPost, AuthMethod::None]
         .into_iter()
         .find(|m| m.as_str() == name)

@@ -118,8 +118,8 @@ async fn the_first_document_will_do() {
     assert_eq!(found.revocation_endpoint.expect("revocation").query(), Some("x=y"));
     assert_eq!(found.authorization_endpoint.expect("authorization").path(), "/t/authorize");
     assert_eq!(found.device_authorization_endpoint, None);
-    assert_eq!(found.auth_methods, Some(BTreeSet::from([AuthMethod::ClientSecretPost])));
-    assert!(found.sends_iss);
+    assert_eq!(found.declared.auth_methods, Some(BTreeSet::from([AuthMethod::ClientSecretPost])));
+    assert!(found.declared.sends_iss);
     assert_eq!(server.requests().len(), 1);
 }
 

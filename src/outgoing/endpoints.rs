@@ -116,10 +116,39 @@ pub struct ServerEndpoints {
     pub device_authorization_endpoint: Option<Url>,
     /// Where the server says whose token it is (OpenID Connect `UserInfo`, or the server's own way).
     pub user_endpoint: Option<Url>,
-    /// The authentication methods of the token endpoint that we know, where the server names any.
+    /// What else the server says of itself. No grant is bound to it.
+    pub declared: Declared,
+}
+
+/// What a server's metadata say beside its endpoints (RFC 8414 section 2). A list that isn't there says nothing:
+/// the defaults of the RFC are those of few servers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Declared {
+    /// The authentication methods of the token endpoint that we know.
     pub auth_methods: Option<BTreeSet<AuthMethod>>,
+    /// The grant types.
+    pub grant_types: Option<BTreeSet<String>>,
+    /// The PKCE methods (RFC 7636).
+    pub challenge_methods: Option<BTreeSet<String>>,
     /// Whether the authorization response carries `iss` (RFC 9207).
     pub sends_iss: bool,
+    /// Where authorization requests are pushed to (RFC 9126).
+    pub push_endpoint: Option<Url>,
+    /// Whether it takes pushed authorization requests alone.
+    pub requires_push: bool,
+    /// Whether it takes signed authorization requests alone (RFC 9101), which we don't make.
+    pub requires_signed_request: bool,
+    /// Where its keys are.
+    pub jwks_uri: Option<Url>,
+    /// The algorithms of its ID tokens.
+    pub id_token_algorithms: Option<BTreeSet<String>>,
+}
+
+impl Declared {
+    /// Whether the server doesn't name a grant type among those that it names.
+    pub fn lacks_grant_type(&self, name: &str) -> bool {
+        self.grant_types.as_ref().is_some_and(|all| !all.contains(name))
+    }
 }
 
 impl ServerEndpoints {
@@ -132,8 +161,7 @@ impl ServerEndpoints {
             authorization_endpoint: None,
             device_authorization_endpoint: None,
             user_endpoint: None,
-            auth_methods: None,
-            sends_iss: false,
+            declared: Declared::default(),
         }
     }
 }

@@ -7,8 +7,10 @@
 //! | [`presets`], [`redirect`] | what is particular to each kind of server, as data; what it demands of redirect URIs |
 //! | [`client_auth`] | a client's credentials and how they go into a request |
 //! | [`signing_key`], [`assertion`] | private keys, and the assertions of RFC 7523 |
-//! | [`device`] | device authorization requests |
+//! | [`device`] | the device grant: the request, and one question after what came of it |
+//! | [`push`] | pushed authorization requests |
 //! | [`account`] | whose grant it is |
+//! | [`id_token`], `jwks` | what an ID token must be, and its signature |
 //! | [`token`] | token requests |
 //! | [`reply`] | what a token endpoint's success may look like |
 //! | [`error`] | what its failures mean, and what to do |
@@ -26,7 +28,10 @@ pub mod device;
 pub mod discovery;
 pub mod endpoints;
 pub mod error;
+pub mod id_token;
+mod jwks;
 pub mod presets;
+pub mod push;
 pub mod redeem;
 pub mod redirect;
 pub mod reply;
@@ -38,11 +43,13 @@ pub mod token;
 pub use account::{Owner, owner_of};
 pub use assertion::{BearerAssertion, BearerKey, BearerKeyError};
 pub use client_auth::{ClientAuth, ClientCredentials, ServiceAccount};
-pub use device::{DeviceAuthorization, request_device_code};
+pub use device::{DeviceAuthorization, poll_device_code, request_device_code};
 pub use discovery::{DiscoveryError, ServerMetadata, discover, discover_metadata};
-pub use endpoints::{Issuer, IssuerError, ServerEndpoints};
+pub use endpoints::{Declared, Issuer, IssuerError, ServerEndpoints};
 pub use error::{ErrorClass, TokenError};
+pub use id_token::IdTokenFault;
 pub use presets::{Dialect, Grace, Meaning, Preset, Revocation};
+pub use push::push_request;
 pub use redeem::{Redeemed, redeem_nothing};
 pub use redirect::{RedirectFault, RedirectRule};
 pub use reply::Malformed;

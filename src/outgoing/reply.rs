@@ -34,6 +34,9 @@ pub enum Malformed {
         "it has no device_code, user_code and verification_uri; check that the address is the device authorization endpoint's"
     )]
     NoDeviceCode,
+    /// No reference in the answer of a pushed authorization request endpoint.
+    #[error("it has no request_uri; check that the address is the pushed authorization request endpoint's")]
+    NoRequestUri,
     /// An `access_token` that is no text, empty, too long or has characters that a token can't have.
     #[error("its access_token is empty, too long or has characters that RFC 6749 doesn't allow")]
     BadAccessToken,

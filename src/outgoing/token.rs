@@ -1,10 +1,10 @@
-//! Token requests (RFC 6749 sections 4.1.3, 4.4 and 6, RFC 7523 section 2.1, RFC 8628 section 3.4).
+//! Token requests (RFC 6749 sections 4.1.3, 4.4 and 6, RFC 7523 section 2.1).
 //!
 //! The `oauth2` crate builds the request and takes the reply apart; what it calls the network is
 //! our guarded client, and what a reply may hold is checked by [`super::reply`]. Answers that
 //! aren't a success never reach it, since its errors carry what the server said. What the crate
-//! can't express (an assertion; one poll for a device code, where it would sleep and ask on by
-//! itself) goes through [`ask`].
+//! can't express (an assertion) goes through [`ask`]. One poll for a device code, where the crate would
+//! sleep and ask on by itself, is in [`super::device`].
 
 use super::assertion::{CLIENT_ASSERTION_TYPE, JWT_BEARER};
 use super::error::{Asked, classify, error_in};
@@ -43,8 +43,6 @@ pub enum Grant {
         /// The PKCE verifier.
         verifier: SecretString,
     },
-    /// A device code (RFC 8628 section 3.4): one poll.
-    DeviceCode(SecretString),
     /// An assertion of our own (RFC 7523 section 2.1).
     JwtBearer(Box<BearerAssertion>),
 }
@@ -55,7 +53,6 @@ impl fmt::Debug for Grant {
             Self::ClientCredentials => "ClientCredentials",
             Self::RefreshToken(_) => "RefreshToken([redacted])",
             Self::AuthorizationCode { .. } => "AuthorizationCode([redacted])",
-            Self::DeviceCode(_) => "DeviceCode([redacted])",
             Self::JwtBearer(_) => "JwtBearer([redacted])",
         })
     }
@@ -134,10 +131,6 @@ async fn send(
             }
             ask(http, endpoint, client.as_ref(), &pairs, (Asked::WithAssertion, *dialect), heard).await
         }
-        (Grant::DeviceCode(code), Some(client)) => {
-            let pairs = [("grant_type", DEVICE_CODE), ("device_code", code.expose_secret())];
-            ask(http, endpoint, Some(client), &pairs, (Asked::Otherwise, *dialect), heard).await
-        }
         // The crate can't do without a client_id.
         (_, Some(client @ ClientCredentials { auth: ClientAuth::Assertion { .. }, .. })) => {
             let text = scopes.to_string();
@@ -170,9 +163,6 @@ async fn send(
     }
 }
 
-/// `grant_type` of RFC 8628 section 3.4.
-const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
-
 /// Asks with a form of our own.
 async fn ask(
     http: &HttpClient,
@@ -187,7 +177,12 @@ async fn ask(
         Some(client) => client.form(request, pairs)?,
         None => request.form(pairs.iter().copied()),
     };
-    let reply = success(&http.send_heard(request, heard).await?, asked, dialect)?;
+    read(&http.send_heard(request, heard).await?, asked, dialect)
+}
+
+/// Reads the answer to a form of our own.
+pub(super) fn read(answer: &Response, asked: Asked, dialect: Dialect) -> Result<TokenReply, TokenError> {
+    let reply = success(answer, asked, dialect)?;
     reply::read(&reply).map_err(TokenError::Malformed)
 }
 
@@ -288,6 +283,11 @@ fn success(response: &Response, asked: Asked, dialect: Dialect) -> Result<Value,
         return Err(classify(response, asked, dialect));
     }
     body.map(|body| reply::standard(body, dialect)).ok_or(TokenError::Malformed(Malformed::NotJson))
+}
+
+/// Whether an answer has a token in it, whatever else.
+pub(super) fn has_token(answer: &Response, dialect: Dialect) -> bool {
+    reply::value(answer).is_some_and(|reply| reply::holder(&reply, dialect).is_some())
 }
 
 /// The reply in the shape that the `oauth2` crate asks for. Nothing but `reply` is used.

@@ -192,7 +192,9 @@ pub struct Grant {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuthorizationCodeGrant {
-    /// More parameters of the authorization request. The protocol's own can't be set here.
+    /// More parameters of the authorization request. The protocol's own can't be set here. At a custom
+    /// server `prompt=consent` is sent where scopes has offline_access and no `prompt` is given here:
+    /// without it servers ignore that scope (OpenID Connect Core section 11).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::parameters")]
     pub parameters: BTreeMap<String, String>,
@@ -278,7 +280,8 @@ pub struct Client {
     /// The Secret with its identifier, and with its secret or private key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<ClientSecretRef>,
-    /// How it authenticates at the token endpoint. Left out: as the preset's server wants it, else
+    /// How it authenticates at the token endpoint. Left out: as the preset's server wants it; else
+    /// client_secret_post where the issuer's metadata name that and not client_secret_basic; else
     /// client_secret_basic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth_method: Option<OutgoingAuthMethod>,

@@ -29,6 +29,8 @@ struct Polled {
     scopes: Vec<String>,
     #[serde(default)]
     missing: Vec<String>,
+    ends: Option<String>,
+    unrenewed: Option<String>,
     code: Option<String>,
 }
 
@@ -98,6 +100,9 @@ async fn confirmed(polled: Polled) -> bool {
     let mut text = format!("Granted by {account}: {scopes}");
     if !polled.missing.is_empty() {
         text.push_str(&format!("; less than asked for, without {}", polled.missing.join(" ")));
+    }
+    if let (Some(ends), Some(why)) = (&polled.ends, &polled.unrenewed) {
+        text.push_str(&format!("; the access token ends at {ends} and can't be renewed: {why}"));
     }
     // A terminal shows the Enter after the answer; elsewhere the question ends its line itself.
     let end = if std::io::stdin().is_terminal() { " " } else { "\n" };

@@ -10,7 +10,7 @@ mod outcome;
 use super::form::{is_name, uid_of};
 use super::places::{LinkPlace, LinkPlaces};
 use super::record::{Consent, Purpose, Stage, Ticket, digest};
-use super::request::{self, AuthorizationRequest};
+use super::request::{self, AuthorizationRequest, challenges_plainly};
 use super::trouble::Trouble;
 use crate::api::{ApplicationLink, names};
 use crate::domain::text::known_error_code;
@@ -25,7 +25,8 @@ use crate::link::problem::Problem;
 use crate::link::secrets::Secrets;
 use crate::link::validate::{GrantGoal, OutgoingGoal, validate};
 use crate::outgoing::{
-    ClientCredentials, Grant as Ask, Owner, ServerEndpoints, TokenError, TokenRequest, request_token,
+    ClientCredentials, Grant as Ask, Owner, ServerEndpoints, TokenError, TokenRequest, push_request,
+    request_token,
 };
 use jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt as _};
@@ -96,6 +97,8 @@ pub struct Done {
     pub scopes: Vec<String>,
     /// What was asked for and not granted.
     pub missing: Vec<String>,
+    /// When it ends though nobody ends it, why, and what to do against that.
+    pub ends: Option<(Timestamp, String)>,
     /// The code that makes it active.
     pub code: SecretString,
     /// The loopback port that it may be handed to.
@@ -124,6 +127,22 @@ struct Ready {
 struct Known {
     endpoints: ServerEndpoints,
     client: ClientCredentials,
+}
+
+/// What the authorization request had in it that its answer is held against.
+struct Sent<'a> {
+    redirect_uri: &'a Url,
+    verifier: &'a Kept,
+    nonce: Option<&'a str>,
+}
+
+/// What a consent gave.
+struct Given<'a> {
+    reply: &'a TokenReply,
+    /// When it was asked for.
+    issued_at: Timestamp,
+    /// What its ID token must have in it.
+    nonce: Option<&'a str>,
 }
 
 impl Consents {
@@ -174,27 +193,43 @@ impl Consents {
         let Known { endpoints, client } = self.known(&ready).await?;
         let redirect_uri = self.redirect_uri(&ready, &endpoints)?;
         let endpoint = endpoints.authorization_endpoint.clone().ok_or(Trouble::OtherGrant)?;
-        let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
+        let (_, verifier) = PkceCodeChallenge::new_random_sha256();
         let state = format!("{}.{}", ready.of.uid, random_text()?);
         let browser = random_text()?;
+        // A server that knows no ID tokens may not know the parameter either.
+        let openid = ready.goal.scopes.iter().any(|s| s.as_str() == "openid");
+        let nonce = if openid { Some(random_text()?) } else { None };
         let stage = Stage::Asked {
             state: digest(Purpose::State, &state),
             browser: digest(Purpose::Browser, &browser),
             verifier: Kept(verifier.secret().clone().into()),
             redirect_uri: redirect_uri.to_string(),
+            nonce: nonce.clone(),
         };
-        self.open(&ready, &consent(&ready, &endpoints, &client, stage)).await?;
-        let to = AuthorizationRequest {
+        let request = AuthorizationRequest {
             endpoint: &endpoint,
             client_id: &client.id,
             redirect_uri: &redirect_uri,
             scopes: &ready.goal.scopes,
             server: ready.goal.server.preset.authorization_parameters,
             parameters,
-            state,
-            challenge,
-        }
-        .url();
+            state: &state,
+            nonce: nonce.as_deref(),
+            verifier: &verifier,
+            plain: challenges_plainly(&endpoints.declared),
+        };
+        let push = endpoints.declared.push_endpoint.as_ref().filter(|_| endpoints.declared.requires_push);
+        let to = match push {
+            // Before the ticket is used: a server that doesn't take the request is asked again.
+            Some(at) => {
+                let http = self.ctx.guard.client(Trust::Guarded, None);
+                let dialect = ready.goal.server.preset.dialect;
+                let pushed = push_request(&http, at, &client, &request.parameters(), dialect).await;
+                request.pushed_url(&pushed.map_err(Trouble::NotPushed)?)
+            }
+            None => request.url(),
+        };
+        self.open(&ready, &consent(&ready, &endpoints, &client, stage)).await?;
         Ok(Departure { to, browser: browser.into() })
     }
 
@@ -219,7 +254,8 @@ impl Consents {
         let state = answer.state.as_ref().ok_or(Trouble::Unasked)?.expose_secret();
         let uid = uid_of(state).ok_or(Trouble::Unasked)?;
         let (consent, version) = self.consent(uid).await?.ok_or(Trouble::Unasked)?;
-        let Stage::Asked { state: asked, browser: began, verifier, redirect_uri } = &consent.stage else {
+        let Stage::Asked { state: asked, browser: began, verifier, redirect_uri, nonce } = &consent.stage
+        else {
             return Err(Trouble::Unasked);
         };
         let redirect_uri = Url::parse(redirect_uri).map_err(|_| Trouble::Unasked)?;
@@ -237,7 +273,8 @@ impl Consents {
             Trouble::Busy => Trouble::Unasked,
             t => t,
         })?;
-        let redeemed = self.redeem(answer, spent, &version, &redirect_uri, verifier).await;
+        let sent = Sent { redirect_uri: &redirect_uri, verifier, nonce: nonce.as_deref() };
+        let redeemed = self.redeem(answer, spent, &version, sent).await;
         if redeemed.is_err() {
             self.end(&consent).await;
         }
@@ -250,13 +287,12 @@ impl Consents {
         answer: &Answer,
         mut spent: Consent,
         version: &str,
-        redirect_uri: &Url,
-        verifier: &Kept,
+        sent: Sent<'_>,
     ) -> Result<Done, Trouble> {
         let (ready, known) = self.still(&spent).await?;
         let names_server = match (&answer.iss, &known.endpoints.issuer) {
             (Some(iss), Some(issuer)) => iss == issuer,
-            (None, _) => !known.endpoints.sends_iss,
+            (None, _) => !known.endpoints.declared.sends_iss,
             (Some(_), None) => true,
         };
         if !names_server {
@@ -268,12 +304,13 @@ impl Consents {
         let code = answer.code.clone().filter(|c| !c.expose_secret().is_empty()).ok_or(Trouble::NoCode)?;
         let ask = Ask::AuthorizationCode {
             code,
-            verifier: verifier.0.clone(),
-            redirect_uri: redirect_uri.to_string(),
+            verifier: sent.verifier.0.clone(),
+            redirect_uri: sent.redirect_uri.to_string(),
         };
         let issued_at = Timestamp::now();
         let reply = self.ask(&ready, &known, ask).await.map_err(Trouble::Token)?;
-        self.granted(&ready, &known, &mut spent, version, &reply, issued_at).await
+        let given = Given { reply: &reply, issued_at, nonce: sent.nonce };
+        self.granted(&ready, &known, &mut spent, version, &given).await
     }
 
     /// The link, if this is its open ticket.

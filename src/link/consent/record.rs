@@ -39,6 +39,9 @@ pub enum Stage {
         verifier: Kept,
         /// The redirect URI.
         redirect_uri: String,
+        /// The `nonce`, where an ID token was asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nonce: Option<String>,
     },
     /// The person was shown a code to enter (RFC 8628 section 3.2).
     #[serde(rename_all = "camelCase")]

@@ -3,7 +3,7 @@
 use crate::api::link::ExpectedAccount;
 use crate::domain::Account;
 use crate::link::problem::Problem;
-use crate::outgoing::TokenError;
+use crate::outgoing::{IdTokenFault, TokenError};
 
 /// Why an account isn't taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -80,9 +80,23 @@ pub enum Trouble {
         /// Whether its server revoked what it granted.
         given_back: bool,
     },
+    /// The ID token isn't what it must be, and whether the grant was revoked.
+    #[error(
+        "the server's ID token can't be relied on: {why}. {} Nothing was changed. If it stays so, tell your platform team.",
+        what_becomes(*.given_back)
+    )]
+    IdToken {
+        /// Why it isn't taken.
+        why: IdTokenFault,
+        /// Whether its server revoked what it granted.
+        given_back: bool,
+    },
     /// The code wasn't exchanged.
-    #[error("the server gave no token: {0}. Nothing was changed; then run the command again.")]
+    #[error("the server gave no token: {}. Nothing was changed; then run the command again.", once(.0))]
     Token(TokenError),
+    /// The server didn't take the request that was pushed to it (RFC 9126).
+    #[error("the server doesn't take the authorization request: {}. Nobody was asked to sign in; then run the command again.", once(.0))]
+    NotPushed(TokenError),
     /// The link can't be connected as it is.
     #[error("{0}")]
     Link(String),
@@ -105,6 +119,17 @@ const fn what_becomes(given_back: bool) -> &'static str {
         "What it granted is given back."
     } else {
         "What it granted isn't kept, and can't be revoked from here: end it at the server."
+    }
+}
+
+/// A failure in the words of a consent, which nobody tries again by itself.
+fn once(e: &TokenError) -> String {
+    match e {
+        TokenError::ServerFault { status, .. } => {
+            format!("it has trouble of its own (status {status}); wait until that is over")
+        }
+        TokenError::RateLimited { .. } => "it limits how often it may be asked; wait a while".to_owned(),
+        e => e.to_string(),
     }
 }
 
@@ -139,7 +164,9 @@ impl Trouble {
             Self::Denied(_) => "Denied",
             Self::NoCode => "NoCode",
             Self::Stranger { .. } => "OtherAccount",
+            Self::IdToken { .. } => "IdTokenRefused",
             Self::Token(_) => "NoToken",
+            Self::NotPushed(_) => "RequestRefused",
             Self::Link(_) => "LinkNotReady",
             Self::OtherGrant => "OtherGrant",
             Self::Busy => "Busy",
@@ -157,9 +184,10 @@ impl Trouble {
             | Self::WrongIssuer
             | Self::Denied(_)
             | Self::NoCode
-            | Self::Stranger { .. } => 403,
+            | Self::Stranger { .. }
+            | Self::IdToken { .. } => 403,
             Self::Link(_) | Self::OtherGrant => 422,
-            Self::Token(_) => 502,
+            Self::Token(_) | Self::NotPushed(_) => 502,
             Self::Crowded => 429,
             Self::Later(_) => 503,
         }

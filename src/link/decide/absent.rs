@@ -2,6 +2,7 @@
 //! one can't block it.
 
 use super::Effect;
+use super::consent::GiveBack;
 use crate::api::link::ProviderKind;
 use crate::domain::{Deletion, KeyRing, OwnerMark};
 use crate::link::claim::Claim;
@@ -27,7 +28,12 @@ pub(super) fn decide(seen: &Observed, retain: bool, force: bool, now: Timestamp)
             unregister(seen, None, force, &mut closing, &mut pending);
         }
         // What nobody completed is nobody's to retain.
-        super::consent::drop(seen, !force, &mut closing);
+        let give_back = match (force, retain) {
+            (true, _) => GiveBack::Nothing,
+            (false, true) => GiveBack::Apart,
+            (false, false) => GiveBack::All,
+        };
+        super::consent::drop(seen, give_back, &mut closing);
         if let Some((grant, _)) = &seen.grant {
             let ended =
                 grant.refresh_token.is_none() && grant.access.as_ref().is_none_or(|a| a.expires_at <= now);

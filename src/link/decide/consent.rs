@@ -45,12 +45,28 @@ fn is_active(seen: &Observed, consent: &Consent) -> bool {
     seen.grant.as_ref().is_some_and(|(g, _)| g.seed_digest.as_ref() == Some(&consent.ticket))
 }
 
+/// What of a consent that is dropped is revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GiveBack {
+    /// Nothing.
+    Nothing,
+    /// What doesn't end the grant that the link lives on.
+    Apart,
+    /// All of it: the link's own grant goes too.
+    All,
+}
+
 /// Drops the consent; what was granted and never became active is revoked first.
-pub(super) fn drop(seen: &Observed, revoke: bool, effects: &mut Vec<Effect>) {
+pub(super) fn drop(seen: &Observed, give_back: GiveBack, effects: &mut Vec<Effect>) {
     let Some((consent, version)) = &seen.consent else { return };
-    if revoke
-        && !is_active(seen, consent)
-        && let Some(grant) = consent.granted().filter(|g| g.revocation().is_some())
+    let apart = |grant: &Grant| seen.grant.as_ref().is_none_or(|(held, _)| !grant.may_be_one_with(held));
+    let revoked = |grant: &Grant| match give_back {
+        GiveBack::Nothing => false,
+        GiveBack::Apart => apart(grant),
+        GiveBack::All => true,
+    };
+    if !is_active(seen, consent)
+        && let Some(grant) = consent.granted().filter(|g| g.revocation().is_some() && revoked(g))
     {
         effects.push(Effect::Revoke(Box::new(grant.clone())));
     }

@@ -17,9 +17,13 @@ pub fn check(
 ) -> Result<(), Problem> {
     // Nothing is sent there for another grant.
     let by_device = matches!(goal.grant, GrantGoal::DeviceCode { .. });
+    let pushed =
+        matches!(goal.grant, GrantGoal::AuthorizationCode { .. }) && endpoints.declared.requires_push;
     let mut targets = vec![("token endpoint", &endpoints.token_endpoint)];
     targets.extend(endpoints.revocation_endpoint.as_ref().map(|url| ("revocation endpoint", url)));
     let device = endpoints.device_authorization_endpoint.as_ref().filter(|_| by_device);
     targets.extend(device.map(|url| ("device authorization endpoint", url)));
+    let push = endpoints.declared.push_endpoint.as_ref().filter(|_| pushed);
+    targets.extend(push.map(|url| ("pushed authorization request endpoint", url)));
     lend::check(inputs, required && goal.server.named, &targets)
 }

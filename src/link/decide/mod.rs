@@ -19,6 +19,7 @@ mod outgoing;
 #[cfg(test)]
 mod outgoing_tests;
 mod permitted;
+mod renewal;
 mod rotation;
 
 use super::claim::Claim;
@@ -39,6 +40,7 @@ pub use outgoing::{
     Connected, Token, consented_grant, host_and_port, over_of, publish, published, token_secret, token_view,
     too_short,
 };
+pub use renewal::unrenewed;
 
 /// What a link is to become.
 #[derive(Debug, Clone)]
@@ -236,7 +238,7 @@ fn leave(
         }
     }
     if link.outgoing.is_none() {
-        consent::drop(seen, true, &mut effects);
+        consent::drop(seen, consent::GiveBack::All, &mut effects);
         absent::revoke(seen, false, &mut effects);
     }
     if ok(incoming) && ok(outgoing) {

@@ -10,6 +10,7 @@ pub(in crate::link) use held::how_to_read;
 pub use pace::too_short;
 pub use publish::{over_of, publish, published, token_secret};
 
+use super::renewal::{self, unrenewed};
 use super::{Effect, Part, consent, hosts, writable};
 use crate::domain::keyring::digest_hex;
 use crate::domain::{Account, KeyRing, ScopeSet};
@@ -47,6 +48,8 @@ pub struct Connected {
     pub account: Option<Account>,
     /// When it became active.
     pub at: Timestamp,
+    /// Why a person must consent again at the end of the token, and what to do against that.
+    pub unrenewed: Option<String>,
 }
 
 /// What was decided of an outgoing part.
@@ -100,7 +103,7 @@ pub(super) fn decide(
         };
         match consent::step(seen, |grant| goal.grant.asks_a_person() && bound(grant), now) {
             consent::Step::Wait(until) => wake = until,
-            consent::Step::Drop => consent::drop(seen, true, &mut effects),
+            consent::Step::Drop => consent::drop(seen, consent::GiveBack::Apart, &mut effects),
             consent::Step::Activate(mut grant, record) => {
                 let fingerprint = fingerprint(keys, goal, &grant, &asker);
                 if let Some(access) = &mut grant.access {
@@ -126,17 +129,18 @@ pub(super) fn decide(
     if let (Ok(()), Some(grant)) = (&part.verdict, &grant) {
         part.verdict = expected(goal, seen, grant).and_then(|()| consented(goal, seen, grant));
     }
-    let connected = grant
-        .filter(|_| goal.grant.asks_a_person())
-        .and_then(|grant| Some(Connected { account: grant.account.clone(), at: grant.connected_at? }));
+    let connected = grant.filter(|_| goal.grant.asks_a_person()).and_then(|grant| {
+        let unrenewed =
+            unrenewed(goal, &grant).map(|why| format!("{why}, then run: {}", how_to_connect(seen)));
+        Some(Connected { at: grant.connected_at?, account: grant.account, unrenewed })
+    });
     Decided { part, token, connected, in_place, wake, asks }
 }
 
-/// The grant that there was, to be revoked, where the new one doesn't rest on it: of the same client at the
-/// same server a revocation may end both.
+/// The grant that there was, to be given back, where that doesn't end the new one: of another account, client or
+/// server. That of the same account is left to end by itself: nobody has its token any more.
 fn replaced(before: &Grant, new: &Grant) -> Option<Effect> {
-    let apart = before.binding != new.binding || new.refresh_token.is_none();
-    (before.refresh_token.is_some() && before.dead.is_none() && apart)
+    (before.refresh_token.is_some() && before.dead.is_none() && !before.may_be_one_with(new))
         .then(|| Effect::GiveBack(Box::new(before.clone())))
 }
 
@@ -267,8 +271,8 @@ fn keep(
         return blocked(Problem::edit(
             "ReauthorizationRequired",
             format!(
-                "the access token has ended and the server gave no refresh token with it; ask for the scope that gives one \
-                 (offline_access at many servers), or run again: {}",
+                "the access token has ended and the server gave no refresh token with it; {}, then run: {}",
+                renewal::way_out(goal),
                 how_to_connect(seen)
             ),
         ));

@@ -63,6 +63,7 @@ fn goal(refresh: bool) -> OutgoingGoal {
             id: ClientIdGoal::Secret(at("client", "client-id")),
             auth: ClientAuthGoal::Secret {
                 method: AuthMethod::ClientSecretBasic,
+                named: false,
                 at: at("client", "client-secret"),
             },
         }),

@@ -213,12 +213,7 @@ impl Carry<'_> {
 
     /// Keeps a reply that can't be read: a successor of the refresh token that was sent may stand in it, and
     /// the server won't give it again. Says whether it is kept.
-    async fn keep_unread(
-        &self,
-        work: &mut Work,
-        (sent, begun): (&Kept, Timestamp),
-        heard: &Heard,
-    ) -> bool {
+    async fn keep_unread(&self, work: &mut Work, (sent, begun): (&Kept, Timestamp), heard: &Heard) -> bool {
         let Some(reply) = UnreadReply::of(heard) else { return false };
         let mut nonce = [0; 24];
         let (Ok(keys), Ok(())) = (&self.seen.keys, getrandom::fill(&mut nonce)) else { return false };

@@ -1,12 +1,13 @@
 //! What the outgoing part rests on: the server's endpoints, our client, the grant's input, the Secret.
 
 use crate::api::ApplicationLink;
-use crate::domain::{ClientId, ExposeSecret as _, KeyRing, SecretString};
+use crate::domain::{AuthMethod, ClientId, ExposeSecret as _, KeyRing, SecretString};
 use crate::http::{HttpClient, SendError, Trust};
 use crate::link::consent::request;
 use crate::link::context::Context;
 use crate::link::decide::hosts;
 use crate::link::facts::{Desk, Observed, OutgoingFacts, SecretFact};
+use crate::link::grant::KeptMethod;
 use crate::link::lend;
 use crate::link::problem::Problem;
 use crate::link::secrets::{Reader, Secrets};
@@ -14,7 +15,7 @@ use crate::link::validate::{
     ClientAuthGoal, ClientIdGoal, GrantGoal, OutgoingGoal, SecretKey, ServerPlace, validate,
 };
 use crate::outgoing::{
-    BearerKey, ClientAuth, ClientCredentials, ServerEndpoints, ServiceAccount, SigningKey,
+    BearerKey, ClientAuth, ClientCredentials, Declared, ServerEndpoints, ServiceAccount, SigningKey,
 };
 use kube::ResourceExt as _;
 use url::Url;
@@ -50,8 +51,20 @@ pub(super) async fn facts(
         bearer,
         endpoints(ctx, &namespace, goal),
     );
+    let client = match &endpoints {
+        Ok(endpoints) => client.map(|client| by_metadata(client, goal, &endpoints.declared)),
+        Err(_) => client,
+    };
+    let mut desk = goal.grant.asks_a_person().then(|| desk(ctx, link, goal, &endpoints));
+    // A link that somebody connected says by itself, by its next refresh, what can't be called any more.
+    let connected = link.status.as_ref().and_then(|s| s.outgoing.as_ref()?.connected.as_ref()).is_some();
+    if let (Some(Ok(_)), Ok(endpoints), false) = (&desk, &endpoints, connected)
+        && let Err(problem) = reachable(ctx, goal, endpoints).await
+    {
+        desk = Some(Err(problem));
+    }
     OutgoingFacts {
-        desk: goal.grant.asks_a_person().then(|| desk(ctx, link, goal, &endpoints)),
+        desk,
         endpoints,
         client,
         seed,
@@ -121,6 +134,29 @@ fn called_later(http: &HttpClient, goal: &OutgoingGoal, endpoints: &ServerEndpoi
     Ok(())
 }
 
+/// Whether what a consent comes to may be called, names resolved: a person who signed in first would have done so
+/// for nothing. A name server that is in trouble is no reason against it.
+async fn reachable(ctx: &Context, goal: &OutgoingGoal, endpoints: &ServerEndpoints) -> Result<(), Problem> {
+    let http = ctx.guard.client(Trust::Guarded, None);
+    let (device, push) = match goal.grant {
+        GrantGoal::DeviceCode { .. } => (endpoints.device_authorization_endpoint.as_ref(), None),
+        _ => (None, endpoints.declared.push_endpoint.as_ref().filter(|_| endpoints.declared.requires_push)),
+    };
+    for (what, url) in [
+        ("token endpoint", Some(&endpoints.token_endpoint)),
+        ("device authorization endpoint", device),
+        ("pushed authorization request endpoint", push),
+    ] {
+        if let Some(url) = url
+            && let Err(e @ SendError::Refused(_)) = http.reaches(url).await
+        {
+            let message = format!("spec.outgoing.oauth2.server: its {what} isn't called: {e}");
+            return Err(Problem::edit(e.reason(), message));
+        }
+    }
+    Ok(())
+}
+
 const CLIENT: &str = "spec.outgoing.oauth2.client.secretRef";
 
 async fn read(
@@ -151,8 +187,46 @@ pub async fn server_and_client(
     let (endpoints, client) =
         futures::join!(endpoints(ctx, namespace, goal), client(namespace, goal, &inputs));
     let (endpoints, client) = (endpoints?, client?);
+    let client = by_metadata(client, goal, &endpoints.declared);
     hosts::check(goal, &inputs.all(), ctx.require_allowed_hosts, &endpoints)?;
+    if goal.grant.asks_a_person() {
+        reachable(ctx, goal, &endpoints).await?;
+    }
     Ok((endpoints, client))
+}
+
+/// A client whose method the link doesn't name authenticates in the way that the server names, where that is
+/// the other one alone.
+fn by_metadata(
+    client: Option<ClientCredentials>,
+    goal: &OutgoingGoal,
+    declared: &Declared,
+) -> Option<ClientCredentials> {
+    let methods = declared.auth_methods.as_ref();
+    let alone = |one, other| methods.is_some_and(|all| all.contains(&one) && !all.contains(&other));
+    client.map(|client| {
+        let (basic, post) = (AuthMethod::ClientSecretBasic, AuthMethod::ClientSecretPost);
+        if alone(post, basic) {
+            unnamed_method(client, goal, post)
+        } else if alone(basic, post) {
+            unnamed_method(client, goal, basic)
+        } else {
+            client
+        }
+    })
+}
+
+/// The same client, which authenticates so, unless the link names a method.
+fn unnamed_method(client: ClientCredentials, goal: &OutgoingGoal, method: AuthMethod) -> ClientCredentials {
+    let unnamed =
+        matches!(goal.client.as_ref().map(|c| &c.auth), Some(ClientAuthGoal::Secret { named: false, .. }));
+    let ClientCredentials { id, auth } = client;
+    match auth {
+        ClientAuth::Basic(secret) | ClientAuth::Post(secret) if unnamed => {
+            ClientCredentials::by_secret(id, method, secret)
+        }
+        auth => ClientCredentials { id, auth },
+    }
 }
 
 /// Our client, with what it authenticates with.
@@ -191,7 +265,7 @@ async fn client(
     };
     let credentials = match &client.auth {
         ClientAuthGoal::None => ClientCredentials { id, auth: ClientAuth::None },
-        ClientAuthGoal::Secret { method, at } => {
+        ClientAuthGoal::Secret { method, at, .. } => {
             ClientCredentials::by_secret(id, *method, value(at, inputs).await?)
         }
         ClientAuthGoal::PrivateKey { at, key_id, algorithm, audience } => {
@@ -241,6 +315,12 @@ pub(super) async fn token_to_revoke(
         && let Some(revocation) = grant.binding.revocation_endpoint.as_deref().and_then(|u| Url::parse(u).ok())
         && lend::check(&inputs.all(), ctx.require_allowed_hosts && goal.server.named, &[("revocation endpoint", &revocation)]).is_ok()
     {
+        // As the server took it: what its metadata say now isn't asked for.
+        let client = match grant.auth_method {
+            KeptMethod::ClientSecretBasic => unnamed_method(client, &goal, AuthMethod::ClientSecretBasic),
+            KeptMethod::ClientSecretPost => unnamed_method(client, &goal, AuthMethod::ClientSecretPost),
+            KeptMethod::PrivateKeyJwt | KeptMethod::None => client,
+        };
         grant.access = crate::link::decide::published(&own, &goal, keys);
         grant.remember(Some(&client), true);
     }

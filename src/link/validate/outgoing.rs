@@ -15,6 +15,12 @@ use url::Url;
 
 const AT: &str = "spec.outgoing.oauth2";
 
+/// The scope that asks for a refresh token (OpenID Connect Core section 11).
+pub const OFFLINE_ACCESS: &str = "offline_access";
+
+/// The parameter that says what a server asks the person (OpenID Connect Core section 3.1.2.1).
+pub const PROMPT: &str = "prompt";
+
 /// The token to keep, and where it goes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutgoingGoal {
@@ -88,6 +94,8 @@ pub enum ClientAuthGoal {
     Secret {
         /// `client_secret_basic` or `client_secret_post`.
         method: AuthMethod,
+        /// Whether the spec names it; else the server's metadata may say another one.
+        named: bool,
         /// Where it stands.
         at: SecretKey,
     },
@@ -203,10 +211,11 @@ pub(super) fn check(name: &str, spec: &Outgoing) -> Result<OutgoingGoal, Invalid
     }
     let secret = secret(name, spec)?;
     apart(&secret, &grant, client.as_ref())?;
+    let scopes = asked(server.preset, &grant, scopes(&format!("{AT}.scopes"), oauth2.scopes.as_deref())?);
     Ok(OutgoingGoal {
-        scopes: asked(server.preset, &grant, scopes(&format!("{AT}.scopes"), oauth2.scopes.as_deref())?),
+        grant: prompted(server.preset, grant, &scopes),
+        scopes,
         server,
-        grant,
         client,
         refresh: refresh(spec)?,
         secret,
@@ -224,6 +233,19 @@ fn asked(preset: &Preset, grant: &GrantGoal, scopes: ScopeSet) -> ScopeSet {
     };
     let needed = needed.iter().chain(account).filter_map(|s| Scope::parse(s).ok());
     scopes.iter().cloned().chain(needed).collect()
+}
+
+/// The grant with what the scope `offline_access` needs beside it: servers that keep to OpenID Connect Core
+/// section 11 ignore the scope unless `prompt` has `consent` in it. A `prompt` of the link's own stays, and
+/// presets know what theirs need. A server that knows no `prompt` ignores it (RFC 6749 section 3.1).
+fn prompted(preset: &Preset, mut grant: GrantGoal, scopes: &ScopeSet) -> GrantGoal {
+    if let GrantGoal::AuthorizationCode { parameters, .. } = &mut grant
+        && preset == &presets::CUSTOM
+        && scopes.iter().any(|s| s.as_str() == OFFLINE_ACCESS)
+    {
+        parameters.entry(PROMPT.to_owned()).or_insert_with(|| "consent".to_owned());
+    }
+    grant
 }
 
 fn server(spec: &Server) -> Result<ServerGoal, Invalid> {
@@ -497,7 +519,7 @@ fn client(spec: &Client, preset: &Preset) -> Result<ClientGoal, Invalid> {
             AuthMethod::ClientSecretBasic
         }
     };
-    Ok(ClientGoal { id, auth: ClientAuthGoal::Secret { method, at } })
+    Ok(ClientGoal { id, auth: ClientAuthGoal::Secret { method, named: auth_method.is_some(), at } })
 }
 
 fn refresh(spec: &Outgoing) -> Result<RefreshPolicy, Invalid> {

@@ -323,7 +323,7 @@ impl Provider for RegistrationProvider {
             // A server needn't name all that it offers (RFC 8414 section 2).
             scopes: None,
             grant_types,
-            auth_methods: endpoints.auth_methods,
+            auth_methods: endpoints.declared.auth_methods,
             redirect_required: false,
         })
     }

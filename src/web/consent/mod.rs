@@ -285,11 +285,15 @@ async fn poll(
     match pages.consents.poll_device(namespace, name, ticket).await {
         Ok(Polled::Pending(wait)) => said(StatusCode::OK, &json!({ "pending": wait.as_secs_f64() })),
         Ok(Polled::Done(done)) => {
-            let Done { owner, scopes, missing, code, .. } = *done;
+            let Done { owner, scopes, missing, ends, code, .. } = *done;
+            let (ends, unrenewed) = ends.unzip();
             let account = owner.map(|o| o.label.unwrap_or_else(|| o.account.subject().to_owned()));
             said(
                 StatusCode::OK,
-                &json!({ "account": account, "scopes": scopes, "missing": missing, "code": code.expose_secret() }),
+                &json!({
+                    "account": account, "scopes": scopes, "missing": missing, "ends": ends, "unrenewed": unrenewed,
+                    "code": code.expose_secret(),
+                }),
             )
         }
         Err(trouble) => refused(&trouble),

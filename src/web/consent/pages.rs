@@ -87,6 +87,9 @@ pub fn done(of: &Done, base: &str) -> Response {
         @if !of.missing.is_empty() {
             div.note.wait { "Less than asked for: without " (of.missing.join(", ")) ", the application may not be able to do all that the link is for." }
         }
+        @if let Some((at, why)) = &of.ends {
+            div.note.wait { "The access token ends at " (at) " and can't be renewed: " (why) ", and run the command again." }
+        }
         @if let Some(port) = of.port {
             form method="post" action=(format!("http://127.0.0.1:{port}/")) {
                 input type="hidden" name="code" value=(code);

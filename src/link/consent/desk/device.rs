@@ -1,12 +1,13 @@
 //! The device grant (RFC 8628): begun and asked after by the tool.
 
-use super::{Ask, Consents, Polled, Trouble, consent, later};
+use super::{Consents, Given, Polled, Trouble, consent, later};
 use crate::domain::SecretString;
 use crate::http::Trust;
-use crate::link::consent::record::Stage;
+use crate::link::consent::record::{Consent, Stage};
 use crate::link::grant::Kept;
 use crate::link::validate::GrantGoal;
-use crate::outgoing::{self, DeviceAuthorization, TokenError, request_device_code};
+use crate::outgoing::device::Polled as Answer;
+use crate::outgoing::{DeviceAuthorization, poll_device_code, request_device_code};
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,39 +86,57 @@ impl Consents {
             return Ok(Polled::Pending(left));
         }
         // Whoever saves this asks; a second one waits its turn.
-        consent.stage =
-            Stage::Shown { device_code: device_code.clone(), interval, next: later(now, interval) };
+        let shown = |interval, from| Stage::Shown {
+            device_code: device_code.clone(),
+            interval,
+            next: later(from, interval),
+        };
+        consent.stage = shown(interval, now);
         let version = self.save(&consent, Some(&version)).await?;
         let (ready, known) = self.still(&consent).await?;
-        let wait = |secs: i64| Polled::Pending(Duration::from_secs(u64::try_from(secs).unwrap_or(5)));
         let issued_at = Timestamp::now();
-        match self.ask(&ready, &known, Ask::DeviceCode(device_code.0.clone())).await {
-            Ok(reply) => {
-                let done = self.granted(&ready, &known, &mut consent, &version, &reply, issued_at).await?;
-                Ok(Polled::Done(Box::new(done)))
+        let polled = poll_device_code(
+            &self.ctx.guard.client(Trust::Guarded, None),
+            &known.endpoints.token_endpoint,
+            &known.client,
+            &device_code.0,
+            ready.goal.server.preset.dialect,
+        )
+        .await;
+        let (trouble, interval) = match polled {
+            Answer::Given(reply) => {
+                let given = Given { reply: &reply, issued_at, nonce: None };
+                let granted = self.granted(&ready, &known, &mut consent, &version, &given).await;
+                if granted.is_err() {
+                    // Its device code is used up; nobody asks for it again.
+                    let spent = Consent { stage: Stage::Spent, ..consent.clone() };
+                    let _ = self.save(&spent, Some(&version)).await;
+                    self.end(&consent).await;
+                }
+                return granted.map(|done| Polled::Done(Box::new(done)));
             }
-            Err(TokenError::Rejected { code: Some("authorization_pending"), .. }) => Ok(wait(interval)),
-            // RFC 8628 section 3.5: five seconds more, from now on.
-            Err(TokenError::RateLimited { .. }) => {
-                let interval = interval.saturating_add(5).min(60);
-                consent.stage = Stage::Shown { device_code, interval, next: later(now, interval) };
-                self.save(&consent, Some(&version)).await?;
-                Ok(wait(interval))
+            Answer::Pending => return Ok(pending(interval)),
+            // RFC 8628 section 3.5: five seconds more, from now on; twice as long after a timeout.
+            Answer::SlowDown => (None, interval.saturating_add(5)),
+            Answer::NoAnswer(e) => {
+                tracing::debug!(reason = e.reason(), "no answer to a device code");
+                (None, interval.saturating_mul(2))
             }
-            Err(e) if e.class() == outgoing::ErrorClass::BackOff || e.outcome_unknown() => {
-                Ok(wait(interval.max(5)))
-            }
-            Err(e) => {
-                consent.stage = Stage::Spent;
-                self.save(&consent, Some(&version)).await?;
-                self.end(&consent).await;
-                Err(match e {
-                    TokenError::Rejected { code: code @ Some("access_denied" | "expired_token"), .. } => {
-                        Trouble::Denied(code)
-                    }
-                    e => Trouble::Token(e),
-                })
-            }
-        }
+            Answer::Declined(code) => (Some(Trouble::Denied(code)), interval),
+            Answer::Failed(e) => (Some(Trouble::Token(e)), interval),
+        };
+        let interval = interval.clamp(1, LONGEST);
+        consent.stage = if trouble.is_some() { Stage::Spent } else { shown(interval, Timestamp::now()) };
+        self.save(&consent, Some(&version)).await?;
+        let Some(trouble) = trouble else { return Ok(pending(interval)) };
+        self.end(&consent).await;
+        Err(trouble)
     }
+}
+
+/// The longest pause between two questions, in seconds.
+const LONGEST: i64 = 60;
+
+fn pending(secs: i64) -> Polled {
+    Polled::Pending(Duration::from_secs(u64::try_from(secs).unwrap_or(5)))
 }

@@ -1,13 +1,14 @@
 //! What comes of a consent: a grant that is kept until its code comes back, or nothing.
 
-use super::{Consents, Done, Known, Ready, Trouble, random};
+use super::{Consents, Done, Given, Known, Ready, Trouble, random};
 use crate::api::{ApplicationLink, names};
-use crate::domain::{TokenReply, token};
+use crate::domain::token;
 use crate::http::Trust;
 use crate::link::consent::record::{self, Consent, Purpose, Stage, Ticket, code_of, digest};
 use crate::link::consent::trouble::Stranger;
+use crate::link::decide::unrenewed;
 use crate::link::execute::{Patience, give_back_grant};
-use crate::link::grant::{Access, Kept, LinkRef};
+use crate::link::grant::{Access, Grant, Kept, LinkRef};
 use crate::link::problem::{Mend, Problem};
 use crate::outgoing::{TokenError, owner_of, presets};
 use jiff::Timestamp;
@@ -34,28 +35,37 @@ impl Consents {
         known: &Known,
         consent: &mut Consent,
         version: &str,
-        reply: &TokenReply,
-        issued_at: Timestamp,
+        given: &Given<'_>,
     ) -> Result<Done, Trouble> {
+        let Given { reply, issued_at, nonce } = *given;
         let access = Access::consented(reply, issued_at, &ready.goal.scopes);
         let http = self.ctx.guard.client(Trust::Guarded, None);
         let Known { endpoints, client } = known;
-        let owner = owner_of(&http, ready.goal.server.preset, endpoints, &client.id, reply).await;
+        let owner = owner_of(&http, ready.goal.server.preset, endpoints, client, reply, nonce).await;
         let granted: BTreeSet<String> =
             access.scope.split(' ').filter(|s| !s.is_empty()).map(str::to_owned).collect();
         consent.grant.refresh_token = reply.refresh_token.clone().map(Kept);
         consent.grant.access = Some(access);
+        let owner = match owner {
+            Ok(owner) => owner,
+            Err(why) => {
+                let given_back = self.give_back(&consent.grant).await;
+                return Err(Trouble::IdToken { why, given_back });
+            }
+        };
         consent.grant.account = owner.as_ref().map(|o| o.account.clone());
         let code = match self.keep(ready, consent, version).await {
             Ok(code) => code,
             Err(trouble) => {
-                let given_back = give_back_grant(&self.ctx, &consent.grant).await;
+                let given_back = self.give_back(&consent.grant).await;
                 return Err(match trouble {
                     Trouble::Stranger { why, .. } => Trouble::Stranger { why, given_back },
                     trouble => trouble,
                 });
             }
         };
+        let ends = consent.grant.access.as_ref().map(|access| access.expires_at);
+        let ends = ends.zip(unrenewed(&ready.goal, &consent.grant));
         let asked = ready.goal.scopes.iter().map(|s| s.as_str().to_owned());
         Ok(Done {
             namespace: ready.of.namespace.clone(),
@@ -64,9 +74,21 @@ impl Consents {
             owner,
             missing: asked.filter(|s| !granted.contains(s)).collect(),
             scopes: granted.into_iter().collect(),
+            ends,
             code: code.into(),
             port: ready.ticket.port,
         })
+    }
+
+    /// Gives back what isn't taken, unless that may end the grant that the link lives on. Says whether it was
+    /// revoked.
+    async fn give_back(&self, grant: &Grant) -> bool {
+        match self.ctx.store.grant(&grant.link.uid).await {
+            Ok(held) if held.as_ref().is_none_or(|(held, _)| !grant.may_be_one_with(held)) => {
+                give_back_grant(&self.ctx, grant).await
+            }
+            _ => false,
+        }
     }
 
     /// Stores a grant of the right account, and gives the code that makes it active.

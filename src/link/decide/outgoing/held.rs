@@ -8,7 +8,7 @@ use crate::link::grant::{Binding, GRANT_VERSION, Grant, Kept, KeptMethod, LinkRe
 use crate::link::plan::AskBy;
 use crate::link::problem::Problem;
 use crate::link::validate::{ClientAuthGoal, GrantGoal, OutgoingGoal, ServerPlace};
-use crate::outgoing::{BearerAssertion, ClientCredentials, ServerEndpoints};
+use crate::outgoing::{BearerAssertion, ClientAuth, ClientCredentials, ServerEndpoints};
 
 const PURPOSE_REQUEST: &str = "token request";
 
@@ -326,6 +326,11 @@ pub(super) fn fingerprint(keys: &KeyRing, goal: &OutgoingGoal, grant: &Grant, as
         Some(ClientAuthGoal::ServiceAccount { name, audience }) => format!("{name} {audience}"),
         _ => String::new(),
     };
+    // What discovery alone says of the method makes no other token the wanted one.
+    let method = match goal.client.as_ref().map(|c| &c.auth) {
+        Some(ClientAuthGoal::Secret { method, .. }) => method.as_str(),
+        _ => auth.map_or("", ClientAuth::method),
+    };
     let (key, assertion) = match &asker.by {
         AskBy::JwtBearer(a) => {
             (a.key.text().expose_secret(), format!("{:?}", (&a.issuer, &a.subject, &a.audience)))
@@ -338,7 +343,7 @@ pub(super) fn fingerprint(keys: &KeyRing, goal: &OutgoingGoal, grant: &Grant, as
             &spec_digest(goal),
             &asker.name,
             lasting.map_or("", |s| s.expose_secret()),
-            auth.map_or("", |a| a.method()),
+            method,
             &grant.requested.clone().unwrap_or_else(|| goal.scopes.to_string()),
             grant.seed_digest.as_deref().unwrap_or(""),
             goal.server.preset.name,

@@ -1,9 +1,13 @@
 //! A person connects an outgoing link: the tool, the pages in a real browser, real servers, and what must not go.
 
+mod device;
 mod hydra;
+mod id_tokens;
 mod keycloak;
+mod metadata;
 mod places;
 mod refusals;
+mod refused;
 mod token_types;
 mod tool;
 

@@ -8,7 +8,7 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{link, redirect_uri, stage};
+use super::{link, stage};
 use crate::support::keycloak::Realm;
 use crate::support::stage::{SOON, Stage, browser};
 use crate::support::wait::eventually;
@@ -22,7 +22,7 @@ pub(super) struct Begun {
     redirect: Url,
 }
 
-pub(super) async fn put_ticket(stage: &Stage<'_>, name: &str, ticket: &str, seconds: i64) {
+pub async fn put_ticket(stage: &Stage<'_>, name: &str, ticket: &str, seconds: i64) {
     let expires_at = Timestamp::now() + SignedDuration::from_secs(seconds);
     let ticket = Ticket { ticket: digest(Purpose::Ticket, ticket), expires_at, port: None };
     let text = serde_json::to_string(&ticket).expect("JSON");
@@ -34,10 +34,14 @@ pub(super) async fn put_ticket(stage: &Stage<'_>, name: &str, ticket: &str, seco
         .expect("a ticket");
 }
 
-pub(super) async fn consent_uri(stage: &Stage<'_>, name: &str) -> String {
-    redirect_uri(stage, name).await;
-    let link = stage.links(stage.team()).get(name).await.expect("the link");
-    link.status.and_then(|s| s.outgoing).and_then(|o| o.consent_uri).expect("an address")
+pub async fn consent_uri(stage: &Stage<'_>, name: &str) -> String {
+    let links = stage.links(stage.team());
+    eventually(SOON, "a consent URI in the status", async || {
+        let link = links.get(name).await.map_err(|e| e.to_string())?;
+        let outgoing = link.status.and_then(|s| s.outgoing).ok_or("no status")?;
+        outgoing.consent_uri.ok_or_else(|| "none yet".to_owned())
+    })
+    .await
 }
 
 async fn get(url: &str) -> (u16, String) {
