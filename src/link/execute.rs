@@ -36,6 +36,8 @@ pub struct Outcome {
     pub incoming: Option<Result<(), Problem>>,
     /// The outgoing part, if the link has one.
     pub outgoing: Option<Result<(), Problem>>,
+    /// What the client is registered for and its provider doesn't serve.
+    pub unserved: Option<Problem>,
     /// What is left to do though both are well.
     pub pending: Option<Problem>,
     /// The token that was published.
@@ -115,6 +117,7 @@ async fn all(carry: &Carry<'_>, plan: &Plan) -> Outcome {
     let mut out = Outcome {
         incoming: plan.incoming.as_ref().map(|p| p.verdict.clone()),
         outgoing: plan.outgoing.as_ref().map(|p| p.verdict.clone()),
+        unserved: None,
         pending: plan.pending.clone(),
         published: None,
         in_hand: None,

@@ -9,7 +9,7 @@ use super::cache::Key;
 use super::claim;
 use super::content::SecretGoal;
 use super::context::{Context, Credentials, Turned};
-use super::decide::{Decision, Goal, Note, decide, token_view, too_short};
+use super::decide::{Decision, Goal, Note, decide, not_served, token_view, too_short};
 use super::ended::Ended;
 use super::execute::{Outcome, execute};
 use super::facts::{Observed, Refused, SecretFact};
@@ -98,6 +98,11 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
         && let Some(short) = too_short(access, ctx.min_refresh_interval)
     {
         outcome.outgoing = Some(Err(short));
+    }
+    if let (Some(goal), Some(Ok(()))) =
+        (checked.as_ref().ok().and_then(|v| v.incoming.as_ref()), &outcome.incoming)
+    {
+        outcome.unserved = seen.incoming.as_ref().and_then(|f| not_served(goal, f.place.as_ref().ok()?));
     }
     let problem = first_problem(&outcome);
     if let Some(p) = &problem {
@@ -328,7 +333,7 @@ fn hold(
 
 fn first_problem(outcome: &Outcome) -> Option<Problem> {
     let parts = [&outcome.incoming, &outcome.outgoing].into_iter().flatten();
-    let problems = parts.filter_map(|p| p.as_ref().err()).chain(&outcome.pending);
+    let problems = parts.filter_map(|p| p.as_ref().err()).chain(&outcome.pending).chain(&outcome.unserved);
     // The one that passes soonest says when to look again.
     problems
         .min_by_key(|p| match p.mend {

@@ -233,6 +233,7 @@ fn conditions(input: &Input<'_>, status: &ApplicationLinkStatus, deleting: bool)
                     format!("client {id} is registered and its credentials authenticate")
                 };
                 all.push(condition("Registered", true, "Registered", &message, generation));
+                problems.extend(outcome.unserved.clone());
             }
             Some(Err(p)) => {
                 all.push(condition("Registered", false, p.reason, &p.message, generation));

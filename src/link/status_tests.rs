@@ -46,6 +46,7 @@ fn outcome(incoming: Part, outgoing: Part, pending: Option<Problem>) -> Outcome 
         pending,
         published: None,
         in_hand: None,
+        unserved: None,
         done: vec![],
         refused: None,
         undone: false,

@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use url::Url;
 
@@ -42,6 +43,8 @@ struct Info {
     token_endpoint: String,
     revocation_endpoint: Option<String>,
     scopes_supported: Vec<String>,
+    /// One of a version before doesn't say it.
+    grant_types_supported: Option<BTreeSet<GrantType>>,
 }
 
 #[derive(Deserialize)]
@@ -214,6 +217,7 @@ impl Provider for BundledProvider {
             revocation_endpoint: info.revocation_endpoint,
             scopes: Some(scopes.map_err(|_| bad("a scope in its metadata isn't one"))?),
             grant_types: None,
+            served: info.grant_types_supported,
             auth_methods: None,
             redirect_required: false,
         })

@@ -317,6 +317,7 @@ impl Provider for HydraProvider {
                 return Err(self.refusal(&response));
             }
         }
+        let served = metadata.served();
         Ok(ProviderInfo {
             instance: String::new(),
             issuer: metadata.issuer,
@@ -326,6 +327,7 @@ impl Provider for HydraProvider {
             // What it names are those that a client gets without asking; it takes any.
             scopes: None,
             grant_types: None,
+            served,
             auth_methods: None,
             redirect_required: false,
         })

@@ -108,6 +108,9 @@ pub struct ProviderInfo {
     pub scopes: Option<ScopeSet>,
     /// The grant types that a client may have there; `None` for all that we know.
     pub grant_types: Option<BTreeSet<GrantType>>,
+    /// The grant types that its endpoints serve, whatever a client may be registered with; `None` where it doesn't
+    /// say.
+    pub served: Option<BTreeSet<GrantType>>,
     /// The authentication methods that a client may have there; `None` for all that we know.
     pub auth_methods: Option<BTreeSet<AuthMethod>>,
     /// Whether every client must have a redirect URI.

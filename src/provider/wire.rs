@@ -2,12 +2,14 @@
 //! service it is. Nothing that a server wrote gets into an error.
 
 use super::ProviderError;
-use crate::domain::{Owner, SecretString};
+use crate::domain::{GrantType, Owner, SecretString};
 use crate::http::{HttpClient, Request, Response, SendError};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use url::Url;
 
@@ -201,6 +203,12 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
+    /// The grant types that it says are served.
+    pub(super) fn served(&self) -> Option<BTreeSet<GrantType>> {
+        let named = |name: &String| serde_json::from_value(json!(name)).ok();
+        self.grant_types_supported.as_ref().map(|all| all.iter().filter_map(named).collect())
+    }
+
     fn addresses(&self) -> impl Iterator<Item = &str> {
         [
             Some(&self.issuer),

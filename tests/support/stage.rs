@@ -193,6 +193,24 @@ impl<'p> Stage<'p> {
         self.apply(namespace, &object.to_string()).await.ok();
     }
 
+    /// Waits until a link's client and Secret are in place; gives back the link. It may declare grant types that the
+    /// provider doesn't serve, and is then not Ready for that alone.
+    pub async fn registered(&self, namespace: &str, name: &str) -> ApplicationLink {
+        let links = self.links(namespace);
+        eventually(SOON, format!("link {namespace}/{name} to be registered"), async || {
+            let link = links.get(name).await.map_err(|e| e.to_string())?;
+            let status = serde_json::to_value(&link.status).map_err(|e| e.to_string())?;
+            let current = status["observedGeneration"].as_i64() == link.metadata.generation;
+            let is = |type_: &str, what: &str, wanted: &str| {
+                condition(&status, type_).is_some_and(|c| c[what] == wanted)
+            };
+            let done = is("Ready", "status", "True")
+                || (is("Ready", "reason", "GrantTypeNotOffered") && is("Registered", "status", "True"));
+            if done && current { Ok(link) } else { Err(status.to_string()) }
+        })
+        .await
+    }
+
     /// Waits until a link's condition is as said; gives back the link.
     pub async fn condition(
         &self,

@@ -40,6 +40,7 @@ pub use outgoing::{
     Connected, Token, consented_grant, host_and_port, over_of, publish, published, token_secret, token_view,
     too_short,
 };
+pub use permitted::not_served;
 pub use renewal::unrenewed;
 
 /// What a link is to become.

@@ -292,6 +292,7 @@ impl World {
                         revocation_endpoint: None,
                         scopes: Some([Scope::parse("REPO_READ").expect("a scope")].into_iter().collect()),
                         grant_types: None,
+                        served: None,
                         auth_methods: None,
                         redirect_required: false,
                         issuer,

@@ -53,6 +53,24 @@ fn service(goal: &IncomingGoal, place: &Place, name: &str) -> Result<(), Problem
     Ok(())
 }
 
+/// What the link declares and the service's endpoints don't serve. The client is registered all the same, and its
+/// Secret written: what is served works, and a later version of the service may serve the rest.
+pub fn not_served(goal: &IncomingGoal, place: &Place) -> Option<Problem> {
+    let served = place.info.served.as_ref()?;
+    let missing: Vec<_> = goal.metadata.grant_types.iter().filter(|g| !served.contains(g)).collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let name = format!("{} {}", place.claim.kind.as_str(), place.claim.name);
+    let text = format!(
+        "{GRANTS}: {name} doesn't serve {}; the client is registered and its Secret is written, and an application can't use \
+         it so: use another provider, or grant types that this one serves: {}",
+        list(missing),
+        list(served)
+    );
+    Some(Problem::edit("GrantTypeNotOffered", text))
+}
+
 /// What the platform team doesn't allow.
 fn platform_team(goal: &IncomingGoal, place: &Place, name: &str) -> Result<(), Problem> {
     let m = &goal.metadata;

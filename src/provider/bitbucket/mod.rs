@@ -350,6 +350,7 @@ impl Provider for BitbucketProvider {
             revocation_endpoint: Some(endpoint("revocation_endpoint", "revoke")?),
             scopes: Some(scopes::offered()),
             grant_types: Some(record::grant_types()),
+            served: None,
             auth_methods: Some(BTreeSet::from([AuthMethod::ClientSecretPost])),
             redirect_required: true,
         })

@@ -482,6 +482,7 @@ impl Provider for KeycloakProvider {
         // Also the check that our credential is taken, and has the role.
         let scopes = self.load_scopes().await?;
         self.know_rotation().await?;
+        let served = metadata.served();
         Ok(ProviderInfo {
             instance: String::new(),
             issuer: metadata.issuer,
@@ -491,6 +492,7 @@ impl Provider for KeycloakProvider {
             // A name that is no scope-token can't be asked for.
             scopes: Some(scopes.names().filter_map(|s| Scope::parse(s).ok()).collect()),
             grant_types: None,
+            served,
             auth_methods: None,
             redirect_required: false,
         })

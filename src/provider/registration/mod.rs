@@ -322,6 +322,8 @@ impl Provider for RegistrationProvider {
             revocation_endpoint: endpoints.revocation_endpoint.map(String::from),
             // A server needn't name all that it offers (RFC 8414 section 2).
             scopes: None,
+            // What it doesn't serve it isn't asked to register.
+            served: None,
             grant_types,
             auth_methods: endpoints.declared.auth_methods,
             redirect_required: false,

@@ -1,7 +1,7 @@
 //! `GET /admin/info`: what the operator needs to know of the service.
 
 use crate::domain::Scope;
-use crate::server::oauth2::{INTROSPECT, REVOKE, TOKEN};
+use crate::server::oauth2::{GRANT_TYPES, INTROSPECT, REVOKE, TOKEN};
 use crate::server::state::App;
 use axum::Json;
 use axum::extract::State;
@@ -19,6 +19,7 @@ pub async fn get(State(app): State<Arc<App>>) -> Json<Value> {
         "revocationEndpoint": app.issuer.endpoint(REVOKE),
         "introspectionEndpoint": app.issuer.endpoint(INTROSPECT),
         "scopesSupported": scopes,
+        "grantTypesSupported": GRANT_TYPES,
         "version": env!("CARGO_PKG_VERSION"),
     }))
 }

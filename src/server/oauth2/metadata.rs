@@ -1,7 +1,7 @@
 //! Authorization server metadata (RFC 8414). It lists only what works.
 
-use super::{INTROSPECT, REGISTER, REVOKE, TOKEN};
-use crate::domain::{AuthMethod, GrantType};
+use super::{GRANT_TYPES, INTROSPECT, REGISTER, REVOKE, TOKEN};
+use crate::domain::AuthMethod;
 use crate::server::state::App;
 use axum::Json;
 use axum::extract::State;
@@ -21,7 +21,7 @@ pub async fn get(State(app): State<Arc<App>>) -> Json<Value> {
         "revocation_endpoint_auth_methods_supported": all,
         "introspection_endpoint": app.issuer.endpoint(INTROSPECT),
         "introspection_endpoint_auth_methods_supported": confidential,
-        "grant_types_supported": [GrantType::ClientCredentials, GrantType::RefreshToken],
+        "grant_types_supported": GRANT_TYPES,
         // Required by section 2, and there is no authorization endpoint yet.
         "response_types_supported": [],
         "scopes_supported": scopes,

@@ -13,9 +13,13 @@ mod reply;
 pub mod revoke;
 pub mod token;
 
+use crate::domain::GrantType;
+
 pub use error::OAuthError;
 pub use form::Form;
 
+/// The grant types that the token endpoint serves.
+pub const GRANT_TYPES: [GrantType; 2] = [GrantType::ClientCredentials, GrantType::RefreshToken];
 /// The token endpoint, under the issuer.
 pub const TOKEN: &str = "/oauth2/token";
 /// The introspection endpoint, under the issuer.

@@ -32,7 +32,7 @@ async fn adopt(stage: &Stage<'_>, provider: &str, yaml: &str, links: &[(&str, &s
     }
     stage.apply(stage.team(), yaml).await.ok();
     for (link, id) in links {
-        stage.ready(stage.team(), link).await;
+        stage.registered(stage.team(), link).await;
         let data = stage.data(stage.team(), &format!("{link}-oauth")).await;
         assert_eq!((data["client-id"].as_str(), data["client-secret"].as_str()), (*id, SECRET), "{link}");
     }

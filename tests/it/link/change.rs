@@ -32,7 +32,7 @@ async fn what_the_provider_knows_of_a_link_follows_it_field_by_field() {
     let stage = stage(1, json!({})).await;
     let team = stage.team();
     stage.apply_object(team, &full("ci")).await;
-    stage.ready(team, "ci").await;
+    stage.registered(team, "ci").await;
     let first = stage.data(team, "ci-oauth").await;
     let id = first["client-id"].clone();
     let prober = Prober::start(&stage, team, &["ci-oauth"]);
@@ -65,7 +65,7 @@ async fn what_the_provider_knows_of_a_link_follows_it_field_by_field() {
             c
         };
         client_is(&stage, &id, &change.to_string(), |c| bare(c) == bare(&wanted)).await;
-        stage.ready(team, "ci").await;
+        stage.registered(team, "ci").await;
         assert_eq!(stage.data(team, "ci-oauth").await, first, "{change}");
     }
     prober.never_failed().await;
@@ -74,7 +74,7 @@ async fn what_the_provider_knows_of_a_link_follows_it_field_by_field() {
     let post = json!({"spec": oauth2(json!({"tokenEndpointAuthMethod": "client_secret_post"}))});
     patch_link(&stage, team, "ci", post).await;
     client_is(&stage, &id, "its method", |c| c["tokenEndpointAuthMethod"] == "client_secret_post").await;
-    stage.ready(team, "ci").await;
+    stage.registered(team, "ci").await;
     let mut posted = first.clone();
     posted.insert("token-endpoint-auth-method".into(), "client_secret_post".into());
     assert_eq!(stage.data(team, "ci-oauth").await, posted);
@@ -90,7 +90,7 @@ async fn what_stands_in_the_secret_follows_the_link_field_by_field() {
     let stage = stage(1, json!({})).await;
     let team = stage.team();
     stage.apply_object(team, &machine("ci", json!({}))).await;
-    stage.ready(team, "ci").await;
+    stage.registered(team, "ci").await;
     let first = stage.data(team, "ci-oauth").await;
     let there = client(&stage, &first["client-id"]).await;
     let prober = Prober::start(&stage, team, &["ci-oauth"]);
@@ -123,7 +123,7 @@ async fn what_stands_in_the_secret_follows_the_link_field_by_field() {
                 && text(s).len() == first.len() + usize::from(wanted.is_some())
         })
         .await;
-        stage.ready(team, "ci").await;
+        stage.registered(team, "ci").await;
     }
     assert_eq!(stage.data(team, "ci-oauth").await, first);
     prober.never_failed().await;
@@ -134,7 +134,7 @@ async fn what_stands_in_the_secret_follows_the_link_field_by_field() {
     no_secret(&stage, team, "ci-oauth").await;
     let moved = stage.data(team, "elsewhere").await;
     assert_eq!(moved, first);
-    let link = stage.ready(team, "ci").await;
+    let link = stage.registered(team, "ci").await;
     assert_eq!(link.status.and_then(|s| s.binding).map(|b| b.name).as_deref(), Some("elsewhere"));
     assert_eq!(incoming(&stage, team, "ci").await["secretName"], "elsewhere");
     // Where the new name is somebody else's, the old Secret stays and works.
@@ -144,13 +144,13 @@ async fn what_stands_in_the_secret_follows_the_link_field_by_field() {
     stays("the old Secret", async || data(&stage, team, "elsewhere").await == Some(first.clone())).await;
     change(json!({"name": null})).await;
     no_secret(&stage, team, "elsewhere").await;
-    stage.ready(team, "ci").await;
+    stage.registered(team, "ci").await;
     prober.never_failed().await;
     // The type is fixed once the Secret is there; that is said.
     change(json!({"type": "servicebinding.io/oauth2"})).await;
     stage.condition(team, "ci", "Stalled", "True", "SecretTypeFixed").await;
     change(json!({"type": null})).await;
-    stage.ready(team, "ci").await;
+    stage.registered(team, "ci").await;
     assert_eq!(stage.data(team, "ci-oauth").await, first);
     // Nothing of this was the provider's business.
     assert_eq!(client(&stage, &first["client-id"]).await, there);
@@ -162,7 +162,7 @@ async fn rotation_and_deletion_policy_change_nothing_until_their_time() {
     let stage = stage(1, json!({})).await;
     let team = stage.team();
     stage.apply_object(team, &machine("ci", json!({}))).await;
-    stage.ready(team, "ci").await;
+    stage.registered(team, "ci").await;
     let first = stage.data(team, "ci-oauth").await;
     let next = async |is: bool| {
         eventually(SOON, format!("a next rotation: {is}"), async || {
@@ -179,12 +179,12 @@ async fn rotation_and_deletion_policy_change_nothing_until_their_time() {
         (Value::Null, false),
     ] {
         patch_link(&stage, team, "ci", json!({"spec": {"incoming": {"rotation": rotation}}})).await;
-        stage.ready(team, "ci").await;
+        stage.registered(team, "ci").await;
         next(is).await;
     }
     for policy in ["Retain", "Delete", "Retain"] {
         patch_link(&stage, team, "ci", json!({"spec": {"deletionPolicy": policy}})).await;
-        stage.ready(team, "ci").await;
+        stage.registered(team, "ci").await;
     }
     assert_eq!(stage.data(team, "ci-oauth").await, first);
     assert_eq!(incoming(&stage, team, "ci").await["serial"], 1);
@@ -195,7 +195,7 @@ async fn rotation_and_deletion_policy_change_nothing_until_their_time() {
 
     // A schedule that comes to a link that is older than its period is due at once.
     stage.apply_object(team, &machine("old", json!({}))).await;
-    stage.ready(team, "old").await;
+    stage.registered(team, "old").await;
     tokio::time::sleep(std::time::Duration::from_secs(10)).await;
     patch_link(&stage, team, "old", json!({"spec": {"incoming": {"rotation": {"every": "10s"}}}})).await;
     eventually(SOON, "a rotation", async || incoming(&stage, team, "old").await["serial"].as_i64() > Some(1))
@@ -213,7 +213,7 @@ async fn another_provider_is_proved_before_the_old_one_is_left() {
     object["spec"]["allow"] = json!({"namespaces": {"all": {}}});
     here.apply_object(team, &object).await;
     here.apply_object(team, &machine("ci", json!({}))).await;
-    here.ready(team, "ci").await;
+    here.registered(team, "ci").await;
     let first = here.data(team, "ci-oauth").await;
     let prober = Prober::start(&here, team, &["ci-oauth"]);
     for (to, from_stage, to_stage) in [(&name, &here, &there), (&here.provider_name, &there, &here)] {
@@ -222,7 +222,7 @@ async fn another_provider_is_proved_before_the_old_one_is_left() {
             from_stage.clients().await.is_empty() && to_stage.clients().await.len() == 1
         })
         .await;
-        let link = here.ready(team, "ci").await;
+        let link = here.registered(team, "ci").await;
         assert_eq!(link.status.and_then(|s| s.provider).map(|p| p.name).as_ref(), Some(to));
         let data = here.data(team, "ci-oauth").await;
         assert_eq!(data["issuer-uri"], to_stage.provider_url);

@@ -28,7 +28,7 @@ async fn a_secret_is_put_right_at_once_and_what_is_foreign_in_it_stays() {
     let team = stage.team();
     let shape = json!({"incoming": {"secret": {"labels": {"team": "a"}, "annotations": {"note": "n"}}}});
     stage.apply_object(team, &machine("ci", shape)).await;
-    stage.ready(team, "ci").await;
+    stage.registered(team, "ci").await;
     let first = stage.data(team, "ci-oauth").await;
     let foreign = json!({
         "stringData": {"theirs": "1"},
@@ -79,7 +79,7 @@ async fn a_secret_is_put_right_at_once_and_what_is_foreign_in_it_stays() {
     put_right("deleted", false).await;
     told(&stage, team, "ci", "Repaired", &["Secret ci-oauth was gone: written again"]).await;
     at_rest(&stage).await;
-    stage.ready(team, "ci").await;
+    stage.registered(team, "ci").await;
     let all = events(&stage, team, "ci", "Repaired").await;
     assert!(all.iter().all(|text| !text.contains(&first["client-secret"])), "no event shows a secret");
     assert_eq!(incoming(&stage, team, "ci").await["serial"], 1);
@@ -94,7 +94,7 @@ async fn a_client_is_put_right_within_resync_and_the_event_says_what_was_wrong()
         "redirectUris": ["https://ci.example.com/cb"], "scopes": ["REPO_READ"],
     }}});
     stage.apply_object(team, &machine("ci", shape)).await;
-    stage.ready(team, "ci").await;
+    stage.registered(team, "ci").await;
     let credentials = stage.data(team, "ci-oauth").await;
     let id = credentials["client-id"].clone();
     let path = format!("/admin/clients/{id}");
@@ -149,7 +149,7 @@ async fn a_client_is_put_right_within_resync_and_the_event_says_what_was_wrong()
     let wanted = shape_of(&before);
     client_is(&stage, &id, "registered again", |c| shape_of(c) == wanted).await;
     told(&stage, team, "ci", "Repaired", &["was gone from ClusterLinkProvider", "registered again"]).await;
-    stage.ready(team, "ci").await;
+    stage.registered(team, "ci").await;
     assert_eq!(stage.data(team, "ci-oauth").await, credentials);
     assert!(authenticates(&stage, &credentials).await);
     at_rest(&stage).await;
@@ -159,7 +159,7 @@ async fn a_client_is_put_right_within_resync_and_the_event_says_what_was_wrong()
     stage.condition(team, "ci", "Stalled", "True", "ClientConflict").await;
     assert_eq!(client(&stage, &id).await.expect("the client")["owner"]["serial"], 7);
     stage.admin(Method::DELETE, &path, None).await;
-    stage.ready(team, "ci").await;
+    stage.registered(team, "ci").await;
     assert_eq!(stage.data(team, "ci-oauth").await, credentials);
 }
 
@@ -192,7 +192,7 @@ async fn a_provider_that_was_wiped_or_restored_gets_all_its_clients_back() {
     stage.apply_object(team, &json!({"apiVersion": "v1", "kind": "List", "items": all})).await;
     let mut credentials = BTreeMap::new();
     for name in &names {
-        stage.ready(team, name).await;
+        stage.registered(team, name).await;
         credentials.insert(name.clone(), stage.data(team, &format!("{name}-oauth")).await);
     }
     let store = stage.provider.host_path("/var/lib/applink");
@@ -214,11 +214,11 @@ async fn a_provider_that_was_wiped_or_restored_gets_all_its_clients_back() {
         .await;
     }
     for name in &names {
-        stage.ready(team, name).await;
+        stage.registered(team, name).await;
         credentials.insert(name.clone(), stage.data(team, &format!("{name}-oauth")).await);
     }
     stage.apply_object(team, &machine("young", json!({}))).await;
-    stage.ready(team, "young").await;
+    stage.registered(team, "young").await;
     credentials.insert("young".into(), stage.data(team, "young-oauth").await);
 
     for (what, from) in [("wiped", None), ("restored from the backup", Some(&backup))] {
@@ -236,7 +236,7 @@ async fn a_provider_that_was_wiped_or_restored_gets_all_its_clients_back() {
             .await;
         }
         for (name, before) in &credentials {
-            stage.ready(team, name).await;
+            stage.registered(team, name).await;
             assert_eq!(data(&stage, team, &format!("{name}-oauth")).await.as_ref(), Some(before), "{what}");
         }
         assert_eq!(stage.clients().await.len(), LINKS + 1, "{what}");
@@ -266,7 +266,7 @@ async fn what_others_change_at_the_bundled_provider_is_told_and_put_right_at_onc
     let mut stage = stage(json!({"operator": {"resync": "1h"}})).await;
     let team = stage.team().to_owned();
     stage.apply_object(&team, &machine("ci", json!({}))).await;
-    stage.ready(&team, "ci").await;
+    stage.registered(&team, "ci").await;
     let first = stage.data(&team, "ci-oauth").await;
     let path = format!("/admin/clients/{}", first["client-id"]);
     for restarted in [false, true] {

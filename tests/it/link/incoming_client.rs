@@ -20,7 +20,7 @@ async fn a_changed_spec_converges_at_the_provider_field_by_field() {
     let team = stage.team();
     let people = json!({"incoming": {"oauth2": {"grantTypes": null, "redirectUris": ["https://ci.example.com/cb"], "scopes": ["REPO_READ"]}}});
     stage.apply_object(team, &machine("ci", people)).await;
-    stage.ready(team, "ci").await;
+    stage.registered(team, "ci").await;
     let id = stage.data(team, "ci-oauth").await["client-id"].clone();
     let now = client(&stage, &id).await.expect("registered");
     assert_eq!(now["grantTypes"], json!(["authorization_code", "refresh_token"]));
@@ -42,7 +42,7 @@ async fn a_changed_spec_converges_at_the_provider_field_by_field() {
     for (change, field, wanted) in changes {
         patch_link(&stage, team, "ci", json!({"spec": {"incoming": {"oauth2": change}}})).await;
         client_is(&stage, &id, field, |c| c[field] == wanted).await;
-        stage.ready(team, "ci").await;
+        stage.registered(team, "ci").await;
         assert!(authenticates(&stage, &stage.data(team, "ci-oauth").await).await, "{field}");
     }
     patch_link(
@@ -66,7 +66,7 @@ async fn a_changed_spec_converges_at_the_provider_field_by_field() {
     .await;
     client_is(&stage, &id, "public", |c| c["tokenEndpointAuthMethod"] == "none" && c["hasSecret"] == false)
         .await;
-    stage.ready(team, "ci").await;
+    stage.registered(team, "ci").await;
     assert!(!stage.data(team, "ci-oauth").await.contains_key("client-secret"));
     patch_link(
         &stage,
@@ -76,7 +76,7 @@ async fn a_changed_spec_converges_at_the_provider_field_by_field() {
     )
     .await;
     client_is(&stage, &id, "confidential", |c| c["hasSecret"] == true).await;
-    stage.ready(team, "ci").await;
+    stage.registered(team, "ci").await;
     assert_eq!(stage.data(team, "ci-oauth").await, confidential);
     assert_eq!(stage.clients().await, [id]);
 
@@ -98,7 +98,7 @@ async fn a_client_that_somebody_touches_is_put_right_at_the_next_look() {
     stage
         .apply_object(team, &machine("ci", json!({"incoming": {"oauth2": {"scopes": ["REPO_READ"]}}})))
         .await;
-    stage.ready(team, "ci").await;
+    stage.registered(team, "ci").await;
     let data = stage.data(team, "ci-oauth").await;
     let path = format!("/admin/clients/{}", data["client-id"]);
     let before = client(&stage, &data["client-id"]).await.expect("registered");
@@ -120,7 +120,7 @@ async fn a_client_that_somebody_touches_is_put_right_at_the_next_look() {
     eventually(SOON, "the old secret again", async || authenticates(&stage, &data).await).await;
     assert_eq!(stage.admin(Method::DELETE, &path, None).await.0, 204);
     eventually(SOON, "the client again", async || authenticates(&stage, &data).await).await;
-    stage.ready(team, "ci").await;
+    stage.registered(team, "ci").await;
     assert_eq!(stage.data(team, "ci-oauth").await, data);
 
     // Somebody else's client under our identifier is left alone.
@@ -179,7 +179,7 @@ async fn a_cluster_provider_says_who_may_use_it_and_for_what() {
         )
         .await;
     stage.apply_object(other, &link("stranger", json!({}))).await;
-    stage.ready(team, "fits").await;
+    stage.registered(team, "fits").await;
     stage.condition(team, "scope", "Stalled", "True", "ScopeNotAllowed").await;
     let said = message(&stage, team, "scope", "Ready").await;
     assert!(said.contains("\"REPO_WRITE\"") && said.contains("spec.allow.scopes"), "{said}");
@@ -195,14 +195,14 @@ async fn a_cluster_provider_says_who_may_use_it_and_for_what() {
     assert_eq!(stage.clients().await.len(), 1);
     // What is allowed later is taken up by itself; by labels too.
     allow(json!({"namespaces": {"names": [team]}, "scopes": ["REPO_READ", "REPO_WRITE"], "redirectHosts": ["*.example.com", "example.com"]})).await;
-    stage.ready(team, "scope").await;
-    stage.ready(team, "host").await;
+    stage.registered(team, "scope").await;
+    stage.registered(team, "host").await;
     let label = json!({"metadata": {"labels": {"applinks": "yes"}}});
     stage.patch("Namespace", "", other, label.clone()).await;
     stage.patch("Namespace", "", team, label).await;
     allow(json!({"namespaces": {"matchLabels": {"applinks": "yes"}}})).await;
-    stage.ready(other, "stranger").await;
-    stage.ready(team, "fits").await;
+    stage.registered(other, "stranger").await;
+    stage.registered(team, "fits").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,7 +210,7 @@ async fn the_default_is_the_newest_and_a_changed_default_moves_nobody() {
     let stage = stage(2, json!({"operator": {"resync": "2s"}})).await;
     let (team, other) = (stage.teams[0].as_str(), stage.teams[1].as_str());
     let at = async |namespace: &str, name: &str| {
-        let link = stage.ready(namespace, name).await;
+        let link = stage.registered(namespace, name).await;
         link.status.and_then(|s| s.provider).map(|p| p.name).unwrap_or_default()
     };
     stage.apply_object(team, &machine("first", json!({}))).await;
@@ -260,7 +260,7 @@ async fn a_link_moves_to_another_service_without_a_gap() {
     let (mut here, there) = tokio::join!(stage(1, json!({})), stage(1, json!({})));
     let team = here.team().to_owned();
     here.apply_object(&team, &machine("ci", json!({}))).await;
-    here.ready(&team, "ci").await;
+    here.registered(&team, "ci").await;
     let old = here.data(&team, "ci-oauth").await;
     let name = format!("there-{}", here.system);
     here.put_secret(&here.system, "there", &[("token", &there.admin_token().await)]).await;
@@ -273,7 +273,7 @@ async fn a_link_moves_to_another_service_without_a_gap() {
     here.provider.stop().await;
     patch_link(&here, &team, "ci", json!({"spec": {"providerRef": {"name": name}}})).await;
     here.condition(&team, "ci", "Reconciling", "True", "ProviderUnreachable").await;
-    here.ready(&team, "ci").await;
+    here.registered(&team, "ci").await;
     let new = here.data(&team, "ci-oauth").await;
     assert_ne!(new["client-id"], old["client-id"]);
     assert!(authenticates(&there, &new).await);
@@ -282,7 +282,7 @@ async fn a_link_moves_to_another_service_without_a_gap() {
     eventually(SOON, "the old client gone", async || here.clients().await.is_empty()).await;
     // Without a name it stays where it is.
     patch_link(&here, &team, "ci", json!({"spec": {"providerRef": null}})).await;
-    here.ready(&team, "ci").await;
+    here.registered(&team, "ci").await;
     stays("the new place", async || authenticates(&there, &new).await && here.clients().await.is_empty())
         .await;
     here.delete(&team, "ci").await;

@@ -47,9 +47,10 @@ async fn a_link_is_made_changed_rotated_shown_and_deleted() {
     browser.shot("review-new").await;
     browser.click("#apply").await;
     browser.shows("[role=status]", "The link was created").await;
-    browser.shows("#facts", "Connected").await;
+    // People can't sign in at the bundled provider yet, and that is said.
+    browser.shows("#facts", "GrantTypeNotOffered").await;
     browser.shot("link").await;
-    let made = stage.ready(team, "ci").await;
+    let made = stage.registered(team, "ci").await;
     // What is committed is what was applied.
     let file = plane.run_dir().write("ui-committed.yaml", &yaml);
     plane.kubectl(&["diff", "-f", &file.to_string_lossy()]).await.ok();
@@ -100,7 +101,7 @@ async fn a_link_is_made_changed_rotated_shown_and_deleted() {
     assert_eq!(spec["incoming"]["oauth2"]["scopes"], json!(["REPO_READ", "REPO_WRITE"]));
     assert_eq!(spec["application"]["name"], "CI dashboard");
     assert!(changed.metadata.labels.is_some_and(|l| l.contains_key("kustomize.toolkit.fluxcd.io/name")));
-    stage.ready(team, "ci").await;
+    stage.registered(team, "ci").await;
 
     // Rotate.
     let before = stage.data(team, "ci-oauth").await;
@@ -109,7 +110,7 @@ async fn a_link_is_made_changed_rotated_shown_and_deleted() {
     browser.click("button.primary").await;
     browser.shows("[role=status]", "A new client secret was asked for").await;
     browser.shows("#facts", "Number 2").await;
-    stage.ready(team, "ci").await;
+    stage.registered(team, "ci").await;
     let after = stage.data(team, "ci-oauth").await;
     assert_ne!(before["client-secret"], after["client-secret"]);
 
