@@ -84,6 +84,9 @@ impl Drop for Place {
 /// How often an address that is taken is tried.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// So many connections of one address are no crowd, however few a listener takes.
+const NO_CROWD: usize = 8;
+
 /// How long connections may take to end when the operator stops.
 pub const DRAIN: Duration = Duration::from_secs(10);
 
@@ -171,9 +174,9 @@ impl Server {
         connections.shutdown().await;
     }
 
-    /// More idle connections than one address may have when there is no room.
+    /// So many idle connections one address may have when there is no room.
     fn crowd(&self) -> usize {
-        self.bounds.connections / 4
+        (self.bounds.connections / 4).max(NO_CROWD)
     }
 
     fn http(&self) -> http1::Builder {
@@ -327,7 +330,7 @@ mod tests {
             name: "test",
             listener,
             router: Router::new().route("/", get(|| async { "answered" })),
-            bounds: Bounds { connections: 8, header_timeout: LONG, ..Bounds::default() },
+            bounds: Bounds { connections: 16, header_timeout: LONG, ..Bounds::default() },
             left_alone: LONG,
             drain: Duration::ZERO,
             open: Gauge::default(),
@@ -341,7 +344,7 @@ mod tests {
             socket.connect(address).await.expect("connected")
         };
         let mut many = Vec::new();
-        for _ in 0..20 {
+        for _ in 0..40 {
             many.push(connect([127, 0, 0, 2]).await);
         }
         let mut other = connect([127, 0, 0, 3]).await;
