@@ -9,7 +9,7 @@ use super::{
 use hickory_resolver::TokioResolver;
 use jiff::Timestamp;
 use reqwest::dns::{Name, Resolve as _};
-use reqwest::header;
+use reqwest::header::{self, HeaderMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -292,7 +292,9 @@ impl HttpClient {
     /// # Errors
     /// [`SendError`], which says how far the request came and never what the server said.
     pub async fn send(&self, request: Request) -> Result<Response, SendError> {
-        self.send_heard(request, &mut Heard::default()).await
+        let mut heard = Heard::default();
+        let (status, headers) = self.hear(request, &mut heard).await?;
+        Ok(Response::new(status, headers, heard.body, Timestamp::now()))
     }
 
     /// The same; what came of an answer is in `heard` also where it can't be read.
@@ -300,6 +302,11 @@ impl HttpClient {
     /// # Errors
     /// As of [`Self::send`].
     pub async fn send_heard(&self, request: Request, heard: &mut Heard) -> Result<Response, SendError> {
+        let (status, headers) = self.hear(request, heard).await?;
+        Ok(Response::new(status, headers, heard.body.clone(), Timestamp::now()))
+    }
+
+    async fn hear(&self, request: Request, heard: &mut Heard) -> Result<(u16, HeaderMap), SendError> {
         self.permits(&request.url)?;
         let key = self.key(&request.url);
         let client = self.guard.built(key, self.ca.as_deref(), self.identity.as_ref())?;
@@ -350,7 +357,7 @@ async fn exchange(
     request: Request,
     max: usize,
     heard: &mut Heard,
-) -> Result<Response, SendError> {
+) -> Result<(u16, HeaderMap), SendError> {
     let Request { method, url, mut headers, body } = request;
     // Without it any coding would be right (RFC 9110 section 12.5.3).
     headers.entry(header::ACCEPT_ENCODING).or_insert(header::HeaderValue::from_static("identity"));
@@ -380,11 +387,12 @@ async fn exchange(
     }
     heard.complete = true;
     let headers = std::mem::take(answer.headers_mut());
-    let body = match coding::decode(&headers, heard.body.clone(), max) {
-        Err(SendError::Undecodable(_)) if speaks_for_itself(status) => Vec::new(),
-        decoded => decoded?,
-    };
+    match coding::decode(&headers, &heard.body, max) {
+        Ok(None) => {}
+        Ok(Some(decoded)) => heard.body = decoded,
+        Err(SendError::Undecodable(_)) if speaks_for_itself(status) => heard.body.clear(),
+        Err(e) => return Err(e),
+    }
     heard.content_encoding = None;
-    heard.body.clone_from(&body);
-    Ok(Response::new(status, headers, body, Timestamp::now()))
+    Ok((status, headers))
 }

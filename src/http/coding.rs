@@ -30,19 +30,24 @@ enum Coding {
 /// More codings than this, one over the other, are no server's habit.
 const MOST: usize = 3;
 
-/// A body without the codings that its headers name; at most `max` bytes, also on the way.
+/// A body without the codings that its headers name; at most `max` bytes, also on the way. `None` where
+/// they name none.
 ///
 /// # Errors
 /// [`SendError::Undecodable`], or [`SendError::TooLarge`] as soon as it is known.
-pub(super) fn decode(headers: &HeaderMap, body: Vec<u8>, max: usize) -> Result<Vec<u8>, SendError> {
+pub(super) fn decode(headers: &HeaderMap, body: &[u8], max: usize) -> Result<Option<Vec<u8>>, SendError> {
     // Nothing is nothing, whatever is said of it.
     if body.is_empty() {
-        return Ok(body);
+        return Ok(None);
     }
     let codings = codings(headers).map_err(SendError::Undecodable)?;
-    codings.into_iter().rev().try_fold(body, |body, coding| match coding {
-        Coding::Gzip => gunzip(&body, max),
-        Coding::Deflate => inflate(&body, max),
+    codings.into_iter().rev().try_fold(None, |done: Option<Vec<u8>>, coding| {
+        let body = done.as_deref().unwrap_or(body);
+        let decoded = match coding {
+            Coding::Gzip => gunzip(body, max),
+            Coding::Deflate => inflate(body, max),
+        };
+        decoded.map(Some)
     })
 }
 
@@ -188,7 +193,7 @@ mod tests {
         for coding in codings {
             headers.append(CONTENT_ENCODING, HeaderValue::from_bytes(coding.as_bytes()).expect("a value"));
         }
-        decode(&headers, body, MAX)
+        decode(&headers, &body, MAX).map(|decoded| decoded.unwrap_or(body))
     }
 
     #[test]

@@ -82,7 +82,8 @@ pub(super) async fn assertion_refused(ctx: &Context, sender: &Sender, e: &TokenE
         "AssertionRefused",
         format!(
             "the server doesn't accept the token of ServiceAccount {} as our client's assertion ({}); there, trust issuer \
-                 {}, subject {} and audience {:?} for this client; it is tried again",
+                 {}, subject {} and audience {:?} for this client, and check that it knows the cluster's keys and that the clocks \
+                 agree; it is tried again",
             account.name,
             code.unwrap_or("no known error code"),
             assertion.issuer,

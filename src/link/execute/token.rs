@@ -107,11 +107,7 @@ impl Carry<'_> {
                         decide::how_to_read(self.seen)
                     );
                 }
-                if self.moved(&e, issuer.as_deref()) {
-                    problem.mend = Mend::Wait;
-                    problem.message +=
-                        "; the server's discovery document is read anew, in case the endpoint moved";
-                }
+                self.look_anew_if_gone(&e, issuer.as_deref());
                 // Only where the server itself said so: a 404 or a 302 of a proxy on the way passes.
                 let for_good = matches!(
                     e,
@@ -162,13 +158,16 @@ impl Carry<'_> {
         (problem, refused)
     }
 
-    /// Whether the endpoint isn't where discovery named it, and what is known of its issuer was dropped for
-    /// that. A server that is away for a moment is asked for its document once a minute.
-    fn moved(&self, e: &TokenError, issuer: Option<&str>) -> bool {
+    /// Has the next try ask for the issuer's document, where the endpoint isn't there that it named.
+    fn look_anew_if_gone(&self, e: &TokenError, issuer: Option<&str>) {
         let gone = matches!(e, TokenError::Rejected { code: None, status: 404 | 410 })
             || matches!(e, TokenError::Redirected { status: 301 | 308 })
             || matches!(e, TokenError::NotSent(NotSent::Dns | NotSent::Connect));
-        gone && issuer.is_some_and(|issuer| self.ctx.discoveries.drop_known(issuer, Instant::now()))
+        if let Some(issuer) = issuer.filter(|_| gone)
+            && self.ctx.discoveries.drop_known(issuer, Instant::now())
+        {
+            tracing::debug!(namespace = %self.seen.namespace, link = %self.seen.name, "discovery is asked anew");
+        }
     }
 
     fn answered(&self, result: &'static str) {

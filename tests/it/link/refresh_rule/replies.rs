@@ -1,5 +1,7 @@
 //! Successes, odd and plain: what is taken, kept and published, and in which order.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::future::join_all;
 use serde_json::{Value, json};
 
@@ -44,6 +46,20 @@ async fn lifetimes_and_refresh_tokens() {
         assert_eq!(to.as_second() - from.as_second(), *lifetime, "{name}");
     }))
     .await;
+
+    // A JWT that says by itself when it ends: earlier than the hour that is assumed, and than the reply says.
+    for (name, expires_in) in [("own-end", Value::Null), ("own-end-beside", json!(7200))] {
+        let end = jiff::Timestamp::now().as_second() + 1800;
+        let mut reply = good(60);
+        let claims = URL_SAFE_NO_PAD.encode(json!({ "exp": end }).to_string());
+        merge(&mut reply, json!({"access_token": format!("e30.{claims}.x"), "expires_in": expires_in}));
+        Link::make(&stage, &server, name, false, Reply::json(200, &reply)).await;
+        let link = stage.ready(stage.team(), name).await;
+        let said = link.status.and_then(|s| s.outgoing).and_then(|o| o.expires_at).expect("an end");
+        let said = said.parse::<jiff::Timestamp>().expect("a time").as_second();
+        // It lives from when it was asked for, and the request takes less than it may take at most.
+        assert!((end - 15..=end).contains(&said), "{name}: {said} {end}");
+    }
 
     // Left out of the reply, or said as nothing: the old one is kept, and sent again.
     let mut none = good(10);
