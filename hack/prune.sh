@@ -21,11 +21,12 @@ used=$(
   tests/rig/build.sh --list hydra
   tests/rig/build.sh --list keycloak
   tests/clients/setup.sh --list
+  tests/servers/setup.sh --list
   hack/cargo-deny.sh --list
   tests/upgrade/before.sh --list
 )
 removed=0
-for entry in "$cache"/{etcd,kubernetes,helm,hydra,keycloak,bin,clients,cargo-deny,before}-*; do
+for entry in "$cache"/{etcd,kubernetes,helm,hydra,keycloak,bin,clients,servers,cargo-deny,before}-*; do
   name=${entry##*/}
   [[ -e $entry || -L $entry ]] || continue
   grep -qxF -- "${name%.lock}" <<<"$used" && continue

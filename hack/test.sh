@@ -26,6 +26,7 @@ stage "Java and Maven" keycloak_tools
 stage "Chromium" browser
 stage "Python and Node.js" interpreters
 stage "other people's OAuth clients" tests/clients/setup.sh >/dev/null
+stage "other people's authorization servers" tests/servers/setup.sh >/dev/null
 stage "control plane and providers" tests/rig/build.sh
 # A clone that doesn't reach back to the earlier version can't try an upgrade; the test says so.
 earlier_version() { tests/upgrade/before.sh >/dev/null || (($? == 3)); }

@@ -4,7 +4,7 @@
 use super::error::{Asked, classify};
 use super::reply::Malformed;
 use super::token::{self, has_token};
-use super::{ClientCredentials, Dialect, TokenError};
+use super::{ClientAuth, ClientCredentials, Dialect, TokenError};
 use crate::domain::text::{check, is_vschar};
 use crate::domain::token::MAX_TOKEN;
 use crate::domain::{ScopeSet, TokenReply};
@@ -57,8 +57,16 @@ pub async fn request_device_code(
     dialect: Dialect,
 ) -> Result<DeviceAuthorization, TokenError> {
     let scope = scopes.to_string();
-    let pairs: &[(&str, &str)] = if scope.is_empty() { &[] } else { &[("scope", &scope)] };
-    let request = client.form(Request::post(endpoint.clone()), pairs)?;
+    let mut pairs = Vec::new();
+    if !scope.is_empty() {
+        pairs.push(("scope", scope.as_str()));
+    }
+    // Section 3.1 asks for the identifier where the client doesn't authenticate; django-oauth-toolkit asks for it
+    // always, and it may stand beside a header.
+    if matches!(client.auth, ClientAuth::Basic(_)) {
+        pairs.push(("client_id", client.id.as_str()));
+    }
+    let request = client.form(Request::post(endpoint.clone()), &pairs)?;
     let response = http.send(request).await?;
     if !response.is_success() || super::error::error_code(&response.body).is_some() {
         return Err(classify(&response, Asked::Otherwise, dialect));
@@ -174,6 +182,24 @@ mod tests {
             Polled::NoAnswer(e) => format!("again {}", e.reason()),
             Polled::Declined(code) => format!("declined {}", code.unwrap_or("-")),
             Polled::Failed(e) => format!("failed {}", e.reason()),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_names_the_client_once_however_it_authenticates() {
+        const GOOD: &str =
+            r#"{"device_code": "d", "user_code": "AB-CD", "verification_uri": "https://a/device"}"#;
+        for method in [AuthMethod::ClientSecretBasic, AuthMethod::ClientSecretPost, AuthMethod::None] {
+            let server = Server::start(|_| Act::json("200 OK", GOOD)).await;
+            let id = ClientId::parse("us").expect("an ID");
+            let client = ClientCredentials::by_secret(id, method, "s".to_owned().into());
+            let scopes = ScopeSet::parse("a b").expect("scopes");
+            request_device_code(&local(), &server.url("/device"), &client, &scopes, Dialect::STANDARD)
+                .await
+                .expect("an answer");
+            let sent = server.requests().remove(0);
+            assert_eq!(sent.matches("client_id=us").count(), 1, "{method}: {sent}");
+            assert!(sent.contains("scope=a+b"), "{sent}");
         }
     }
 

@@ -10,6 +10,7 @@
 //! - [`access`]: how a control plane is reached, and clients of its administrator.
 //! - [`admin_double`]: a double of the provider's admin API, for answers that the real one doesn't give.
 //! - [`audit`]: what the API server was asked, by whom, and what it answered.
+//! - [`auth_servers`]: other people's authorization servers.
 //! - [`bench`]: links of every kind, and an operator whose every write passes a proxy.
 //! - [`bitbucket_stub`]: a contract stub of Bitbucket's client API: no Bitbucket can run here.
 //! - [`browser`]: a real Chromium, without a window.
@@ -38,6 +39,7 @@
 pub mod access;
 pub mod admin_double;
 pub mod audit;
+pub mod auth_servers;
 pub mod authorize;
 pub mod bench;
 pub mod bitbucket_stub;

@@ -37,6 +37,23 @@ pub async fn consents(address: &str, name: &str) -> String {
     between(&page, "class=\"code\"><code>", "<")
 }
 
+/// Goes the whole way at a server that takes whoever a cookie names for signed in, and for agreeing
+/// ([`super::auth_servers`]); gives back the code.
+///
+/// # Panics
+/// With the page on which it doesn't go on.
+pub async fn agrees(address: &str, name: &str) -> String {
+    let mut person = Person { client: browser(), cookies: HashMap::new() };
+    person.cookies.insert("person".to_owned(), name.to_owned());
+    let address = Url::parse(address).expect("an address");
+    let page = person.goes(Method::GET, address.clone(), None).await;
+    let ticket = between(&page, "name=\"ticket\" value=\"", "\"");
+    let page = person.goes(Method::POST, address, Some(vec![("ticket".into(), ticket)])).await;
+    let to = between(&page, "class=\"button primary whole\" href=\"", "\"").replace("&amp;", "&");
+    let page = person.goes(Method::GET, Url::parse(&to).expect("an address"), None).await;
+    between(&page, "class=\"code\"><code>", "<")
+}
+
 fn between(page: &str, before: &str, after: &str) -> String {
     let rest = page.split_once(before).unwrap_or_else(|| panic!("no {before} in {page}")).1;
     rest.split_once(after).unwrap_or_else(|| panic!("no {after} in {rest}")).0.to_owned()

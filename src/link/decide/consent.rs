@@ -31,7 +31,10 @@ pub(super) fn step(seen: &Observed, wanted: impl FnOnce(&Grant) -> bool, now: Ti
     }
     match consent.granted() {
         Some(grant) if begun && completed => {
-            let connected_at = Some(Timestamp::from_second(now.as_second()).unwrap_or(now));
+            // Whoever waits for it knows it by its second, so no two of a link have the same.
+            let before = seen.grant.as_ref().and_then(|(held, _)| held.connected_at);
+            let second = before.map_or(i64::MIN, |t| t.as_second() + 1).max(now.as_second());
+            let connected_at = Some(Timestamp::from_second(second).unwrap_or(now));
             let seed_digest = Some(consent.ticket.clone());
             let grant = Grant { connected_at, seed_digest, ..grant.clone() };
             Step::Activate(Box::new(grant), version.clone())

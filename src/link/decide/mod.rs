@@ -6,6 +6,8 @@
 mod absent;
 mod consent;
 #[cfg(test)]
+mod consent_tests;
+#[cfg(test)]
 mod held_tests;
 pub mod hosts;
 #[cfg(test)]

@@ -26,10 +26,10 @@ use url::Url;
 const LIFETIME: i64 = 3600;
 
 /// The world of one link: what is observed, and a server that rotates or doesn't.
-struct World {
-    link: ValidatedLink,
-    seen: Observed,
-    now: Timestamp,
+pub(super) struct World {
+    pub(super) link: ValidatedLink,
+    pub(super) seen: Observed,
+    pub(super) now: Timestamp,
     version: u64,
     rotates: bool,
     /// What the server takes: the token in force, and within its grace the one before.
@@ -80,13 +80,13 @@ fn goal(refresh: bool) -> OutgoingGoal {
     }
 }
 
-fn endpoints(path: &str) -> ServerEndpoints {
+pub(super) fn endpoints(path: &str) -> ServerEndpoints {
     let token = Url::parse(&format!("https://as.example/{path}")).expect("url");
     ServerEndpoints { issuer: Some("https://as.example".into()), ..ServerEndpoints::new(token) }
 }
 
 impl World {
-    fn new(refresh: bool, rotates: bool) -> Self {
+    pub(super) fn new(refresh: bool, rotates: bool) -> Self {
         let installation = InstallationId::parse("i").expect("id");
         let keys = KeyRing::new(installation, "k", MasterKey::from_bytes([1; 32]));
         let client = ClientCredentials::by_secret(
@@ -150,11 +150,11 @@ impl World {
         }
     }
 
-    fn facts(&mut self) -> &mut OutgoingFacts {
+    pub(super) fn facts(&mut self) -> &mut OutgoingFacts {
         self.seen.outgoing.as_mut().expect("an outgoing part")
     }
 
-    fn goal(&mut self) -> &mut OutgoingGoal {
+    pub(super) fn goal(&mut self) -> &mut OutgoingGoal {
         self.link.outgoing.as_mut().expect("an outgoing part")
     }
 

@@ -32,6 +32,7 @@ mod restore;
 mod rotate;
 mod rotation;
 mod secret_files;
+mod servers;
 mod services;
 mod status;
 mod tenancy;
