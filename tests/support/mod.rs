@@ -50,6 +50,7 @@ pub mod consent_app;
 pub mod container;
 pub mod disk;
 pub mod fault_proxy;
+pub mod honesty;
 pub mod hydra;
 pub mod keycloak;
 pub mod keys;

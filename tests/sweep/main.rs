@@ -1,6 +1,9 @@
 //! `make sweep`: the crash sweep, whole, and the same with an API server that makes trouble. Ends with one line,
 //! `N cases, M failed`, and fails when M isn't 0. With an argument: only the rounds whose name has it, such as `hydra`.
 //!
+//! `honesty`: links under random deeds, looked at once a second, with three seeds for ten minutes each; with a seed after it, that
+//! one alone. Ends with `N samples, M lies`.
+//!
 //! `neighbours` as the first argument: a namespace at full tilt in each of many ways, and what another one notices of it;
 //! with further arguments the ways whose name has them. Prints a table, and ends with `N ways, M failed`.
 
@@ -11,7 +14,9 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
+use support::honesty::honesty;
 use support::neighbours::{WHOLE, beside_or_failed, report, ways::WAYS};
 use support::plane::{ControlPlane, Options};
 use support::sweep::{Report, chaos, rounds, sweep};
@@ -40,9 +45,35 @@ async fn neighbours(only: &str) -> ExitCode {
     if failed.is_empty() && ways > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Whether Ready is honest, with each of these seeds; all at once.
+async fn honest(seeds: &[u64]) -> ExitCode {
+    let plane = ControlPlane::start(Options::default()).await;
+    let (at, program) = (&plane, binary());
+    let runs = seeds.iter().map(|seed| honesty(at, &program, *seed, Duration::from_secs(600)));
+    let (mut samples, mut lies) = (0, 0);
+    for (seed, run) in seeds.iter().zip(futures::future::join_all(runs).await) {
+        println!(
+            "seed {seed}: {} samples, {} of them Ready, {} deeds, {} lies",
+            run.samples,
+            run.ready,
+            run.deeds,
+            run.lies.len()
+        );
+        run.lies.iter().for_each(|lie| println!("LIE {lie}"));
+        samples += run.samples;
+        lies += run.lies.len();
+    }
+    println!("{samples} samples, {lies} lies");
+    if lies == 0 && samples > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     let only = std::env::args().nth(1).unwrap_or_default().to_lowercase();
+    if only == "honesty" {
+        let seed = std::env::args().nth(2).map(|seed| seed.parse().expect("a seed is a number"));
+        return honest(&seed.map_or(vec![1, 2, 3], |seed| vec![seed])).await;
+    }
     if only == "neighbours" {
         // The names of ways have more than one word.
         let words: Vec<_> = std::env::args().skip(2).collect();

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::binary;
 use super::refresh_rule::{Link, good};
 use crate::support::bench::{Kind, Scopes, link, outside};
+use crate::support::honesty::honesty;
 use crate::support::plane::ControlPlane;
 use crate::support::stage::{SOON, Stage, condition};
 use crate::support::token_server::{Reply, TokenServer};
@@ -263,4 +264,13 @@ async fn a_change_at_the_provider_isnt_lost_while_the_claim_is_missing() {
         .await;
     }
     stage.ready(team, "replaced").await;
+}
+
+/// A share of what `make sweep` does for half an hour.
+#[tokio::test(flavor = "multi_thread")]
+async fn ready_is_true_over_nothing_that_fails_for_long() {
+    let span = std::time::Duration::from_secs(40);
+    let report = honesty(ControlPlane::shared().await, binary(), 7, span).await;
+    assert!(report.samples > 30 && report.ready > 0 && report.deeds > 5, "{report:?}");
+    assert!(report.lies.is_empty(), "{report:#?}");
 }
