@@ -48,7 +48,7 @@ async fn a_link_is_made_changed_rotated_shown_and_deleted() {
     browser.click("#apply").await;
     browser.shows("[role=status]", "The link was created").await;
     // People can't sign in at the bundled provider yet, and that is said.
-    browser.shows("#facts", "GrantTypeNotOffered").await;
+    browser.shows("#facts", "doesn't serve authorization_code").await;
     browser.shot("link").await;
     let made = stage.registered(team, "ci").await;
     // What is committed is what was applied.
