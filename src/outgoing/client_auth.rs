@@ -113,6 +113,11 @@ impl ClientCredentials {
         Self { id, auth }
     }
 
+    /// Whether it authenticates with an assertion that we sign.
+    pub(super) const fn signs(&self) -> bool {
+        matches!(self.auth, ClientAuth::PrivateKey { .. })
+    }
+
     /// Makes `request` a form POST of `pairs` that carries the credentials.
     pub(super) fn form<'a>(
         &'a self,

@@ -2,13 +2,14 @@
 //! came of it (sections 3.4 and 3.5).
 
 use super::error::{Asked, classify};
-use super::reply::Malformed;
+use super::reply::{Malformed, shortened};
 use super::token::{self, has_token};
 use super::{ClientAuth, ClientCredentials, Dialect, TokenError};
 use crate::domain::text::{check, is_vschar};
 use crate::domain::token::MAX_TOKEN;
 use crate::domain::{ScopeSet, TokenReply};
-use crate::http::{HttpClient, NotSent, Request, Response, SendError};
+use crate::http::{Heard, HttpClient, NotSent, Request, Response, SendError};
+use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use std::fmt;
@@ -69,7 +70,7 @@ pub async fn request_device_code(
     let request = client.form(Request::post(endpoint.clone()), &pairs)?;
     let response = http.send(request).await?;
     if !response.is_success() || super::error::error_code(&response.body).is_some() {
-        return Err(classify(&response, Asked::Otherwise, dialect));
+        return Err(classify(&response, Asked::Otherwise, dialect).by_assertion(client.signs()));
     }
     let reply = response.json().ok_or(TokenError::Malformed(Malformed::NotJson))?;
     read(&reply).ok_or(TokenError::Malformed(Malformed::NoDeviceCode))
@@ -106,8 +107,16 @@ pub async fn poll_device_code(
         Ok(request) => request,
         Err(e) => return Polled::Failed(e.into()),
     };
-    match http.send(request).await {
-        Ok(answer) => read_poll(&answer, dialect),
+    let mut heard = Heard::default();
+    match http.send_heard(request, &mut heard).await {
+        Ok(answer) => match read_poll(&answer, dialect) {
+            Polled::Given(mut reply) => {
+                reply.lifetime = shortened(&reply, heard.date, Timestamp::now());
+                Polled::Given(reply)
+            }
+            Polled::Failed(e) => Polled::Failed(e.by_assertion(client.signs())),
+            polled => polled,
+        },
         Err(e @ (SendError::NotSent(NotSent::Unbuildable) | SendError::Refused(_) | SendError::TooLarge)) => {
             Polled::Failed(e.into())
         }
@@ -201,6 +210,23 @@ mod tests {
             assert_eq!(sent.matches("client_id=us").count(), 1, "{method}: {sent}");
             assert!(sent.contains("scope=a+b"), "{sent}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_ends_by_its_own_word_ends_then() {
+        use base64::Engine as _;
+        let end = Timestamp::now().as_second() + 90;
+        let claims =
+            base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json!({ "exp": end }).to_string());
+        let body = json!({"access_token": format!("e30.{claims}.c2ln"), "token_type": "Bearer"}).to_string();
+        let server = Server::start(move |_| Act::json("200 OK", &body)).await;
+        let id = ClientId::parse("us").expect("an ID");
+        let client = ClientCredentials::by_secret(id, AuthMethod::None, String::new().into());
+        let code = "the-code".to_owned().into();
+        let polled =
+            poll_device_code(&local(), &server.url("/token"), &client, &code, Dialect::STANDARD).await;
+        let Polled::Given(reply) = polled else { panic!("{polled:?}") };
+        assert!(reply.lifetime.is_some_and(|l| l.as_secs() <= 90), "{:?}", reply.lifetime);
     }
 
     /// RFC 8628 section 3.5: two codes mean that it is asked again, and so does no answer at all.

@@ -164,6 +164,14 @@ impl TokenError {
         }
     }
 
+    /// The same, of a request that did or didn't rest on an assertion of our own.
+    pub(super) fn by_assertion(self, assertion: bool) -> Self {
+        match self {
+            Self::BadClient { code, .. } => Self::BadClient { code, assertion },
+            e => e,
+        }
+    }
+
     /// Whether the server may have spent the refresh token all the same.
     ///
     /// So it is where no answer came, where a success can't be read, and for a 5xx without an

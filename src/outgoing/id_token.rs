@@ -80,7 +80,7 @@ pub async fn read_id_token(
             None => return Ok(None),
             Some(uri) => {
                 let answer = http.send(Request::get(uri.clone())).await.map_err(|_| IdTokenFault::NoKeys)?;
-                let keys = serde_json::from_slice(&answer.body).ok().filter(|_| answer.is_success());
+                let keys = answer.json().filter(|_| answer.is_success());
                 keys.ok_or(IdTokenFault::NoKeys)?
             }
         };

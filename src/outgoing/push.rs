@@ -32,10 +32,9 @@ pub async fn push_request(
         .collect();
     let answer = http.send(client.form(Request::post(endpoint.clone()), &pairs)?).await?;
     if !answer.is_success() || error_code(&answer.body).is_some() {
-        return Err(classify(&answer, Asked::Otherwise, dialect));
+        return Err(classify(&answer, Asked::Otherwise, dialect).by_assertion(client.signs()));
     }
-    let reply: Value =
-        serde_json::from_slice(&answer.body).map_err(|_| TokenError::Malformed(Malformed::NotJson))?;
+    let reply = answer.json().ok_or(TokenError::Malformed(Malformed::NotJson))?;
     let reference = reply.get("request_uri").and_then(Value::as_str);
     let reference = reference.filter(|text| check(text, MAX_REFERENCE, is_vschar).is_ok());
     reference.map(str::to_owned).ok_or(TokenError::Malformed(Malformed::NoRequestUri))

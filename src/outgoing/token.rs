@@ -98,20 +98,15 @@ pub async fn request_token_heard(
     request: &TokenRequest,
     heard: &mut Heard,
 ) -> Result<TokenReply, TokenError> {
-    let mut reply = send(http, request, heard).await.map_err(|e| match e {
-        TokenError::BadClient { code, .. } => {
-            TokenError::BadClient { code, assertion: by_assertion(request) }
-        }
-        e => e,
-    })?;
+    let mut reply = send(http, request, heard).await.map_err(|e| e.by_assertion(by_assertion(request)))?;
     reply.lifetime = shortened(&reply, heard.date, Timestamp::now());
     Ok(reply)
 }
 
 /// Whether the request rests on an assertion that we signed.
 fn by_assertion(request: &TokenRequest) -> bool {
-    let by_client = matches!(&request.client, Some(c) if matches!(c.auth, ClientAuth::PrivateKey { .. }));
-    by_client || (request.client.is_none() && matches!(request.grant, Grant::JwtBearer(_)))
+    request.client.as_ref().is_some_and(ClientCredentials::signs)
+        || (request.client.is_none() && matches!(request.grant, Grant::JwtBearer(_)))
 }
 
 async fn send(
