@@ -74,3 +74,29 @@ async fn only_so_many_providers_of_a_namespace_are_asked_at_once() {
     stage.apply_object(&team, &machine("ci", json!({}))).await;
     stage.ready(&team, "ci").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_provider_lists_makes_no_long_message() {
+    let stage = stage().await;
+    let team = stage.team().to_owned();
+    let name = format!("wide-{}", stage.system);
+    provider(&stage, "ClusterLinkProvider", &name, lies(json!({"scopes": 26_000}))).await;
+    let link = machine(
+        "ci",
+        json!({"providerRef": {"name": name}, "incoming": {"oauth2": {"scopes": ["NO_SUCH"]}}}),
+    );
+    stage.apply_object(&team, &link).await;
+    stage.condition(&team, "ci", "Stalled", "True", "UnknownScope").await;
+    let said = message(&stage, &team, "ci", "Ready").await;
+    assert!(
+        said.ends_with(
+            "it offers: REPO_READ, s0, s1, s10, s100, s1000, s10000, s10001, s10002, s10003, and 25991 more"
+        ),
+        "{said}"
+    );
+    let logs = stage.operator.logs();
+    let longest = logs.lines().max_by_key(|l| l.len()).unwrap_or_default();
+    assert!(longest.len() < 4096, "{} bytes: {}", longest.len(), &longest[..200]);
+    stage.delete(&team, "ci").await;
+    stage.remove("ClusterLinkProvider", "", &name).await;
+}
