@@ -375,8 +375,6 @@ async fn exchange(
             return Err(SendError::TooLarge);
         }
         heard.body.extend_from_slice(chunk);
-        }
-        bytes.extend_from_slice(chunk);
     }
     heard.complete = true;
     let headers = std::mem::take(answer.headers_mut());

@@ -164,8 +164,8 @@ mod tests {
     use super::*;
     use flate2::Compression;
     use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
-    use proptest::prelude::*;
     use http::header::HeaderValue;
+    use proptest::prelude::*;
     use std::io::Write as _;
 
     const MAX: usize = 64 * 1024;

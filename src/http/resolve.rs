@@ -65,8 +65,7 @@ impl PolicyResolver {
     /// # Errors
     /// [`Refusal`]; [`NoAddress`].
     pub(super) async fn resolve(&self, host: &str) -> Result<Vec<SocketAddr>, BoxError> {
-        let relative =
-            self.trust == Trust::Trusted || self.allow.permits_name(host, self.port, self.plain);
+        let relative = self.trust == Trust::Trusted || self.allow.permits_name(host, self.port, self.plain);
         // A name that a tenant gave is absolute: the search list would try it inside of the
         // cluster first.
         let question = if relative || host.ends_with('.') { host.to_owned() } else { format!("{host}.") };

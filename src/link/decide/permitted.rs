@@ -25,7 +25,8 @@ fn service(goal: &IncomingGoal, place: &Place, name: &str) -> Result<(), Problem
     if let Some(offered) = &place.info.scopes
         && let Some(scope) = m.scopes.iter().find(|s| !offered.contains(s))
     {
-        let text = format!("{SCOPES}: \"{scope}\" isn't offered by {name}; it offers: {}", listed(offered.iter()));
+        let text =
+            format!("{SCOPES}: \"{scope}\" isn't offered by {name}; it offers: {}", listed(offered.iter()));
         return Err(Problem::edit("UnknownScope", text));
     }
     if let Some(offered) = &place.info.grant_types

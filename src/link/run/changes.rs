@@ -99,12 +99,7 @@ async fn place(share: Option<&Share>) -> Option<SemaphorePermit<'_>> {
 }
 
 /// Asks one provider without end.
-async fn ask(
-    wires: Arc<Wires>,
-    view: ProviderView,
-    share: Option<Arc<Share>>,
-    mut after: Option<String>,
-) {
+async fn ask(wires: Arc<Wires>, view: ProviderView, share: Option<Arc<Share>>, mut after: Option<String>) {
     let mut pause = Pause::new(view.namespace.is_some());
     loop {
         let place = place(share.as_deref()).await;
@@ -126,7 +121,9 @@ async fn ask(
                 let gap = told.reset;
                 // From where it began, or from after a gap, links may have looked too early.
                 let all = gap || after.is_none();
-                if (all || !told.clients.is_empty()) && let Some(share) = &share {
+                if (all || !told.clients.is_empty())
+                    && let Some(share) = &share
+                {
                     share.may_wake().await;
                 }
                 if all {

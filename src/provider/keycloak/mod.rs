@@ -269,7 +269,9 @@ impl KeycloakProvider {
     async fn load_scopes(&self) -> Result<Arc<Scopes>, ProviderError> {
         let all: Vec<Told> = self.read(self.admin(&["client-scopes"])?).await?;
         if all.len() > self.wire.room().scopes {
-            return Err(self.wire.unexpected(200, "the realm has more than 500 client scopes, which are too many to keep"));
+            return Err(self
+                .wire
+                .unexpected(200, "the realm has more than 500 client scopes, which are too many to keep"));
         }
         let given: Vec<Named> = self.read(self.admin(&["default-default-client-scopes"])?).await?;
         let scopes = Arc::new(Scopes::new(all, &given));

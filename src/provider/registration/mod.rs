@@ -19,8 +19,8 @@ use self::record::{Configuration, Handle, Member, Stated};
 use super::proof::prove_by_revocation;
 use super::wire::{Wire, rejected};
 use super::{
-    Capabilities, ClientRef, MAX_CLIENT_SECRET, Page, Proof, Provider, ProviderError, ProviderInfo, PutClient, PutSecret,
-    Registered, RegisteredClient,
+    Capabilities, ClientRef, MAX_CLIENT_SECRET, Page, Proof, Provider, ProviderError, ProviderInfo,
+    PutClient, PutSecret, Registered, RegisteredClient,
 };
 use crate::domain::text::known_error_code;
 use crate::domain::{AuthMethod, ClientId, GrantType, SecretString};
