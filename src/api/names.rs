@@ -56,3 +56,5 @@ pub const AUTHORIZE: &str = "applink-operator.io/authorize";
 pub const COMPLETE: &str = "applink-operator.io/complete-authorization";
 /// On a Secret with a client's credentials: the hosts that they may be sent to, separated by commas.
 pub const ALLOWED_HOSTS: &str = "applink-operator.io/allowed-hosts";
+/// On the same: the key that holds the client's identifier, which people may read.
+pub const CLIENT_ID_KEY: &str = "applink-operator.io/client-id-key";

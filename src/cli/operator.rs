@@ -278,7 +278,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         guard = guard.trusting(authorities);
     }
     let writes = WriteRate::new(args.api_writes_per_second);
-    let client = client(writes.clone()).await?;
+    let kube = client(writes.clone()).await?;
     let identity = args.identity.clone().filter(|i| !i.is_empty()).unwrap_or_else(random_identity);
     let metrics = Metrics::default();
     let tenure = Arc::new(Tenure::default());
@@ -287,10 +287,10 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         in_flight: usize::from(args.token_requests_in_flight),
     };
     let ctx = Arc::new(Context {
-        store: Store::new(client.clone(), &args.namespace),
+        store: Store::new(kube.clone(), &args.namespace),
         installation: Installation::new(args.master_key_secret.clone()),
         recorder: Recorder::new(
-            client.clone(),
+            kube.clone(),
             Reporter { controller: "applink-operator".into(), instance: Some(identity.clone()) },
         ),
         namespace: args.namespace.clone(),
@@ -298,10 +298,10 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         taken: Taken::default(),
         tenure: tenure.clone(),
         discoveries: Discoveries::default(),
-        turns: Turns::budgeted(limits, args.token_requests_per_namespace, writes),
+        turns: Turns::budgeted(limits, args.token_requests_per_namespace, writes.clone()),
         min_refresh_interval: args.min_refresh_interval,
         namespaces: Namespaces::default(),
-        accounts: AccountTokens::new(client.clone()),
+        accounts: AccountTokens::new(kube.clone()),
         standing: SharedReads::default(),
         links: Cache::default(),
         link_providers: Cache::default(),
@@ -309,7 +309,7 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         own: Mutex::default(),
         memos: Mutex::default(),
         identity: identity.clone(),
-        client: client.clone(),
+        client: kube.clone(),
         metrics: metrics.clone(),
         consent_url: consent_url.clone(),
         guard,
@@ -352,15 +352,18 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
         }
     };
     tokio::select! {
-        () = crds_served(&client) => {}
+        () = crds_served(&kube) => {}
         () = shutdown.triggered() => {
             consents_end.await;
             return Ok(());
         }
     }
     probe.set_ready(true);
+    let connect = async move || client(writes).await.map_err(|e| e.to_string());
+    let losing = tenure.clone();
+    let on_lost = move || losing.lose(Instant::now());
     let mut leadership = tokio::select! {
-        won = leader::lead(client, &args.namespace, &args.lease, &identity) => match won {
+        won = leader::lead(connect, &args.namespace, &args.lease, &identity, on_lost) => match won {
             Ok(leadership) => leadership,
             Err(e) => {
                 shutdown.trigger();
@@ -392,7 +395,6 @@ pub async fn run(args: OperatorArgs) -> Result<(), OperatorError> {
     metrics.leading.set(0);
     if lost {
         tracing::error!("the lease is lost: nothing new is begun, and what servers answered is stored");
-        tenure.lose(Instant::now());
         shutdown.trigger();
         let ended = tokio::time::timeout(BEGUN_ELSEWHERE, futures::future::join(work, consents_end)).await;
         if ended.is_err() {

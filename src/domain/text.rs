@@ -65,6 +65,37 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// The longest message, in characters: conditions and log lines hold no more, and nobody reads more.
+const MAX_MESSAGE: usize = 1024;
+
+/// A message, cut to what conditions and log lines hold.
+pub fn cut(mut message: String) -> String {
+    if let Some((at, _)) = message.char_indices().nth(MAX_MESSAGE) {
+        message.truncate(at);
+        message.pop();
+        message.push('…');
+    }
+    message
+}
+
+/// A list inside a message: ten of it, each cut after 80 characters, and how many more there are. A server may
+/// have named thousands.
+pub fn listed<T: fmt::Display>(all: impl IntoIterator<Item = T>) -> String {
+    const MOST: usize = 10;
+    const LONGEST: usize = 80;
+    let mut all = all.into_iter();
+    let mut shown: Vec<String> = all.by_ref().take(MOST).map(|item| item.to_string()).collect();
+    for text in &mut shown {
+        if let Some((at, _)) = text.char_indices().nth(LONGEST) {
+            text.truncate(at);
+            text.push('…');
+        }
+    }
+    let more = all.count();
+    let shown = shown.join(", ");
+    if more == 0 { shown } else { format!("{shown}, and {more} more") }
+}
+
 /// The error codes of RFC 6749 sections 4.1.2.1 and 5.2, RFC 7009, 8628, 6750, 7591, OpenID
 /// Connect and the ones that the servers we talk to are known to send. Anything else that a
 /// server calls its error stays out of every message, since a server may echo what we sent.
@@ -146,6 +177,22 @@ mod tests {
     fn shown_text_is_cut_and_escaped() {
         assert_eq!(Shown("a\"b\n").to_string(), "\"a\\\"b\\n\"");
         assert!(Shown(&"x".repeat(200)).to_string().ends_with("…\""));
+    }
+
+    #[test]
+    fn a_list_in_a_message_is_short_and_says_how_much_it_leaves_out() {
+        for (all, wanted) in [
+            (vec![], String::new()),
+            (vec!["a".to_owned()], "a".into()),
+            (vec!["a".into(), "x".repeat(81)], format!("a, {}…", "x".repeat(80))),
+            (vec!["a".into(); 10], ["a"; 10].join(", ")),
+            (vec!["a".into(); 26_001], format!("{}, and 25991 more", ["a"; 10].join(", "))),
+        ] {
+            assert_eq!(listed(all), wanted);
+        }
+        for (length, wanted) in [(3, 3), (1024, 1024), (1025, 1024), (100_000, 1024)] {
+            assert_eq!(cut("ü".repeat(length)).chars().count(), wanted);
+        }
     }
 
     #[test]

@@ -1,18 +1,18 @@
 //! From the HTTP library's errors to ours: how far did the request come?
 
-use super::resolve::Refusal;
+use super::connect::Exceeded;
+use super::resolve::{NoAddress, Refusal};
 use super::{NoAnswer, NotSent, SendError, TlsFault};
+use hyper_util::client::legacy;
 use rustls::{AlertDescription as Alert, CertificateError as Cert};
 use std::error::Error;
 use std::io;
+use tower::timeout::error::Elapsed;
 
 /// Classifies an error of sending. Only types are looked at; no text is taken over.
-pub(super) fn send_error(error: &reqwest::Error) -> SendError {
+pub(super) fn send_error(error: &legacy::Error) -> SendError {
     if let Some(Refusal(reason)) = find(error) {
         return SendError::Refused(*reason);
-    }
-    if error.is_builder() {
-        return SendError::NotSent(NotSent::Unbuildable);
     }
     if error.is_connect() {
         return SendError::NotSent(connect_error(error));
@@ -28,23 +28,39 @@ pub(super) fn send_error(error: &reqwest::Error) -> SendError {
         if hyper.is_canceled() {
             return SendError::NotSent(NotSent::Closed);
         }
+        if hyper.is_parse_too_large() {
+            return SendError::TooLarge;
+        }
         if hyper.is_parse() {
             return SendError::NoAnswer(NoAnswer::NotHttp);
         }
     }
-    SendError::NoAnswer(if error.is_timeout() { NoAnswer::Timeout } else { NoAnswer::Reset })
+    body_error(error)
 }
 
-fn connect_error(error: &reqwest::Error) -> NotSent {
+/// Classifies an error of reading an answer.
+pub(super) fn body_error(error: &(dyn Error + 'static)) -> SendError {
+    if find::<Exceeded>(error).is_some() {
+        return SendError::TooLarge;
+    }
+    SendError::NoAnswer(if is_timeout(error) { NoAnswer::Timeout } else { NoAnswer::Reset })
+}
+
+fn is_timeout(error: &(dyn Error + 'static)) -> bool {
+    let by_system = |e: &io::Error| e.kind() == io::ErrorKind::TimedOut;
+    chain(error).any(|e| e.is::<Elapsed>() || e.downcast_ref().is_some_and(by_system))
+}
+
+fn connect_error(error: &legacy::Error) -> NotSent {
     if let Some(tls) = find::<rustls::Error>(error) {
         return NotSent::Tls(tls_fault(tls));
     }
-    if error.is_dns() {
+    if find::<NoAddress>(error).is_some() {
         NotSent::Dns
-    } else if error.is_timeout() {
+    } else if is_timeout(error) {
         NotSent::ConnectTimeout
-    } else if chain(error).any(is_eof) {
-        // The other side hung up amid the handshake; a TCP connect never ends so.
+    } else if chain(error).any(is_eof) || find::<Exceeded>(error).is_some() {
+        // The other side hung up amid the handshake, or never ended it; a TCP connect never ends so.
         NotSent::Tls(TlsFault::Handshake)
     } else {
         NotSent::Connect

@@ -4,12 +4,12 @@ use super::resolve::{self, PolicyResolver, Refusal};
 use super::url_policy::check_url;
 use super::{
     AllowList, CaBundle, ClientIdentity, NoAnswer, NotSent, RefusedReason, Request, Response, SendError,
-    Trust, classify, coding, tls,
+    Trust, classify, coding, connect, tls,
 };
 use hickory_resolver::TokioResolver;
+use http::header::{self, HeaderMap, HeaderValue};
+use http_body_util::{BodyExt as _, Full};
 use jiff::Timestamp;
-use reqwest::dns::{Name, Resolve as _};
-use reqwest::header::{self, HeaderMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +17,8 @@ use url::{Host, Url};
 
 /// More built clients than this aren't kept; the one that was used longest ago goes first.
 const MAX_CLIENTS: usize = 64;
+
+const USER_AGENT: &str = concat!("applink-operator/", env!("CARGO_PKG_VERSION"));
 
 /// The limits of every call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +60,7 @@ struct Inner {
     authorities: Option<CaBundle>,
     resolver: TokioResolver,
     /// In the order of use, the latest last.
-    clients: Mutex<Vec<(Key, reqwest::Client)>>,
+    clients: Mutex<Vec<(Key, connect::Transport)>>,
 }
 
 /// What a built client is good for. Port and scheme are in it because the resolver, which has
@@ -70,6 +72,7 @@ struct Key {
     plain: bool,
     ca: Option<[u8; 32]>,
     identity: Option<[u8; 32]>,
+    max_body: usize,
 }
 
 impl fmt::Debug for Guard {
@@ -132,7 +135,7 @@ impl Guard {
         key: Key,
         ca: Option<&CaBundle>,
         identity: Option<&ClientIdentity>,
-    ) -> Result<reqwest::Client, SendError> {
+    ) -> Result<connect::Transport, SendError> {
         let mut clients = self.0.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = clients.iter().position(|(k, _)| *k == key) {
             let entry = clients.remove(at);
@@ -163,29 +166,18 @@ impl Guard {
         key: Key,
         ca: Option<&CaBundle>,
         identity: Option<&ClientIdentity>,
-    ) -> Option<reqwest::Client> {
+    ) -> Option<connect::Transport> {
         let resolver = self.resolver(key);
         // A kept connection that closes under a request leaves open whether it was read. Guarded
         // calls spend tokens that rotate, so each has a connection of its own.
-        let idle = match key.trust {
+        let kept = match key.trust {
             Trust::Guarded => 0,
             Trust::Trusted => 4,
         };
         let extra: Vec<_> = self.0.authorities.iter().chain(ca).collect();
-        reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::config(&extra, identity).ok()?)
-            .dns_resolver(resolver)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .http1_only()
-            .pool_max_idle_per_host(idle)
-            .pool_idle_timeout(Duration::from_secs(15))
-            .connect_timeout(self.0.options.connect_timeout)
-            .user_agent(concat!("applink-operator/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .ok()
+        let terms =
+            connect::Terms { connect_timeout: self.0.options.connect_timeout, max_body: key.max_body, kept };
+        Some(connect::transport(resolver, tls::config(&extra, identity).ok()?, &terms))
     }
 
     #[cfg(test)]
@@ -264,9 +256,8 @@ impl HttpClient {
     pub async fn reaches(&self, url: &Url) -> Result<(), SendError> {
         self.permits(url)?;
         let Some(Host::Domain(name)) = url.host() else { return Ok(()) };
-        let name = name.parse::<Name>().map_err(|_| SendError::NotSent(NotSent::Unbuildable))?;
-        let resolver = self.guard.resolver(self.key(url));
-        match tokio::time::timeout(self.guard.0.options.connect_timeout, resolver.resolve(name)).await {
+        let resolved = self.guard.resolver(self.key(url)).resolve(name);
+        match tokio::time::timeout(self.guard.0.options.connect_timeout, resolved).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(e)) => Err(match e.downcast_ref::<Refusal>() {
                 Some(Refusal(reason)) => SendError::Refused(*reason),
@@ -284,6 +275,7 @@ impl HttpClient {
             plain: guarded && url.scheme() == "http",
             ca: self.ca.as_deref().map(CaBundle::digest),
             identity: self.identity.as_ref().map(ClientIdentity::digest),
+            max_body: self.max_body,
         }
     }
 
@@ -353,19 +345,21 @@ const fn speaks_for_itself(status: u16) -> bool {
 }
 
 async fn exchange(
-    client: &reqwest::Client,
+    client: &connect::Transport,
     request: Request,
     max: usize,
     heard: &mut Heard,
 ) -> Result<(u16, HeaderMap), SendError> {
     let Request { method, url, mut headers, body } = request;
+    headers.entry(header::ACCEPT).or_insert(HeaderValue::from_static("*/*"));
     // Without it any coding would be right (RFC 9110 section 12.5.3).
-    headers.entry(header::ACCEPT_ENCODING).or_insert(header::HeaderValue::from_static("identity"));
-    let mut builder = client.request(method, url).headers(headers);
-    if !body.is_empty() {
-        builder = builder.body(body);
-    }
-    let mut answer = builder.send().await.map_err(|e| classify::send_error(&e.without_url()))?;
+    headers.entry(header::ACCEPT_ENCODING).or_insert(HeaderValue::from_static("identity"));
+    headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+    let mut call = http::Request::new(Full::from(body));
+    *call.method_mut() = method;
+    *call.uri_mut() = url.as_str().parse().map_err(|_| SendError::NotSent(NotSent::Unbuildable))?;
+    *call.headers_mut() = headers;
+    let mut answer = client.request(call).await.map_err(|e| classify::send_error(&e))?;
     let status = answer.status().as_u16();
     let text = |name| answer.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
     heard.status = Some(status);
@@ -373,17 +367,14 @@ async fn exchange(
         .and_then(|d| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(d.trim()).ok());
     heard.content_type = text(header::CONTENT_TYPE);
     heard.content_encoding = text(header::CONTENT_ENCODING);
-    loop {
-        match answer.chunk().await {
-            Ok(Some(chunk)) if heard.body.len() + chunk.len() > max => {
-                heard.body.extend_from_slice(&chunk[..max - heard.body.len()]);
-                return Err(SendError::TooLarge);
-            }
-            Ok(Some(chunk)) => heard.body.extend_from_slice(&chunk),
-            Ok(None) => break,
-            Err(e) if e.is_timeout() => return Err(SendError::NoAnswer(NoAnswer::Timeout)),
-            Err(_) => return Err(SendError::NoAnswer(NoAnswer::Reset)),
+    while let Some(frame) = answer.frame().await {
+        let frame = frame.map_err(|e| classify::body_error(&e))?;
+        let Some(chunk) = frame.data_ref() else { continue };
+        if heard.body.len() + chunk.len() > max {
+            heard.body.extend_from_slice(&chunk[..max - heard.body.len()]);
+            return Err(SendError::TooLarge);
         }
+        heard.body.extend_from_slice(chunk);
     }
     heard.complete = true;
     let headers = std::mem::take(answer.headers_mut());

@@ -3,7 +3,7 @@
 
 use super::SendError;
 use flate2::{Crc, Decompress, FlushDecompress, Status};
-use reqwest::header::{CONTENT_ENCODING, HeaderMap};
+use http::header::{CONTENT_ENCODING, HeaderMap};
 
 /// Why a body can't be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -164,8 +164,8 @@ mod tests {
     use super::*;
     use flate2::Compression;
     use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+    use http::header::HeaderValue;
     use proptest::prelude::*;
-    use reqwest::header::HeaderValue;
     use std::io::Write as _;
 
     const MAX: usize = 64 * 1024;

@@ -18,6 +18,7 @@
 //!
 //! The addresses that are checked are the ones that are connected to: the check sits in the
 //! resolver that the connection is made with, so a name can't change its mind in between.
+//! What comes over a connection is bounded, whatever it is.
 //! Nothing follows a redirect or reads a proxy from the environment. No compressed body is asked for;
 //! one that comes all the same is decoded within the limit that a plain one has.
 
@@ -26,6 +27,7 @@ pub mod allow;
 mod classify;
 pub mod client;
 mod coding;
+mod connect;
 pub mod error;
 mod json;
 pub mod message;
@@ -37,9 +39,9 @@ pub use allow::{AllowList, AllowListError};
 pub use client::{Guard, GuardError, GuardOptions, Heard, HttpClient};
 pub use coding::CodingError;
 pub use error::{NoAnswer, NotSent, RefusedReason, SendError, TlsFault};
+pub use http::{Method, header};
 pub use json::json;
 pub use message::{BadHeader, Request, Response};
-pub use reqwest::{Method, header};
 pub use tls::{CaBundle, CaBundleError, ClientIdentity, ClientIdentityError};
 pub use url_policy::Trust;
 

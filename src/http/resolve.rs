@@ -2,14 +2,17 @@
 
 use super::url_policy::{Trust, check_addresses};
 use super::{AllowList, RefusedReason};
+use futures::future::BoxFuture;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::Name;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tower::{BoxError, Service};
 
 /// More addresses than this aren't tried. All of them are checked.
 const MAX_ADDRESSES: usize = 16;
@@ -37,6 +40,7 @@ pub(super) fn system() -> Result<TokioResolver, NetError> {
 }
 
 /// The resolver of one client, which knows what the client may connect to.
+#[derive(Clone)]
 pub(super) struct PolicyResolver {
     pub(super) inner: TokioResolver,
     pub(super) trust: Trust,
@@ -53,33 +57,45 @@ pub(super) struct Refusal(pub(super) RefusedReason);
 /// No address; what the name server said stays here.
 #[derive(Debug, thiserror::Error)]
 #[error("no address")]
-struct NoAddress;
+pub(super) struct NoAddress;
 
-impl Resolve for PolicyResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (resolver, trust, allow) = (self.inner.clone(), self.trust, self.allow.clone());
-        let (port, plain) = (self.port, self.plain);
-        Box::pin(async move {
-            let host = name.as_str();
-            let relative = trust == Trust::Trusted || allow.permits_name(host, port, plain);
-            // A name that a tenant gave is absolute: the search list would try it inside of the
-            // cluster first.
-            let question = if relative || host.ends_with('.') { host.to_owned() } else { format!("{host}.") };
-            let addresses: Vec<IpAddr> = match resolver.lookup_ip(question).await {
-                Ok(answer) => answer.iter().collect(),
-                Err(e) if !relative && has_no_address(&e) => vec![],
-                Err(_) => return Err(NoAddress.into()),
-            };
-            if trust == Trust::Guarded {
-                check_addresses(host, &addresses, port, plain, &allow).map_err(Refusal)?;
-            }
-            if addresses.is_empty() {
-                return Err(NoAddress.into());
-            }
-            let addresses = addresses.into_iter().take(MAX_ADDRESSES);
-            let addresses: Addrs = Box::new(addresses.map(|ip| SocketAddr::new(ip, 0)));
-            Ok(addresses)
-        })
+impl PolicyResolver {
+    /// The addresses of a host, all of which may be called.
+    ///
+    /// # Errors
+    /// [`Refusal`]; [`NoAddress`].
+    pub(super) async fn resolve(&self, host: &str) -> Result<Vec<SocketAddr>, BoxError> {
+        let relative = self.trust == Trust::Trusted || self.allow.permits_name(host, self.port, self.plain);
+        // A name that a tenant gave is absolute: the search list would try it inside of the
+        // cluster first.
+        let question = if relative || host.ends_with('.') { host.to_owned() } else { format!("{host}.") };
+        let addresses: Vec<IpAddr> = match self.inner.lookup_ip(question).await {
+            Ok(answer) => answer.iter().collect(),
+            Err(e) if !relative && has_no_address(&e) => vec![],
+            Err(_) => return Err(NoAddress.into()),
+        };
+        if self.trust == Trust::Guarded {
+            check_addresses(host, &addresses, self.port, self.plain, &self.allow).map_err(Refusal)?;
+        }
+        if addresses.is_empty() {
+            return Err(NoAddress.into());
+        }
+        Ok(addresses.into_iter().take(MAX_ADDRESSES).map(|ip| SocketAddr::new(ip, 0)).collect())
+    }
+}
+
+impl Service<Name> for PolicyResolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let resolver = self.clone();
+        Box::pin(async move { Ok(resolver.resolve(name.as_str()).await?.into_iter()) })
     }
 }
 

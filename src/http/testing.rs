@@ -53,6 +53,8 @@ pub(crate) enum Act {
     Say(Vec<u8>),
     /// Sends these bytes and keeps the connection open without another word.
     SayAndHang(Vec<u8>),
+    /// Sends the first bytes, and then the second ones until nobody reads any more.
+    Flood(Vec<u8>, Vec<u8>),
     /// Resets the connection.
     Reset,
 }
@@ -135,6 +137,11 @@ impl Server {
                             let _ = stream.write_all(&bytes).await;
                             // Until the other side gives up.
                             let _ = stream.read(&mut [0; 16]).await;
+                        }
+                        Act::Flood(first, more) => {
+                            let _ = stream.write_all(&first).await;
+                            let more = more.repeat(64 * 1024 / more.len());
+                            while stream.write_all(&more).await.is_ok() {}
                         }
                         Act::Reset => reset(stream),
                     }

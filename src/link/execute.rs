@@ -246,14 +246,19 @@ impl Carry<'_> {
             Effect::PutClient(at, put) => {
                 let sent = Instant::now();
                 let provider = &self.at(at)?.provider;
-                let reply = provider.put(put).await;
+                let reply = provider.put(put).await.and_then(Registered::kept_whole);
                 let caps = provider.capabilities();
                 // An answer that was lost leaves a client that can't be found again.
                 let lost = !put.exists && !caps.chooses_id && !caps.lists;
                 work.registered = Some(reply.map_err(|e| {
                     let problem = self.provider_problem(&at.uid, &e);
                     if lost
-                        && matches!(e, ProviderError::Unreachable { .. } | ProviderError::Unexpected { .. })
+                        && matches!(
+                            e,
+                            ProviderError::Unreachable { .. }
+                                | ProviderError::Unexpected { .. }
+                                | ProviderError::TooLong { .. }
+                        )
                     {
                         maybe_orphaned(problem)
                     } else {

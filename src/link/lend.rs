@@ -15,6 +15,8 @@ pub struct Lent {
     pub secret: String,
     /// The hosts that its annotation lists; `None` where it has none.
     pub allowed: Option<String>,
+    /// The key that its annotation names as a client's identifier.
+    pub id_key: Option<String>,
 }
 
 /// Types of Secrets that hold what opens the cluster, and never a credential for another service.
@@ -37,7 +39,7 @@ pub fn check<'l>(
     if hosts.is_empty() {
         return Ok(());
     }
-    for Lent { secret, allowed } in lent {
+    for Lent { secret, allowed, .. } in lent {
         let Some(allowed) = allowed else {
             if demanded {
                 return Err(Problem::edit(
@@ -72,7 +74,10 @@ pub fn check<'l>(
 
 /// Whether a problem is that a Secret may not be sent somewhere.
 pub fn forbids(problem: &Problem) -> bool {
-    matches!(problem.reason, "AllowedHostsMissing" | "HostNotAllowed" | "SecretTypeRefused")
+    matches!(
+        problem.reason,
+        "AllowedHostsMissing" | "HostNotAllowed" | "SecretTypeRefused" | "ClientIdKeyNotAllowed"
+    )
 }
 
 /// A host as it stands in the annotation: with its port, where that isn't the scheme's.
@@ -121,7 +126,11 @@ mod tests {
 
     #[test]
     fn every_secret_may_go_to_every_address_or_nothing_is_sent() {
-        let lent = |allowed: Option<&str>| Lent { secret: "s".into(), allowed: allowed.map(str::to_owned) };
+        let lent = |allowed: Option<&str>| Lent {
+            secret: "s".into(),
+            allowed: allowed.map(str::to_owned),
+            id_key: None,
+        };
         let [a, b] =
             ["https://a.example/t", "https://b.example:8443/r"].map(|u| Url::parse(u).expect("a URL"));
         let targets = [("token endpoint", &a), ("admin API", &b)];

@@ -24,6 +24,7 @@ use super::validate::{IncomingGoal, ValidatedLink, validate};
 use crate::api::link::{ApplicationLinkStatus, DeletionPolicy, ProviderStatusRef};
 use crate::api::{ApplicationLink, names};
 use crate::domain::KeyRing;
+use crate::domain::text::cut;
 use again::{Look, after, next_retry};
 use jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
@@ -106,7 +107,7 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
     }
     let problem = first_problem(&outcome);
     if let Some(p) = &problem {
-        tracing::info!(namespace = %key.namespace, link = %key.name, reason = p.reason, message = %p.message, "not as it should be");
+        tracing::info!(namespace = %key.namespace, link = %key.name, reason = p.reason, message = cut(p.message.clone()), "not as it should be");
     }
     remember(ctx, &link, &uid, &seen, &outcome);
     let token = outcome

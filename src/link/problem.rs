@@ -1,5 +1,6 @@
 //! What stands between a link and Ready, as a condition shows it. Pure.
 
+use crate::domain::text::cut;
 use crate::outgoing::{DiscoveryError, ErrorClass, TokenError};
 use crate::provider::ProviderError;
 use std::time::Duration;
@@ -22,7 +23,7 @@ pub enum Mend {
 pub struct Problem {
     /// The machine reason of the condition.
     pub reason: &'static str,
-    /// What is wrong and what to do. Holds no secret and nothing that a server wrote.
+    /// What is wrong and what to do. Holds no secret, and of what a server wrote a few names at most.
     pub message: String,
     /// Who can mend it.
     pub mend: Mend,
@@ -33,12 +34,12 @@ pub struct Problem {
 impl Problem {
     /// A person must edit something.
     pub fn edit(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), mend: Mend::Edit, retry_after: None }
+        Self { reason, message: cut(message.into()), mend: Mend::Edit, retry_after: None }
     }
 
     /// It may pass.
     pub fn wait(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), mend: Mend::Wait, retry_after: None }
+        Self { reason, message: cut(message.into()), mend: Mend::Wait, retry_after: None }
     }
 
     /// Somebody else wrote at the same moment.

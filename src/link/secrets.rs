@@ -260,7 +260,8 @@ impl Reader<'_> {
 }
 
 fn lent(name: &str, secret: &Secret) -> Lent {
-    Lent { secret: name.to_owned(), allowed: secret.annotations().get(names::ALLOWED_HOSTS).cloned() }
+    let says = |annotation| secret.annotations().get(annotation).cloned();
+    Lent { secret: name.to_owned(), allowed: says(names::ALLOWED_HOSTS), id_key: says(names::CLIENT_ID_KEY) }
 }
 
 /// Why the API server wouldn't take a Secret, in its own words where these show nothing of what is in it,

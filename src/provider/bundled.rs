@@ -196,7 +196,10 @@ impl Provider for BundledProvider {
     }
 
     async fn info(&self) -> Result<ProviderInfo, ProviderError> {
-        let response = self.call(Request::get(self.wire.url(&["admin", "info"])?)).await?;
+        let room = self.wire.room();
+        let wire = self.wire.patient(self.wire.http().timeout(), room.info);
+        let response =
+            wire.send_with(Request::get(self.wire.url(&["admin", "info"])?), Some(&self.token)).await?;
         if response.status != 200 {
             return Err(self.refusal(&response));
         }
@@ -209,13 +212,15 @@ impl Provider for BundledProvider {
             }
         }
         let scopes: Result<ScopeSet, _> = info.scopes_supported.iter().map(|s| Scope::parse(s)).collect();
+        let scopes = scopes.map_err(|_| bad("a scope in its metadata isn't one"))?;
         Ok(ProviderInfo {
-            instance: info.instance,
+            instance: self.wire.mark(info.instance)?,
             issuer: info.issuer,
             authorization_endpoint: info.authorization_endpoint,
             token_endpoint: info.token_endpoint,
             revocation_endpoint: info.revocation_endpoint,
-            scopes: Some(scopes.map_err(|_| bad("a scope in its metadata isn't one"))?),
+            // Of more than are kept it is the service's own business which a client may have.
+            scopes: (scopes.iter().count() <= room.scopes).then_some(scopes),
             grant_types: None,
             served: info.grant_types_supported,
             auth_methods: None,
@@ -330,7 +335,7 @@ impl Provider for BundledProvider {
                 query.append_pair("after", after).append_pair("wait", &WAIT.as_secs().to_string());
             }
         }
-        let wire = self.wire.patient(WAIT + Duration::from_secs(10), 4 << 20);
+        let wire = self.wire.patient(WAIT + Duration::from_secs(10), self.wire.room().changes);
         let response = wire.send_with(Request::get(url), Some(&self.token)).await?;
         if response.status != 200 {
             return Err(self.refusal(&response));
@@ -338,7 +343,8 @@ impl Provider for BundledProvider {
         let told: Told = self.wire.body(&response)?;
         let reset = told.reset || instance.is_some_and(|i| i != told.instance);
         let clients = told.changes.iter().filter_map(|c| ClientId::parse(&c.id).ok()).collect();
-        Ok(Changes { next: format!("{} {}", told.instance, told.next), reset, clients })
+        let instance = self.wire.mark(told.instance)?;
+        Ok(Changes { next: format!("{instance} {}", told.next), reset, clients })
     }
 
     async fn prove(

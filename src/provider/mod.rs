@@ -12,7 +12,9 @@ mod proof;
 pub mod registration;
 mod wire;
 
-use crate::domain::{AuthMethod, ClientId, ClientMetadata, GrantType, Owner, ScopeSet, SecretString};
+use crate::domain::{
+    AuthMethod, ClientId, ClientMetadata, ExposeSecret as _, GrantType, Owner, ScopeSet, SecretString,
+};
 use crate::http::RefusedReason;
 use async_trait::async_trait;
 use std::collections::BTreeSet;
@@ -232,7 +234,20 @@ pub struct Registered {
     pub handle: Option<SecretString>,
 }
 
+/// The longest client secret that is kept, in bytes.
+pub const MAX_CLIENT_SECRET: usize = 4096;
+
 impl Registered {
+    /// The answer, if its secret isn't longer than is kept.
+    ///
+    /// # Errors
+    /// [`ProviderError::TooLong`].
+    pub fn kept_whole(self) -> Result<Self, ProviderError> {
+        let (what, most) = ("client secret", MAX_CLIENT_SECRET);
+        let fits = self.secret.as_ref().is_none_or(|s| s.expose_secret().len() <= most);
+        fits.then_some(self).ok_or(ProviderError::TooLong { what, most })
+    }
+
     /// The answer of a service where we choose both identifier and secret.
     pub fn chosen(id: &ClientId) -> Self {
         Self { id: id.clone(), secret: None, secret_expires_at: None, handle: None }
@@ -328,6 +343,17 @@ pub enum ProviderError {
         /// How long it asks to wait.
         retry_after: Option<Duration>,
     },
+    /// What would have to be kept of a client is too long to keep.
+    #[error(
+        "the provider's {what} is longer than the {most} bytes that are kept of it; have whoever runs the provider make it \
+         shorter, and remove the client there"
+    )]
+    TooLong {
+        /// What.
+        what: &'static str,
+        /// How many bytes are kept.
+        most: usize,
+    },
     /// An answer that this provider shouldn't give.
     #[error("{url} answers {}, which the operator has no use for: {why}", http(*status))]
     Unexpected {
@@ -357,6 +383,7 @@ impl ProviderError {
             Self::Conflict => "Conflict",
             Self::Unsupported { .. } => "Unsupported",
             Self::Busy { .. } => "ProviderBusy",
+            Self::TooLong { .. } => "ReplyTooLarge",
             Self::Unexpected { .. } => "ProviderError",
         }
     }
@@ -365,7 +392,11 @@ impl ProviderError {
     pub fn is_terminal(&self) -> bool {
         matches!(
             self,
-            Self::Rejected { .. } | Self::ForeignOwner | Self::Refused { .. } | Self::Unsupported { .. }
+            Self::Rejected { .. }
+                | Self::ForeignOwner
+                | Self::Refused { .. }
+                | Self::Unsupported { .. }
+                | Self::TooLong { .. }
         )
     }
 

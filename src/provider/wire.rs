@@ -3,7 +3,7 @@
 
 use super::ProviderError;
 use crate::domain::{GrantType, Owner, SecretString};
-use crate::http::{HttpClient, Request, Response, SendError};
+use crate::http::{HttpClient, Request, Response, SendError, Trust};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
@@ -13,8 +13,23 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use url::Url;
 
-/// How large a page of clients may be.
-const MAX_PAGE: usize = 16 << 20;
+/// How large answers may be, in bytes. What a tenant's server says is read, and kept, beside that of many others.
+pub(super) struct Room {
+    /// A page of clients, and any other list.
+    pub(super) page: usize,
+    /// What the service says of itself.
+    pub(super) info: usize,
+    /// What changed.
+    pub(super) changes: usize,
+    /// How many scopes are kept of those that it offers.
+    pub(super) scopes: usize,
+}
+
+const PLATFORM: Room = Room { page: 16 << 20, info: 256 << 10, changes: 4 << 20, scopes: usize::MAX };
+const TENANT: Room = Room { page: 2 << 20, info: 64 << 10, changes: 256 << 10, scopes: 500 };
+
+/// The longest text of a service that is kept and is neither an address nor a name of something, in bytes.
+const MAX_MARK: usize = 256;
 
 /// An API at an address.
 #[derive(Debug, Clone)]
@@ -37,6 +52,20 @@ impl Wire {
         &self.http
     }
 
+    /// How large its answers may be.
+    pub(super) fn room(&self) -> &'static Room {
+        match self.http.trust() {
+            Trust::Trusted => &PLATFORM,
+            Trust::Guarded => &TENANT,
+        }
+    }
+
+    /// What the service calls its present life, or a place in a list, where that is short enough to keep.
+    pub(super) fn mark(&self, text: String) -> Result<String, ProviderError> {
+        let fits = text.len() <= MAX_MARK;
+        fits.then_some(text).ok_or_else(|| self.unexpected(200, "an identifier in it is too long to keep"))
+    }
+
     /// The same API, called with more time and room for an answer.
     pub(super) fn patient(&self, timeout: Duration, max_body: usize) -> Self {
         let http = self.http.clone().with_timeout(timeout).with_max_body(max_body);
@@ -45,7 +74,7 @@ impl Wire {
 
     /// The same API, called for a page of clients.
     pub(super) fn paging(&self) -> Self {
-        self.patient(self.http.timeout() * 2, MAX_PAGE)
+        self.patient(self.http.timeout() * 2, self.room().page)
     }
 
     /// An address below the base. The segments are encoded.

@@ -5,6 +5,9 @@
 //! our own clock, not by its times, which come from a clock of another machine. The holder gives up
 //! before anybody else may think that its lease has ended. A lease is no fence all the same:
 //! effects are idempotent and conditional.
+//!
+//! The lease is kept by a thread of its own, with its own connections: however much there is to do, or
+//! however long a step of it takes, that delays no renewal.
 
 use futures::StreamExt as _;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -13,6 +16,7 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long a lease lasts after its holder died, in seconds.
@@ -53,26 +57,114 @@ struct Candidate {
     identity: String,
 }
 
-/// A lease that was won.
+/// A lease that was won. It is kept until it is released, or this is dropped.
 pub struct Leadership {
+    released_by: Option<String>,
+    lost: oneshot::Receiver<()>,
+    release: oneshot::Sender<()>,
+    ended: oneshot::Receiver<()>,
+}
+
+/// A lease that is held.
+struct Holding {
     candidate: Candidate,
     lease: Box<Lease>,
     /// When the last renewal that succeeded began.
     renewed: Instant,
-    released_by: Option<String>,
 }
 
 /// Waits until the lease is ours. One that stands in our own name is of an earlier life of this
-/// Pod, and is taken up at once.
+/// Pod, and is taken up at once. `connect` makes the thread's own way to the API server; `on_lost` is called by
+/// the thread, before anybody else hears that the lease is lost.
 ///
 /// # Errors
 /// [`LeaderError`] when the API server refuses it for good.
-pub async fn lead(
+pub async fn lead<C>(
+    connect: impl FnOnce() -> C + Send + 'static,
+    namespace: &str,
+    name: &str,
+    identity: &str,
+    on_lost: impl FnOnce() + Send + 'static,
+) -> Result<Leadership, LeaderError>
+where
+    C: Future<Output = Result<Client, String>>,
+{
+    let error = |why: String| LeaderError { name: name.to_owned(), why };
+    let (won, on_won) = oneshot::channel();
+    let (lost, on_loss) = oneshot::channel();
+    let (release, on_release) = oneshot::channel::<()>();
+    let (ended, on_end) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| error(format!("no thread for it can be set up: {e}")))?;
+    let (namespace, its_name, identity) = (namespace.to_owned(), name.to_owned(), identity.to_owned());
+    // Made in the thread, so that nothing in it must be able to move.
+    let keep = move || async move {
+        let mut won = won;
+        let campaign = async {
+            let client = connect().await.map_err(|why| LeaderError { name: its_name.clone(), why })?;
+            campaign(client, &namespace, &its_name, &identity).await
+        };
+        let result = tokio::select! {
+            result = campaign => result,
+            () = won.closed() => return,
+        };
+        let (mut holding, result) = match result {
+            Ok((holding, released_by)) => (holding, Ok(released_by)),
+            Err(e) => return drop(won.send(Err(e))),
+        };
+        if won.send(result).is_err() {
+            // Nobody waits any more.
+            return holding.release().await;
+        }
+        tokio::select! {
+            () = holding.lost() => {
+                on_lost();
+                let _ = lost.send(());
+            }
+            asked = on_release => if asked.is_ok() {
+                holding.release().await;
+            },
+        }
+        let _ = ended.send(());
+    };
+    std::thread::Builder::new()
+        .name("lease".into())
+        .spawn(move || runtime.block_on(keep()))
+        .map_err(|e| error(format!("no thread for it can be begun: {e}")))?;
+    let released_by = on_won.await.map_err(|_| error("its thread ended".into()))??;
+    Ok(Leadership { released_by, lost: on_loss, release, ended: on_end })
+}
+
+impl Leadership {
+    /// The instance that had the lease before and released it, if one did. Any other may not know yet
+    /// that it lost the lease, or be busy storing what it was told.
+    pub fn released_by(&self) -> Option<&str> {
+        self.released_by.as_deref()
+    }
+
+    /// Resolves when the lease is lost.
+    pub async fn lost(&mut self) {
+        // An error means that its thread is gone, and so nobody renews it.
+        let _ = (&mut self.lost).await;
+    }
+
+    /// Gives the lease back, so that the next instance needn't wait it out.
+    pub async fn release(self) {
+        if self.release.send(()).is_ok() {
+            let _ = self.ended.await;
+        }
+    }
+}
+
+/// Waits until the lease is ours; says who released it, too.
+async fn campaign(
     client: Client,
     namespace: &str,
     name: &str,
     identity: &str,
-) -> Result<Leadership, LeaderError> {
+) -> Result<(Holding, Option<String>), LeaderError> {
     let api: Api<Lease> = Api::namespaced(client, namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     // A lease that was released, or removed, is noticed at once.
@@ -87,7 +179,7 @@ pub async fn lead(
         };
         let wait = match candidate.take(ended).await {
             Ok(Try::Ours(lease, released_by)) => {
-                return Ok(Leadership { candidate, lease, renewed: began, released_by });
+                return Ok((Holding { candidate, lease, renewed: began }, released_by));
             }
             Ok(Try::Theirs(version, lasts)) => {
                 failures = 0;
@@ -177,15 +269,9 @@ impl Candidate {
     }
 }
 
-impl Leadership {
-    /// The instance that had the lease before and released it, if one did. Any other may not know yet
-    /// that it lost the lease, or be busy storing what it was told.
-    pub fn released_by(&self) -> Option<&str> {
-        self.released_by.as_deref()
-    }
-
+impl Holding {
     /// Keeps the lease; resolves when it is lost.
-    pub async fn lost(&mut self) {
+    async fn lost(&mut self) {
         loop {
             let since = self.renewed.elapsed();
             sleep(RENEW.saturating_sub(since)).await;
@@ -220,8 +306,7 @@ impl Leadership {
         Ok(())
     }
 
-    /// Gives the lease back, so that the next instance needn't wait it out.
-    pub async fn release(self) {
+    async fn release(self) {
         let Self { candidate, lease, .. } = self;
         let mut lease = *lease;
         loop {
@@ -278,5 +363,58 @@ async fn answer<T>(asked: impl Future<Output = kube::Result<T>>) -> Result<T, Re
         Ok(Err(kube::Error::Api(s))) if s.code == 409 => Err(Refusal::Conflict),
         Ok(Err(e)) => Err(Refusal::Other(e.to_string())),
         Err(_) => Err(Refusal::Other("the API server doesn't answer".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::{Method, Request, Response, StatusCode};
+    use http_body_util::BodyExt as _;
+    use kube::client::Body;
+    use std::convert::Infallible;
+    use std::sync::mpsc;
+
+    /// An API server that has no lease, and tells of each request for one.
+    fn api_server(told: mpsc::Sender<Method>) -> Client {
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let told = told.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect().await.expect("a body").to_bytes();
+                told.send(parts.method.clone()).expect("somebody listens");
+                let (status, body) = match parts.method {
+                    Method::GET => (
+                        StatusCode::NOT_FOUND,
+                        r#"{"kind":"Status","status":"Failure","reason":"NotFound","code":404}"#.into(),
+                    ),
+                    _ => (StatusCode::OK, body),
+                };
+                let mut response = Response::new(Body::from(body.to_vec()));
+                *response.status_mut() = status;
+                Ok::<_, Infallible>(response)
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    /// On a runtime of one thread, as a test has it, nothing else runs while that waits.
+    #[tokio::test]
+    async fn the_lease_is_renewed_whatever_else_there_is_to_do() {
+        let (told, seen) = mpsc::channel();
+        let leadership =
+            lead(async || Ok(api_server(told)), "system", "it", "a", || {}).await.expect("the lease");
+        assert_eq!(leadership.released_by(), None);
+        let next = || seen.recv_timeout(Duration::from_secs(120)).expect("a request");
+        assert_eq!([next(), next(), next(), next()], [Method::GET, Method::POST, Method::PUT, Method::PUT]);
+        leadership.release().await;
+        // The lease that it releases.
+        assert_eq!(next(), Method::PUT);
+    }
+
+    #[tokio::test]
+    async fn one_that_cant_connect_says_why() {
+        let failed = lead(async || Err("no way".to_owned()), "system", "it", "a", || {}).await.err();
+        assert_eq!(failed.expect("no lease").to_string(), "the lease it can't be kept: no way");
     }
 }

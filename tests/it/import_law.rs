@@ -57,6 +57,8 @@ const IMPURE: &[&str] = &[
     "kube::Api",
     "Api<",
     "tokio::",
+    "hyper::",
+    "hyper_util::",
     "reqwest::",
     "getrandom",
     "Timestamp::now()",

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::body::Bytes;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
@@ -37,6 +38,18 @@ pub struct Lies {
     /// Lists never end.
     #[serde(default)]
     pub endless: bool,
+    /// Its metadata offers so many scopes beside the one that there is.
+    #[serde(default)]
+    pub scopes: usize,
+    /// Members of a registered client that are so many bytes long.
+    #[serde(default)]
+    pub long: HashMap<String, usize>,
+    /// What was changed: nothing; left out, it says each time that something may have been missed.
+    #[serde(default)]
+    pub quiet: bool,
+    /// Whoever waits for a change waits without end.
+    #[serde(default)]
+    pub hangs: bool,
     /// Every secret is right.
     #[serde(default)]
     pub credulous: bool,
@@ -51,6 +64,8 @@ struct Inner {
     /// Secrets and tokens that it was sent.
     heard: Vec<String>,
     requests: usize,
+    /// How often it was asked what changed since some time.
+    asked_for_changes: usize,
 }
 
 /// A running server.
@@ -108,6 +123,11 @@ impl Spoof {
         self.inner().requests
     }
 
+    /// How often it was asked what changed since some time.
+    pub fn asked_for_changes(&self) -> usize {
+        self.inner().asked_for_changes
+    }
+
     fn metadata(&self, lies: &Lies) -> Value {
         let url = &self.url;
         let mut all = json!({
@@ -160,9 +180,21 @@ fn reply(status: u16, body: &Value) -> Response {
 async fn serve(State(spoof): State<Spoof>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let body: Bytes = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
+    let since =
+        parts.uri.path() == "/admin/changes" && parts.uri.query().is_some_and(|q| q.contains("after="));
+    if since {
+        spoof.inner().asked_for_changes += 1;
+        if spoof.inner().lies.hangs {
+            return std::future::pending().await;
+        }
+    }
+    answer(&spoof, &parts, &body)
+}
+
+fn answer(spoof: &Spoof, parts: &Parts, body: &[u8]) -> Response {
     let mut inner = spoof.inner();
     inner.requests += 1;
-    inner.hear(&parts.headers, &body);
+    inner.hear(&parts.headers, body);
     let lies = inner.lies.clone();
     let path = parts.uri.path().to_owned();
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
@@ -188,34 +220,36 @@ async fn serve(State(spoof): State<Spoof>, request: Request) -> Response {
         }
         ["admin", "info"] => {
             let m = spoof.metadata(&lies);
+            let more = (0..lies.scopes).map(|n| format!("s{n}"));
+            let scopes: Vec<String> = more.chain(["REPO_READ".to_owned()]).collect();
             reply(
                 200,
                 &json!({
                     "instance": "spoof", "issuer": m["issuer"], "tokenEndpoint": m["token_endpoint"],
-                    "revocationEndpoint": m["revocation_endpoint"], "scopesSupported": ["REPO_READ"],
+                    "revocationEndpoint": m["revocation_endpoint"], "scopesSupported": scopes,
                 }),
             )
         }
         ["admin", "changes"] => {
-            reply(200, &json!({"instance": "spoof", "next": 1, "reset": true, "changes": []}))
+            reply(200, &json!({"instance": "spoof", "next": 1, "reset": !lies.quiet, "changes": []}))
         }
         _ if writes && lies.writes.is_some() => reply(lies.writes.unwrap_or(500), &json!({"code": "no"})),
-        ["register"] => register(&spoof, &mut inner, &lies, &body),
-        ["register", id] => managed(&mut inner, &parts.method, id, &body),
+        ["register"] => register(spoof, &mut inner, &lies, body),
+        ["register", id] => managed(&mut inner, &parts.method, id, body),
         ["admin", "clients"] => {
             let next = lies.endless.then(|| format!("page-{}", inner.requests));
             let items: Vec<Value> = inner.last.iter().cloned().collect();
             reply(200, &json!({"items": items, "next": next}))
         }
-        ["admin", "clients", id] => bundled(&mut inner, &lies, &parts.method, id, &body),
+        ["admin", "clients", id] => bundled(&mut inner, &lies, &parts.method, id, body),
         ["h", "admin", "clients"] if writes => {
-            let client: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let client: Value = serde_json::from_slice(body).unwrap_or_default();
             let id = client["client_id"].as_str().unwrap_or_default().to_owned();
             inner.clients.insert(("hydra", id), client.clone());
             reply(201, &without_secret(client))
         }
         ["h", "admin", "clients"] => reply(200, &json!([])),
-        ["h", "admin", "clients", id] => hydra(&mut inner, &parts.method, id, &body),
+        ["h", "admin", "clients", id] => hydra(&mut inner, &parts.method, id, body),
         _ => reply(404, &json!({"code": "not-found"})),
     }
 }
@@ -235,6 +269,9 @@ fn register(spoof: &Spoof, inner: &mut Inner, lies: &Lies, body: &[u8]) -> Respo
     client["registration_access_token"] = json!("spoofed-management-token");
     let at = lies.managed_at.clone().unwrap_or_else(|| format!("{}/register/{id}", spoof.url));
     client["registration_client_uri"] = json!(at);
+    for (member, length) in &lies.long {
+        client[member] = json!("x".repeat(*length));
+    }
     inner.clients.insert(("registration", id), client.clone());
     reply(201, &client)
 }

@@ -269,6 +269,7 @@ pub struct JwtBearerGrant {
     validation = Rule::new("has(self.clientId) || has(self.secretRef) || has(self.serviceAccount)").message("clientId or secretRef must be set, but for a serviceAccount"),
     validation = Rule::new("has(self.secretRef) || has(self.serviceAccount) || has(self.authMethod) && self.authMethod == 'none'").message("secretRef must be set, but for a serviceAccount and authMethod none"),
     validation = Rule::new("!has(self.serviceAccount) || !has(self.authMethod) || self.authMethod == 'private_key_jwt'").message("a serviceAccount goes with authMethod private_key_jwt; leave authMethod out"),
+    validation = Rule::new("has(self.clientId) || !has(self.secretRef) || self.secretRef.idKey != self.secretRef.secretKey").message("secretRef.idKey and secretRef.secretKey must differ: the identifier is for all to read"),
     validation = Rule::new("!has(self.assertion) || has(self.authMethod) && self.authMethod == 'private_key_jwt' && !has(self.serviceAccount)").message("assertion goes with authMethod private_key_jwt and a key of your own"),
 )]
 pub struct Client {
@@ -277,7 +278,10 @@ pub struct Client {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::client_id")]
     pub client_id: Option<String>,
-    /// The Secret with its identifier, and with its secret or private key.
+    /// The Secret with its identifier, and with its secret or private key. With the grant authorizationCode the
+    /// identifier stands in the address that a browser is sent to, so a Secret that says where it may be sent
+    /// (`applink-operator.io/allowed-hosts`) must name the identifier's key too (`applink-operator.io/client-id-key`), or
+    /// clientId is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<ClientSecretRef>,
     /// How it authenticates at the token endpoint. Left out: as the preset's server wants it; else

@@ -13,6 +13,7 @@ pub use publish::{over_of, publish, published, token_secret};
 use super::renewal::{self, unrenewed};
 use super::{Effect, Part, consent, hosts, writable};
 use crate::domain::keyring::digest_hex;
+use crate::domain::text::listed;
 use crate::domain::{Account, KeyRing, ScopeSet};
 use crate::link::consent::Stranger;
 use crate::link::facts::{Observed, OutgoingFacts, Refused, SecretFact};
@@ -174,7 +175,7 @@ fn consented(goal: &OutgoingGoal, seen: &Observed, grant: &Grant) -> Result<(), 
         format!(
             "the person that connected the link wasn't asked for {}; what was consented to is kept fresh; to ask for all, \
              run: {}",
-            missing.join(" "),
+            listed(missing),
             how_to_connect(seen)
         ),
     ))

@@ -120,7 +120,11 @@ impl World {
                     endpoints: Ok(endpoints("token")),
                     client: Ok(Some(client)),
                     bearer: None,
-                    inputs: vec![crate::link::lend::Lent { secret: "client".into(), allowed: None }],
+                    inputs: vec![crate::link::lend::Lent {
+                        secret: "client".into(),
+                        allowed: None,
+                        id_key: None,
+                    }],
                     require_allowed_hosts: false,
                     seed: refresh.then(|| Ok("seed-0".to_owned().into())),
                     secret: SecretFact::Absent,

@@ -1,5 +1,6 @@
 //! Whether provider service and platform team allow what an incoming link asks for.
 
+use crate::domain::text::listed;
 use crate::link::facts::{Place, Restrictions};
 use crate::link::problem::Problem;
 use crate::link::validate::IncomingGoal;
@@ -24,7 +25,8 @@ fn service(goal: &IncomingGoal, place: &Place, name: &str) -> Result<(), Problem
     if let Some(offered) = &place.info.scopes
         && let Some(scope) = m.scopes.iter().find(|s| !offered.contains(s))
     {
-        let text = format!("{SCOPES}: \"{scope}\" isn't offered by {name}; it offers: {offered}");
+        let text =
+            format!("{SCOPES}: \"{scope}\" isn't offered by {name}; it offers: {}", listed(offered.iter()));
         return Err(Problem::edit("UnknownScope", text));
     }
     if let Some(offered) = &place.info.grant_types
@@ -32,7 +34,7 @@ fn service(goal: &IncomingGoal, place: &Place, name: &str) -> Result<(), Problem
     {
         let text = format!(
             "{GRANTS}: {grant} isn't something that {name} can give a client; it can: {}",
-            list(offered)
+            listed(offered)
         );
         return Err(Problem::edit("UnsupportedGrantType", text));
     }
@@ -42,7 +44,7 @@ fn service(goal: &IncomingGoal, place: &Place, name: &str) -> Result<(), Problem
         let text = format!(
             "spec.incoming.oauth2.tokenEndpointAuthMethod: {} isn't something that {name} takes; set one of: {}",
             m.auth_method,
-            list(offered)
+            listed(offered)
         );
         return Err(Problem::edit("UnsupportedAuthMethod", text));
     }
@@ -127,8 +129,4 @@ fn rotation(goal: &IncomingGoal, place: &Place, name: &str) -> Result<(), Proble
         return Err(Problem::edit("OverlapUnsupported", text));
     }
     Ok(())
-}
-
-fn list<T: std::fmt::Display>(all: impl IntoIterator<Item = T>) -> String {
-    all.into_iter().map(|t| t.to_string()).collect::<Vec<_>>().join(", ")
 }

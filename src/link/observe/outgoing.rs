@@ -8,7 +8,7 @@ use crate::link::context::Context;
 use crate::link::decide::hosts;
 use crate::link::facts::{Desk, Observed, OutgoingFacts, SecretFact};
 use crate::link::grant::KeptMethod;
-use crate::link::lend;
+use crate::link::lend::{self, Lent};
 use crate::link::problem::Problem;
 use crate::link::secrets::{Reader, Secrets};
 use crate::link::validate::{
@@ -55,7 +55,8 @@ pub(super) async fn facts(
         Ok(endpoints) => client.map(|client| by_metadata(client, goal, &endpoints.declared)),
         Err(_) => client,
     };
-    let mut desk = goal.grant.asks_a_person().then(|| desk(ctx, link, goal, &endpoints));
+    let inputs = inputs.all();
+    let mut desk = goal.grant.asks_a_person().then(|| desk(ctx, link, goal, &endpoints, &inputs));
     // A link that somebody connected says by itself, by its next refresh, what can't be called any more.
     let connected = link.status.as_ref().and_then(|s| s.outgoing.as_ref()?.connected.as_ref()).is_some();
     if let (Some(Ok(_)), Ok(endpoints), false) = (&desk, &endpoints, connected)
@@ -69,7 +70,7 @@ pub(super) async fn facts(
         client,
         seed,
         bearer,
-        inputs: inputs.all(),
+        inputs,
         require_allowed_hosts: ctx.require_allowed_hosts,
         secret,
         refused: ctx.refused(link),
@@ -88,7 +89,11 @@ fn desk(
     link: &ApplicationLink,
     goal: &OutgoingGoal,
     endpoints: &Result<ServerEndpoints, Problem>,
+    inputs: &[Lent],
 ) -> Result<Desk, Problem> {
+    if let Ok(endpoints) = endpoints {
+        hosts::check_shown(goal, inputs, ctx.require_allowed_hosts, endpoints)?;
+    }
     let base = ctx.consent_url.as_ref().ok_or_else(|| {
         Problem::edit(
             "ConsentUnavailable",
@@ -188,7 +193,9 @@ pub async fn server_and_client(
         futures::join!(endpoints(ctx, namespace, goal), client(namespace, goal, &inputs));
     let (endpoints, client) = (endpoints?, client?);
     let client = by_metadata(client, goal, &endpoints.declared);
-    hosts::check(goal, &inputs.all(), ctx.require_allowed_hosts, &endpoints)?;
+    let inputs = inputs.all();
+    hosts::check(goal, &inputs, ctx.require_allowed_hosts, &endpoints)?;
+    hosts::check_shown(goal, &inputs, ctx.require_allowed_hosts, &endpoints)?;
     if goal.grant.asks_a_person() {
         reachable(ctx, goal, &endpoints).await?;
     }

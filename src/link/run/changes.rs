@@ -1,20 +1,20 @@
 //! What providers tell of their clients: each is asked without end what others changed, and the
 //! links of those clients look again at once, rather than at their next turn.
 
+use super::share::{Asked, Pause, Share};
 use super::wires::Wires;
 use crate::link::observe::connection;
+use crate::link::problem::Problem;
 use crate::link::providers::ProviderView;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
+use tokio::sync::{SemaphorePermit, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// How often it is looked which providers there are.
 const OFTEN: Duration = Duration::from_secs(2);
-/// How long a provider that doesn't answer is left alone.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// A task a provider object, ended when it goes out of sight.
 struct Told(JoinHandle<()>);
@@ -33,15 +33,17 @@ const FIRST: Duration = Duration::from_secs(2);
 pub(super) async fn follow(wires: Arc<Wires>, ready: oneshot::Sender<()>) {
     let mut following: HashMap<(String, i64), Told> = HashMap::new();
     let key = |v: &ProviderView| (v.claim.uid.clone(), v.generation);
-    let first = wires.ctx.providers().into_iter().filter(stands).map(|view| {
-        let wires = wires.clone();
+    let mut shares = Shares::default();
+    let first: Vec<_> = wires.ctx.providers().into_iter().filter(stands).collect();
+    let first = first.into_iter().map(|view| {
+        let (wires, share) = (wires.clone(), shares.of(&view));
         async move {
-            let after = timeout(FIRST, begin(&wires, &view)).await.ok().flatten();
-            (view, after)
+            let after = timeout(FIRST, begin(&wires, &view, share.as_deref())).await.ok().flatten();
+            (view, share, after)
         }
     });
-    for (view, after) in futures::future::join_all(first).await {
-        following.insert(key(&view), Told(tokio::spawn(ask(wires.clone(), view, after))));
+    for (view, share, after) in futures::future::join_all(first).await {
+        following.insert(key(&view), Told(tokio::spawn(ask(wires.clone(), view, share, after))));
     }
     // Nobody waits any more when the operator is being stopped.
     let _ = ready.send(());
@@ -52,9 +54,26 @@ pub(super) async fn follow(wires: Arc<Wires>, ready: oneshot::Sender<()>) {
         following
             .retain(|k, task| !task.0.is_finished() && views.iter().any(|v| key(v) == *k && !v.deleting));
         for view in views.into_iter().filter(stands) {
-            let task = || Told(tokio::spawn(ask(wires.clone(), view.clone(), None)));
+            let share = shares.of(&view);
+            let task = || Told(tokio::spawn(ask(wires.clone(), view.clone(), share, None)));
             following.entry(key(&view)).or_insert_with(task);
         }
+    }
+}
+
+/// The share of each namespace; the platform team's providers have none.
+#[derive(Default)]
+struct Shares(HashMap<String, Arc<Share>>);
+
+impl Shares {
+    /// With more namespaces than this, those without a provider are forgotten.
+    const KNOWN: usize = 1024;
+
+    fn of(&mut self, view: &ProviderView) -> Option<Arc<Share>> {
+        if self.0.len() > Self::KNOWN {
+            self.0.retain(|_, share| Arc::strong_count(share) > 1);
+        }
+        view.namespace.as_ref().map(|n| self.0.entry(n.clone()).or_default().clone())
     }
 }
 
@@ -63,7 +82,8 @@ fn stands(view: &ProviderView) -> bool {
 }
 
 /// Where to begin at a provider that answers and tells of changes.
-async fn begin(wires: &Wires, view: &ProviderView) -> Option<String> {
+async fn begin(wires: &Wires, view: &ProviderView, share: Option<&Share>) -> Option<String> {
+    let _place = place(share).await;
     let connected = connection(&wires.ctx, view).await.ok()?;
     if !connected.provider.capabilities().tells_changes {
         return None;
@@ -71,34 +91,59 @@ async fn begin(wires: &Wires, view: &ProviderView) -> Option<String> {
     connected.provider.changes(None).await.ok().map(|told| told.next)
 }
 
+async fn place(share: Option<&Share>) -> Option<SemaphorePermit<'_>> {
+    match share {
+        Some(share) => share.place().await,
+        None => None,
+    }
+}
+
 /// Asks one provider without end.
-async fn ask(wires: Arc<Wires>, view: ProviderView, mut after: Option<String>) {
+async fn ask(wires: Arc<Wires>, view: ProviderView, share: Option<Arc<Share>>, mut after: Option<String>) {
+    let mut pause = Pause::new(view.namespace.is_some());
     loop {
-        let Ok(connected) = connection(&wires.ctx, &view).await else {
-            tokio::time::sleep(PAUSE).await;
-            continue;
-        };
-        if !connected.provider.capabilities().tells_changes {
+        let place = place(share.as_deref()).await;
+        let told = match connection(&wires.ctx, &view).await {
             // It may become another service under the same address; that is seen at the next change
             // of its object.
-            return std::future::pending().await;
-        }
-        match connected.provider.changes(after.as_deref()).await {
+            Ok(connected) if !connected.provider.capabilities().tells_changes => {
+                drop(place);
+                return std::future::pending().await;
+            }
+            Ok(connected) => {
+                connected.provider.changes(after.as_deref()).await.map_err(|e| Problem::from(&e))
+            }
+            Err(problem) => Err(problem),
+        };
+        drop(place);
+        let asked = match told {
             Ok(told) => {
+                let gap = told.reset;
                 // From where it began, or from after a gap, links may have looked too early.
-                if told.reset || after.is_none() {
+                let all = gap || after.is_none();
+                if (all || !told.clients.is_empty())
+                    && let Some(share) = &share
+                {
+                    share.may_wake().await;
+                }
+                if all {
                     tracing::info!(provider = %view.claim.name, "all links of the provider look again: what was changed so far isn't known");
                     wires.links_of(&view);
                 } else if !told.clients.is_empty() {
                     wires.clients_changed(&view, &told.clients);
                 }
                 after = Some(told.next);
+                match (gap, all || !told.clients.is_empty()) {
+                    (true, _) => Asked::Gap,
+                    (false, true) => Asked::Changes,
+                    (false, false) => Asked::Nothing,
+                }
             }
-            Err(e) => {
-                tracing::debug!(provider = %view.claim.name, reason = e.reason(), "the provider doesn't tell of changes now");
+            Err(problem) => {
+                tracing::debug!(provider = %view.claim.name, reason = problem.reason, "the provider doesn't tell of changes now");
+                Asked::Failed
             }
-        }
-        // One that answers, or fails, at once every time is asked no more often than that.
-        tokio::time::sleep(PAUSE).await;
+        };
+        tokio::time::sleep(pause.after(asked)).await;
     }
 }

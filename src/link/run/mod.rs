@@ -2,7 +2,7 @@
 //!
 //! - [`wires`]: what a change of one object means to the others.
 //! - [`debounce`]: how often one object wakes all the links that use it.
-//! - [`changes`]: what providers tell of their clients.
+//! - [`changes`]: what providers tell of their clients; `share`: how often, and at what cost.
 //! - [`queue`], [`line`], [`scheduler`]: who is next, and how many at once.
 //! - [`clock`]: what a clock that is set means.
 //! - [`feed`]: lists and watches, in little memory.
@@ -22,6 +22,7 @@ mod orphans;
 pub mod queue;
 mod refusals;
 pub mod scheduler;
+mod share;
 mod spaces;
 pub mod sweep;
 mod wires;

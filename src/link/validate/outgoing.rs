@@ -460,6 +460,12 @@ fn client(spec: &Client, preset: &Preset) -> Result<ClientGoal, Invalid> {
         (Some(id), _) => ClientIdGoal::Given(
             ClientId::parse(id).map_err(|e| invalid(field("clientId"), format!("{} {e}", Shown(id))))?,
         ),
+        (None, Some(r)) if r.id_key == r.secret_key => {
+            return Err(invalid(
+                field("secretRef.idKey"),
+                "is the key of the secret too, and the identifier is for all to read; name another key, or give clientId",
+            ));
+        }
         (None, Some(r)) => ClientIdGoal::Secret(key(r, &r.id_key)),
         (None, None) if service_account.is_some() => ClientIdGoal::Subject,
         (None, None) => {

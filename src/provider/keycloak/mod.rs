@@ -49,8 +49,8 @@ const ABSENT: &str = "Could not find client";
 const SCOPE_ABSENT: &str = "Client scope not found";
 /// Clients a page.
 const PAGE_SIZE: usize = 100;
-/// How long a list may take, and how large it may be.
-const LIST: (Duration, usize) = (Duration::from_secs(30), 16 << 20);
+/// How long a list may take.
+const LIST: Duration = Duration::from_secs(30);
 /// The client by which is found out whether the realm rotates secrets. It is there for a moment.
 const PROBE: &str = "applink-operator-probe";
 /// How long a token of ours is used that Keycloak gives no lifetime for.
@@ -173,7 +173,7 @@ impl KeycloakProvider {
     }
 
     async fn read<T: for<'de> Deserialize<'de>>(&self, url: Url) -> Result<T, ProviderError> {
-        let wire = self.wire.patient(LIST.0, LIST.1);
+        let wire = self.wire.patient(LIST, self.wire.room().page);
         let response = self.call(&wire, Request::get(url)).await?;
         if response.status != 200 {
             return Err(self.refusal(&response));
@@ -268,6 +268,11 @@ impl KeycloakProvider {
 
     async fn load_scopes(&self) -> Result<Arc<Scopes>, ProviderError> {
         let all: Vec<Told> = self.read(self.admin(&["client-scopes"])?).await?;
+        if all.len() > self.wire.room().scopes {
+            return Err(self
+                .wire
+                .unexpected(200, "the realm has more than 500 client scopes, which are too many to keep"));
+        }
         let given: Vec<Named> = self.read(self.admin(&["default-default-client-scopes"])?).await?;
         let scopes = Arc::new(Scopes::new(all, &given));
         self.session.set_scopes(Some(scopes.clone()));

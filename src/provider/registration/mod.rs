@@ -19,8 +19,8 @@ use self::record::{Configuration, Handle, Member, Stated};
 use super::proof::prove_by_revocation;
 use super::wire::{Wire, rejected};
 use super::{
-    Capabilities, ClientRef, Page, Proof, Provider, ProviderError, ProviderInfo, PutClient, PutSecret,
-    Registered, RegisteredClient,
+    Capabilities, ClientRef, MAX_CLIENT_SECRET, Page, Proof, Provider, ProviderError, ProviderInfo,
+    PutClient, PutSecret, Registered, RegisteredClient,
 };
 use crate::domain::text::known_error_code;
 use crate::domain::{AuthMethod, ClientId, GrantType, SecretString};
@@ -37,6 +37,9 @@ use url::Url;
 const UNMANAGED: ProviderError = ProviderError::Unsupported {
     what: "managing a client after it was registered (RFC 7592, with a registration_client_uri of the server's own)",
 };
+
+/// The longest registration access token that is kept, in bytes. Some servers make it a JWT.
+const MAX_ACCESS_TOKEN: usize = 8192;
 
 /// A client of a registration endpoint.
 #[derive(Debug)]
@@ -138,8 +141,18 @@ impl RegistrationProvider {
         }
     }
 
+    /// What the server says of a client: most of it is kept from one call to the next.
     fn answer(&self, response: &Response) -> Result<Map<String, Value>, ProviderError> {
-        self.wire.body(response)
+        let answer: Map<String, Value> = self.wire.body(response)?;
+        for (member, what, most) in [
+            ("client_secret", "client_secret", MAX_CLIENT_SECRET),
+            ("registration_access_token", "registration_access_token", MAX_ACCESS_TOKEN),
+        ] {
+            if answer.get(member).and_then(Value::as_str).is_some_and(|text| text.len() > most) {
+                return Err(ProviderError::TooLong { what, most });
+            }
+        }
+        Ok(answer)
     }
 
     async fn create(&self, tag: &str, asked: Stated) -> Result<Registered, ProviderError> {

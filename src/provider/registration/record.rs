@@ -61,16 +61,14 @@ impl Stated {
     /// what many don't name, and nobody is hurt by, is taken to be as asked, the rest as the RFC's
     /// defaults say.
     fn told(answer: &Map<String, Value>, asked: &Self) -> Self {
-        let text = |name| answer.get(name).and_then(Value::as_str).map(str::to_owned);
-        let texts = |name| match answer.get(name) {
-            Some(Value::Array(all)) => {
-                Some(all.iter().map(|v| v.as_str().unwrap_or_default().to_owned()).collect())
-            }
+        let text = |name| answer.get(name).and_then(Value::as_str).map(cut);
+        let texts = |name, asked: &BTreeSet<String>| match answer.get(name) {
+            Some(Value::Array(all)) => Some(few(all.iter().map(|v| v.as_str().unwrap_or_default()), asked)),
             _ => None,
         };
         // Who asks for none gets the server's default (RFC 7591 section 2).
-        let scope = text("scope").filter(|_| !asked.scope.is_empty());
-        let scope = scope.map(|s| s.split_ascii_whitespace().map(str::to_owned).collect());
+        let scope = answer.get("scope").and_then(Value::as_str).filter(|_| !asked.scope.is_empty());
+        let scope = scope.map(|s| few(s.split_ascii_whitespace(), &asked.scope));
         // Some servers take the secret in either place, and name one. Whether the client is taken
         // by the method that was asked for is what the proof tells.
         let basic = AuthMethod::ClientSecretBasic.as_str();
@@ -83,8 +81,8 @@ impl Stated {
                 // One that was asked for no more may stand there still: a server that merges keeps it.
                 text("client_uri").filter(|u| !u.is_empty()).unwrap_or(asked)
             }),
-            redirect_uris: texts("redirect_uris").unwrap_or_default(),
-            grant_types: texts("grant_types")
+            redirect_uris: texts("redirect_uris", &asked.redirect_uris).unwrap_or_default(),
+            grant_types: texts("grant_types", &asked.grant_types)
                 .unwrap_or_else(|| [GrantType::AuthorizationCode.as_str().to_owned()].into()),
             scope: scope.unwrap_or_else(|| asked.scope.clone()),
             token_endpoint_auth_method: if as_asked {
@@ -137,6 +135,27 @@ impl Stated {
             auth_method: serde_json::from_value(json!(self.token_endpoint_auth_method)).ok()?,
         })
     }
+}
+
+/// The longest text of a server that is kept, in bytes; none that is asked for is longer.
+const MAX_TEXT: usize = 2048;
+/// So many more values than were asked for are kept of a list: that it differs can be told from one.
+const MORE: usize = 8;
+
+fn cut(text: &str) -> String {
+    text[..text.floor_char_boundary(MAX_TEXT)].to_owned()
+}
+
+/// What a server names, as far as it is kept.
+fn few<'a>(named: impl Iterator<Item = &'a str>, asked: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut all: BTreeSet<String> = BTreeSet::new();
+    for text in named {
+        // What was asked for has its place whatever stands before it.
+        if asked.contains(text) || all.iter().filter(|t| !asked.contains(*t)).count() < MORE {
+            all.insert(cut(text));
+        }
+    }
+    all
 }
 
 /// A member of the metadata.

@@ -17,6 +17,7 @@ mod input;
 mod kills;
 mod leader;
 mod lending;
+mod loud;
 mod memory;
 mod neighbours;
 mod orphans;

@@ -213,6 +213,14 @@ impl<'p> Scene<'p> {
                 json!({"annotations": consent("case-controlled"), "ownerReferences": [owner]}),
             ),
             ("disguised", "Opaque", json!({"labels": disguise})),
+            ("bank", "Opaque", json!({"annotations": {"applink-operator.io/allowed-hosts": "as.example"}})),
+            (
+                "declared",
+                "Opaque",
+                json!({"annotations": {
+                    "applink-operator.io/allowed-hosts": "as.example", "applink-operator.io/client-id-key": "precious",
+                }}),
+            ),
         ];
         for (name, type_, more) in all {
             let mut object = json!({
