@@ -9,7 +9,7 @@ use super::ended::Ended;
 use super::execute::execute;
 use super::facts::SecretFact;
 use super::observe::{Handles, blank, observe};
-use super::pass::take_away;
+use super::pass::{take_away, terminating};
 use super::plan::{Part, Plan};
 use super::problem::Problem;
 use super::secrets::Secrets;
@@ -35,6 +35,11 @@ pub async fn look(ctx: &Context, key: &Key) -> Ended {
     let Some(link) = ctx.links.get(key).filter(|link| says_ready(link)) else { return Ended::default() };
     let uid = link.uid().unwrap_or_default();
     let (saying, stirred) = ctx.remember(&uid, |memo| (memo.saying.clone(), memo.stirred));
+    if link.meta().deletion_timestamp.is_some() {
+        let _said = saying.lock().await;
+        terminating(ctx, &link).await;
+        return Ended::default();
+    }
     let passes = *saying.lock().await;
     let Ok(valid) = validate(&link) else { return Ended::default() };
     let found = match ended(ctx, &link, &valid, passes == 0) {
@@ -59,33 +64,36 @@ pub async fn look(ctx: &Context, key: &Key) -> Ended {
         });
     }
     let unanswered = ctx.remember(&uid, |memo| memo.stirred.any());
-    Ended::again(unanswered.then_some(LEAVE_TO_A_PASS).or_else(|| until_end(ctx, &uid)))
+    Ended::again(unanswered.then_some(LEAVE_TO_A_PASS).or_else(|| until_end(ctx, &link)))
 }
 
 /// How long the token of a link is good, and a pass then has to say that it isn't.
-pub fn until_end(ctx: &Context, uid: &str) -> Option<Duration> {
-    let token = ctx.remember(uid, |memo| memo.token)?;
-    let left = Duration::try_from(token.expires_at.duration_since(Timestamp::now())).unwrap_or_default();
+pub fn until_end(ctx: &Context, link: &ApplicationLink) -> Option<Duration> {
+    let ends = token_end(ctx, link)?;
+    let left = Duration::try_from(ends.duration_since(Timestamp::now())).unwrap_or_default();
     Some(left + LEAVE_TO_A_PASS)
 }
 
-fn says_ready(link: &ApplicationLink) -> bool {
+/// When the token ends that the last pass left, of this operator or of the one before it.
+fn token_end(ctx: &Context, link: &ApplicationLink) -> Option<Timestamp> {
+    let token = ctx.remember(&link.uid().unwrap_or_default(), |memo| memo.token);
+    let told = || link.status.as_ref()?.outgoing.as_ref()?.expires_at.as_ref()?.parse().ok();
+    token.map(|token| token.expires_at).or_else(told)
+}
+
+/// Whether its status says that a link is Ready.
+pub fn says_ready(link: &ApplicationLink) -> bool {
     let conditions = link.status.iter().flat_map(|s| &s.conditions);
-    link.meta().deletion_timestamp.is_none()
-        && conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == ConditionStatus::True)
+    conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == ConditionStatus::True)
 }
 
 /// What is known without asking anybody. `first`: no pass has looked at it in this life of the operator.
 fn ended(ctx: &Context, link: &ApplicationLink, valid: &ValidatedLink, first: bool) -> Option<Found> {
-    let status = link.status.as_ref()?;
-    if valid.outgoing.is_some() {
-        let told = || status.outgoing.as_ref()?.expires_at.as_ref()?.parse::<Timestamp>().ok();
-        let token = ctx.remember(&link.uid().unwrap_or_default(), |memo| memo.token);
-        let ends = token.map(|token| token.expires_at).or_else(|| told().filter(|_| first));
-        if let Some(ends) = ends.filter(|ends| *ends <= Timestamp::now()) {
-            let problem = Problem::wait("TokenExpired", format!("the access token ended at {ends}"));
-            return Some(("TokenFresh", problem));
-        }
+    if valid.outgoing.is_some()
+        && let Some(ends) = token_end(ctx, link).filter(|ends| *ends <= Timestamp::now())
+    {
+        let problem = Problem::wait("TokenExpired", format!("the access token ended at {ends}"));
+        return Some(("TokenFresh", problem));
     }
     if !first {
         return None;

@@ -3,13 +3,14 @@
 mod again;
 mod said;
 
-pub use said::{announce, take_away};
+pub use said::{announce, take_away, terminating};
 
 use super::cache::Key;
 use super::claim;
 use super::content::SecretGoal;
 use super::context::{Context, Credentials, Turned};
 use super::decide::{Decision, Goal, Note, decide, not_served, token_view, too_short};
+use super::demote;
 use super::ended::Ended;
 use super::execute::{Outcome, execute};
 use super::facts::{Observed, Refused, SecretFact};
@@ -28,7 +29,7 @@ use crate::domain::text::cut;
 use again::{Look, after, next_retry};
 use jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
-use said::{tell_notes, terminating, write_status};
+use said::{tell_notes, write_status};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -165,13 +166,20 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
     let mut passes = saying.lock().await;
     *passes += 1;
     let link = as_it_says_now(ctx, key, &link);
-    if !lost && (!deleting || outcome.pending.is_some()) {
+    let stirred = ctx.remember(&uid, |memo| {
+        memo.stirred.answered(started, &outcome.wrote);
+        memo.stirred
+    });
+    // Something changed since this pass looked, or the link is being deleted by now: the next pass, which comes at
+    // once, knows whether it is Ready.
+    let overtaken = (stirred.any() && !demote::says_ready(&link))
+        || (!deleting && ctx.links.get(key).is_some_and(|now| now.meta().deletion_timestamp.is_some()));
+    if !lost && !overtaken && (!deleting || outcome.pending.is_some()) {
         let next = next_retry(ctx, &uid, failed);
         let status = status(&link, &checked, &seen, &decision, &outcome, token, (next, after_pass));
         unsaid = write_status(ctx, &link, status, &outcome.done).await;
     }
     drop(passes);
-    ctx.remember(&uid, |memo| memo.stirred.answered(started, &outcome.wrote));
     if outcome.incoming.as_ref().is_some_and(Result::is_ok) {
         tell_notes(ctx, &link, &notes).await;
     }

@@ -48,7 +48,7 @@ pub async fn take_away(ctx: &Context, link: &ApplicationLink, what: &str, proble
 /// Says of a link that is being deleted that it is, before anything is taken away, and once nothing of ours is
 /// left while others still hold it. Gives back the link as it is then. An API server that doesn't take it
 /// doesn't hold up a deletion.
-pub(super) async fn terminating(ctx: &Context, link: &Arc<ApplicationLink>) -> Arc<ApplicationLink> {
+pub async fn terminating(ctx: &Context, link: &Arc<ApplicationLink>) -> Arc<ApplicationLink> {
     let ours = link.finalizers().iter().any(|f| f == names::LINK_FINALIZER);
     let left = Some(link.finalizers()).filter(|_| !ours);
     // Nothing holds it: it is gone.

@@ -211,8 +211,8 @@ impl Wires {
     pub(super) fn ended(&self, key: &Key, refused: bool) {
         let follow = self.refusals().note(key, refused);
         follow.into_iter().for_each(|key| self.link(key));
-        let uid = self.ctx.links.get(key).and_then(|link| link.uid());
-        if let Some(left) = uid.and_then(|uid| demote::until_end(&self.ctx, &uid)) {
+        let link = self.ctx.links.get(key);
+        if let Some(left) = link.and_then(|link| demote::until_end(&self.ctx, &link)) {
             self.demotions.add(key.clone(), demotion_lane(key), left);
         }
     }
@@ -298,7 +298,12 @@ impl Wires {
                 });
                 if !same {
                     self.index().set(&key, secrets_of(link));
-                    self.link_saw(key, version_of(link.as_ref()).map(Version::Link), Duration::ZERO);
+                    // It may name other Secrets now, or be on its way out, while a pass waits.
+                    let version = version_of(link.as_ref()).map(Version::Link);
+                    self.stir(&key, Duration::ZERO, |stirred| {
+                        stirred.secret = Some((Instant::now(), version))
+                    });
+                    self.link_saw(key, version, Duration::ZERO);
                 }
             }
             Change::Gone(link) => {

@@ -203,6 +203,7 @@ async fn info_and_grants() {
         "instance": info["instance"], "issuer": issuer, "version": env!("CARGO_PKG_VERSION"),
         "tokenEndpoint": format!("{issuer}/oauth2/token"), "revocationEndpoint": format!("{issuer}/oauth2/revoke"),
         "introspectionEndpoint": format!("{issuer}/oauth2/introspect"), "scopesSupported": ["read", "write"],
+        "grantTypesSupported": ["client_credentials", "refresh_token"],
     });
     assert_eq!(info, expected);
     assert_eq!(info["instance"].as_str().map(str::len), Some(16));
