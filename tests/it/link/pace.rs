@@ -3,15 +3,20 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures::future::join_all;
 use serde_json::json;
 
 use super::binary;
 use super::refresh_rule::{Link, good};
+use super::turns::metrics;
 use super::watcher::at_rest;
+use crate::support::neighbours::neighbour::outgoing;
 use crate::support::plane::ControlPlane;
-use crate::support::stage::{Stage, condition};
+use crate::support::stage::{SOON, Stage, condition};
 use crate::support::token_server::{Reply, TokenServer};
+use crate::support::wait::eventually;
 
 /// A server that says `expires_in: 2` and sends another refresh token each time: eighty links of it cost the API server 149
 /// writes a second.
@@ -75,4 +80,50 @@ async fn while_much_is_written_a_namespace_keeps_to_its_budget_over_all_hosts() 
             Duration::from_millis(500 * (i as u64).saturating_sub(8)).saturating_sub(Duration::from_secs(3));
         assert!(*at - times[0] >= least, "request {i} came after {:?}", *at - times[0]);
     }
+}
+
+/// Who may edit a Secret could have each link that uses it looked at as often as that is changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_many_links_use_wakes_them_once_a_second_at_most() {
+    const LINKS: usize = 20;
+    let stage = Stage::set(ControlPlane::shared().await, binary(), 1, json!({})).await;
+    let (team, server) = (stage.team(), TokenServer::start().await);
+    server.always("/token", Reply::json(200, &good(3600)));
+    stage.put_secret(team, "client", &[("client-id", "us"), ("client-secret", "ours")]).await;
+    join_all((0..LINKS).map(async |i| {
+        let name = format!("user-{i}");
+        let at = json!({"tokenEndpoint": server.url("/token")});
+        stage.apply_object(team, &outgoing(&name, at, "client", json!({}))).await;
+        stage.ready(team, &name).await;
+    }))
+    .await;
+    at_rest(&stage).await;
+    let passes = async || {
+        let text = metrics(&stage).await;
+        let ours =
+            |l: &&str| l.starts_with("controller_runtime_reconcile_total{controller=\"applicationlink\"");
+        let numbers = text.lines().filter(ours).filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok());
+        numbers.sum::<f64>()
+    };
+    let (before, began) = (passes().await, Instant::now());
+    // At least three seconds of changes, ten a second or fewer.
+    let mut changes = 0.0;
+    while began.elapsed() < Duration::from_secs(3) {
+        let note = json!({"metadata": {"annotations": {"note": changes.to_string()}}});
+        stage.patch("Secret", team, "client", note).await;
+        changes += 1.0;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // What was changed last is acted on all the same.
+    let newest = json!({"stringData": {"client-secret": "newest"}});
+    stage.patch("Secret", team, "client", newest).await;
+    let asked = || server.asked("/token");
+    let newest = format!("Basic {}", STANDARD.encode("us:newest"));
+    let all_asked = || asked().iter().filter(|a| a.header("authorization") == Some(&newest)).count() >= LINKS;
+    eventually(SOON, "each link to ask with the newest secret", async || all_asked()).await;
+    let (made, took) = (passes().await - before, began.elapsed().as_secs_f64());
+    let links = LINKS as f64;
+    // One wake a second, and what a link takes for its new token, with some to spare; each change would be twice as many.
+    let most = links * (took + 6.0);
+    assert!(made <= most, "{made} passes in {took:.1} s, for {changes} changes");
 }
