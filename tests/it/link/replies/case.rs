@@ -174,21 +174,14 @@ impl Case {
 /// The table of a kind, as the documentation has it.
 pub fn table(kind: Kind, cases: &[Case]) -> String {
     let go = if kind == Kind::Token { "x/oauth2" } else { "go-oidc" };
-    let us = kind != Kind::Jwks;
-    let mut text = if us {
-        format!("| the answer | we | {go} | Authlib | openid-client | why not |\n|---|---|---|---|---|---|\n")
-    } else {
-        format!("| the answer | {go} | Authlib | openid-client |\n|---|---|---|---|\n")
-    };
+    let mut text = format!(
+        "| the answer | we | {go} | Authlib | openid-client | why not |\n|---|---|---|---|---|---|\n"
+    );
     for case in cases.iter().filter(|c| c.kind == kind) {
         let cell = |client| if case.takes.contains(&client) { "yes" } else { "–" };
-        let others = format!("{} | {} | {}", cell(Client::Go), cell(Client::Authlib), cell(Client::Openid));
-        text += &if us {
-            let why = case.why.as_deref().unwrap_or_default();
-            format!("| {} | {} | {others} | {why} |\n", case.case, cell(Client::Us))
-        } else {
-            format!("| {} | {others} |\n", case.case)
-        };
+        let [us, go, authlib, openid] = [Client::Us, Client::Go, Client::Authlib, Client::Openid].map(cell);
+        let why = case.why.as_deref().unwrap_or_default();
+        text += &format!("| {} | {us} | {go} | {authlib} | {openid} | {why} |\n", case.case);
     }
     text
 }
