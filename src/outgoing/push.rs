@@ -46,7 +46,9 @@ mod tests {
     use crate::domain::{AuthMethod, ClientId};
     use crate::http::testing::{Act, Server, local};
 
-    async fn push(method: AuthMethod, act: fn(&str) -> Act) -> (Result<String, TokenError>, String) {
+    type Says = fn(&str) -> Act;
+
+    async fn push(method: AuthMethod, act: Says) -> (Result<String, TokenError>, String) {
         let server = Server::start(act).await;
         let id = ClientId::parse("us").expect("an ID");
         let client = ClientCredentials::by_secret(id, method, "s".to_owned().into());
@@ -60,7 +62,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_is_pushed_with_the_client_s_authentication() {
-        let good: fn(&str) -> Act = |_| {
+        let good: Says = |_| {
             Act::json(
                 "201 Created",
                 r#"{"request_uri":"urn:ietf:params:oauth:request_uri:x","expires_in":60}"#,
@@ -75,7 +77,7 @@ mod tests {
             assert_eq!(pushed.as_deref(), Ok("urn:ietf:params:oauth:request_uri:x"));
             assert_eq!(sent, wanted, "{method}");
         }
-        let cases: [(fn(&str) -> Act, &str); 5] = [
+        let cases: [(Says, &str); 5] = [
             (|_| Act::json("401 X", r#"{"error":"invalid_client"}"#), "InvalidClient"),
             (|_| Act::json("400 X", r#"{"error":"invalid_request"}"#), "RequestRejected"),
             (|_| Act::json("201 Created", r#"{"expires_in":60}"#), "MalformedReply"),
