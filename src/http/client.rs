@@ -256,7 +256,8 @@ impl HttpClient {
     pub async fn reaches(&self, url: &Url) -> Result<(), SendError> {
         self.permits(url)?;
         let Some(Host::Domain(name)) = url.host() else { return Ok(()) };
-        let resolved = self.guard.resolver(self.key(url)).resolve(name);
+        let resolver = self.guard.resolver(self.key(url));
+        let resolved = resolver.resolve(name);
         match tokio::time::timeout(self.guard.0.options.connect_timeout, resolved).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(e)) => Err(match e.downcast_ref::<Refusal>() {
