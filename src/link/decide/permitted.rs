@@ -67,8 +67,8 @@ pub fn not_served(goal: &IncomingGoal, place: &Place) -> Option<Problem> {
     let text = format!(
         "{GRANTS}: {name} doesn't serve {}; the client is registered and its Secret is written, and an application can't use \
          it so: use another provider, or grant types that this one serves: {}",
-        list(missing),
-        list(served)
+        listed(missing),
+        listed(served)
     );
     Some(Problem::edit("GrantTypeNotOffered", text))
 }
