@@ -31,6 +31,7 @@ use crate::outgoing::{
 use jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt as _};
 use oauth2::PkceCodeChallenge;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
@@ -59,6 +60,8 @@ pub struct Invitation {
     pub server: String,
     /// Where what they agree to is sent, if that is another place.
     pub taker: Option<String>,
+    /// Who else is sent something of it: the request before they agree, or later the token.
+    pub others: Vec<String>,
 }
 
 /// Where the person goes next.
@@ -172,6 +175,7 @@ impl Consents {
             scopes: ready.goal.scopes.iter().map(|s| s.as_str().to_owned()).collect(),
             server: place(at),
             taker: Some(place(&endpoints.token_endpoint)).filter(|taker| *taker != place(at)),
+            others: others(&ready.goal, &endpoints, at),
         })
     }
 
@@ -435,6 +439,16 @@ fn consent(ready: &Ready, endpoints: &ServerEndpoints, client: &ClientCredential
 pub fn place(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// Where something goes, beside the authorization endpoint and the token endpoint.
+fn others(goal: &OutgoingGoal, endpoints: &ServerEndpoints, at: &Url) -> Vec<String> {
+    let ServerEndpoints { token_endpoint, revocation_endpoint, user_endpoint, declared, .. } = endpoints;
+    let asked = |url: &&Url| goal.server.preset.is_home(token_endpoint, url);
+    let push = declared.push_endpoint.as_ref().filter(|_| declared.requires_push);
+    let all = push.into_iter().chain(user_endpoint.as_ref().filter(asked)).chain(revocation_endpoint);
+    let all: BTreeSet<String> = all.map(place).collect();
+    all.into_iter().filter(|to| *to != place(at) && *to != place(token_endpoint)).collect()
 }
 
 fn later(now: Timestamp, secs: i64) -> Timestamp {
