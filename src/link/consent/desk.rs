@@ -6,6 +6,7 @@
 
 mod device;
 mod outcome;
+mod ticket;
 
 use super::form::{is_name, uid_of};
 use super::places::{LinkPlace, LinkPlaces};
@@ -319,6 +320,7 @@ impl Consents {
 
     /// The link, if this is its open ticket.
     async fn ready(&self, namespace: &str, name: &str, ticket: &SecretString) -> Result<Ready, Trouble> {
+        ticket::check(&self.links(namespace, name)?, name, ticket).await?;
         let ready = self.look(namespace, name).await?;
         if ready.ticket.ticket != digest(Purpose::Ticket, ticket.expose_secret()) {
             return Err(Trouble::NoTicket);
@@ -327,12 +329,17 @@ impl Consents {
         Ok(Ready { _place: Some(place), ..ready })
     }
 
-    async fn look(&self, namespace: &str, name: &str) -> Result<Ready, Trouble> {
+    /// The links of a namespace that is looked after.
+    fn links(&self, namespace: &str, name: &str) -> Result<Api<ApplicationLink>, Trouble> {
         let ours = self.namespaces.is_empty() || self.namespaces.iter().any(|n| n == namespace);
         if !ours || !is_name(namespace) || !is_name(name) {
             return Err(Trouble::NoTicket);
         }
-        let api: Api<ApplicationLink> = Api::namespaced(self.ctx.client.clone(), namespace);
+        Ok(Api::namespaced(self.ctx.client.clone(), namespace))
+    }
+
+    async fn look(&self, namespace: &str, name: &str) -> Result<Ready, Trouble> {
+        let api = self.links(namespace, name)?;
         let link = api.get_opt(name).await.map_err(|e| Trouble::of(&Problem::kube("the link", &e)))?;
         let link = link.filter(|l| l.metadata.deletion_timestamp.is_none()).ok_or(Trouble::NoTicket)?;
         let now = Timestamp::now();
