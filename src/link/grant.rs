@@ -342,6 +342,14 @@ impl Grant {
         Preset::named(&self.server).unwrap_or(&presets::CUSTOM)
     }
 
+    /// Whether it is revoked at the server that gave it, or where the preset says: of a grant that nobody completed
+    /// no other server is told.
+    pub fn is_revoked_at_home(&self) -> bool {
+        let at = self.binding.revocation_endpoint.as_deref().and_then(|url| Url::parse(url).ok());
+        let token = Url::parse(&self.binding.token_endpoint).ok();
+        token.zip(at).is_some_and(|(token, at)| self.preset().is_home(&token, &at))
+    }
+
     /// The endpoint and client to revoke with, where that is possible.
     pub fn revocation(&self) -> Option<(Url, ClientCredentials)> {
         let endpoint = Url::parse(self.binding.revocation_endpoint.as_deref()?).ok()?;

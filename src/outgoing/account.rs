@@ -55,7 +55,7 @@ async fn owner_said(
     let token = &reply.access_token;
     match preset.account {
         AccountSource::OpenId => {
-            let said = ask(http, endpoints, token).await?;
+            let said = ask(http, preset, endpoints, token).await?;
             owner(&keeper(endpoints)?, text(&said, "sub")?, &said)
         }
         AccountSource::Microsoft => {
@@ -63,11 +63,11 @@ async fn owner_said(
             owner(text(&claims, "tid")?, text(&claims, "oid")?, &claims)
         }
         AccountSource::GithubUser => {
-            let said = ask(http, endpoints, token).await?;
+            let said = ask(http, preset, endpoints, token).await?;
             owner(&keeper(endpoints)?, &said.get("id")?.as_u64()?.to_string(), &said)
         }
         AccountSource::AtlassianMe => {
-            let said = ask(http, endpoints, token).await?;
+            let said = ask(http, preset, endpoints, token).await?;
             owner(&keeper(endpoints)?, text(&said, "account_id")?, &said)
         }
         AccountSource::SlackReply => reply.account.clone().map(|account| Owner { account, label: None }),
@@ -79,8 +79,15 @@ fn keeper(endpoints: &ServerEndpoints) -> Option<String> {
     endpoints.issuer.clone().or_else(|| endpoints.token_endpoint.host_str().map(str::to_owned))
 }
 
-async fn ask(http: &HttpClient, endpoints: &ServerEndpoints, token: &SecretString) -> Option<Value> {
-    let request = Request::get(endpoints.user_endpoint.clone()?).accept_json().bearer(token).ok()?;
+async fn ask(
+    http: &HttpClient,
+    preset: &Preset,
+    endpoints: &ServerEndpoints,
+    token: &SecretString,
+) -> Option<Value> {
+    // Nobody has completed the consent yet: the token goes nowhere that a link's author could have named.
+    let at = endpoints.user_endpoint.clone().filter(|at| preset.is_home(&endpoints.token_endpoint, at))?;
+    let request = Request::get(at).accept_json().bearer(token).ok()?;
     let answer = http.send(request).await.ok()?;
     answer.json().filter(|_| answer.is_success())
 }

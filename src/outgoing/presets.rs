@@ -364,6 +364,20 @@ impl Preset {
         ALL.into_iter().find(|p| p.name == name)
     }
 
+    /// Whether this endpoint, which a token goes to, is one of its own, wherever that is.
+    pub fn names(&self, endpoint: &Url) -> bool {
+        let own = self.endpoints(None, "");
+        own.is_some_and(|own| {
+            [own.user_endpoint, own.revocation_endpoint].iter().flatten().any(|named| named == endpoint)
+        })
+    }
+
+    /// Whether an endpoint is the token endpoint's server, or one of the preset's own: only there is a token sent
+    /// before whoever may edit the link has completed the consent that it came of.
+    pub fn is_home(&self, token_endpoint: &Url, endpoint: &Url) -> bool {
+        endpoint.origin() == token_endpoint.origin() || self.names(endpoint)
+    }
+
     /// The endpoints of its server: at `base` where one is named, in `tenant` where it has some.
     /// `None` for [`CUSTOM`], and for a base where the server has one place only.
     pub fn endpoints(&self, base: Option<&Url>, tenant: &str) -> Option<ServerEndpoints> {

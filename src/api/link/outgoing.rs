@@ -128,7 +128,8 @@ pub struct Endpoints {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::url")]
     pub device_authorization_endpoint: Option<String>,
-    /// Where the server says whose token it is.
+    /// Where the server says whose token it is. Asked only where it is at the token endpoint's scheme, host and port,
+    /// or the preset's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::url")]
     pub user_endpoint: Option<String>,

@@ -6,6 +6,7 @@
 
 mod device;
 mod outcome;
+mod ticket;
 
 use super::form::{is_name, uid_of};
 use super::places::{LinkPlace, LinkPlaces};
@@ -31,6 +32,7 @@ use crate::outgoing::{
 use jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt as _};
 use oauth2::PkceCodeChallenge;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
@@ -59,6 +61,8 @@ pub struct Invitation {
     pub server: String,
     /// Where what they agree to is sent, if that is another place.
     pub taker: Option<String>,
+    /// Who else is sent something of it: the request before they agree, or later the token.
+    pub others: Vec<String>,
 }
 
 /// Where the person goes next.
@@ -172,6 +176,7 @@ impl Consents {
             scopes: ready.goal.scopes.iter().map(|s| s.as_str().to_owned()).collect(),
             server: place(at),
             taker: Some(place(&endpoints.token_endpoint)).filter(|taker| *taker != place(at)),
+            others: others(&ready.goal, &endpoints, at),
         })
     }
 
@@ -315,6 +320,7 @@ impl Consents {
 
     /// The link, if this is its open ticket.
     async fn ready(&self, namespace: &str, name: &str, ticket: &SecretString) -> Result<Ready, Trouble> {
+        ticket::check(&self.links(namespace, name)?, name, ticket).await?;
         let ready = self.look(namespace, name).await?;
         if ready.ticket.ticket != digest(Purpose::Ticket, ticket.expose_secret()) {
             return Err(Trouble::NoTicket);
@@ -323,12 +329,17 @@ impl Consents {
         Ok(Ready { _place: Some(place), ..ready })
     }
 
-    async fn look(&self, namespace: &str, name: &str) -> Result<Ready, Trouble> {
+    /// The links of a namespace that is looked after.
+    fn links(&self, namespace: &str, name: &str) -> Result<Api<ApplicationLink>, Trouble> {
         let ours = self.namespaces.is_empty() || self.namespaces.iter().any(|n| n == namespace);
         if !ours || !is_name(namespace) || !is_name(name) {
             return Err(Trouble::NoTicket);
         }
-        let api: Api<ApplicationLink> = Api::namespaced(self.ctx.client.clone(), namespace);
+        Ok(Api::namespaced(self.ctx.client.clone(), namespace))
+    }
+
+    async fn look(&self, namespace: &str, name: &str) -> Result<Ready, Trouble> {
+        let api = self.links(namespace, name)?;
         let link = api.get_opt(name).await.map_err(|e| Trouble::of(&Problem::kube("the link", &e)))?;
         let link = link.filter(|l| l.metadata.deletion_timestamp.is_none()).ok_or(Trouble::NoTicket)?;
         let now = Timestamp::now();
@@ -435,6 +446,16 @@ fn consent(ready: &Ready, endpoints: &ServerEndpoints, client: &ClientCredential
 pub fn place(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+/// Where something goes, beside the authorization endpoint and the token endpoint.
+fn others(goal: &OutgoingGoal, endpoints: &ServerEndpoints, at: &Url) -> Vec<String> {
+    let ServerEndpoints { token_endpoint, revocation_endpoint, user_endpoint, declared, .. } = endpoints;
+    let asked = |url: &&Url| goal.server.preset.is_home(token_endpoint, url);
+    let push = declared.push_endpoint.as_ref().filter(|_| declared.requires_push);
+    let all = push.into_iter().chain(user_endpoint.as_ref().filter(asked)).chain(revocation_endpoint);
+    let all: BTreeSet<String> = all.map(place).collect();
+    all.into_iter().filter(|to| *to != place(at) && *to != place(token_endpoint)).collect()
 }
 
 fn later(now: Timestamp, secs: i64) -> Timestamp {

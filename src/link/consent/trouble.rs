@@ -10,7 +10,8 @@ use crate::outgoing::{IdTokenFault, TokenError};
 pub enum Stranger {
     /// The server didn't say whose grant it is.
     #[error(
-        "the server doesn't say whose account it is, and the link names the only one that may be connected"
+        "the server doesn't say whose account it is (a user endpoint on another server than the token endpoint isn't asked \
+         before a link is connected), and the link names the only one that may be connected"
     )]
     Unknown,
     /// Another one.

@@ -59,7 +59,7 @@ pub(super) enum GiveBack {
     All,
 }
 
-/// Drops the consent; what was granted and never became active is revoked first.
+/// Drops the consent; what was granted and never became active is revoked first, where that tells no other server of it.
 pub(super) fn drop(seen: &Observed, give_back: GiveBack, effects: &mut Vec<Effect>) {
     let Some((consent, version)) = &seen.consent else { return };
     let apart = |grant: &Grant| seen.grant.as_ref().is_none_or(|(held, _)| !grant.may_be_one_with(held));
@@ -69,7 +69,8 @@ pub(super) fn drop(seen: &Observed, give_back: GiveBack, effects: &mut Vec<Effec
         GiveBack::All => true,
     };
     if !is_active(seen, consent)
-        && let Some(grant) = consent.granted().filter(|g| g.revocation().is_some() && revoked(g))
+        && let Some(grant) =
+            consent.granted().filter(|g| g.is_revoked_at_home() && g.revocation().is_some() && revoked(g))
     {
         effects.push(Effect::Revoke(Box::new(grant.clone())));
     }

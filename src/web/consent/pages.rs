@@ -38,6 +38,12 @@ pub fn invitation(of: &Invitation, ticket: &str, base: &str) -> Response {
         ),
         ("Asks for", scopes(&of.scopes, "what the server gives unasked")),
     ];
+    let others = html! {
+        @if of.others.is_empty() { "nobody else" } @else {
+            ul.bare { @for place in &of.others { li { strong { (place) } } } }
+        }
+    };
+    let rows = rows.into_iter().chain([("Also told of it", others)]).collect::<Vec<_>>();
     let body = html! {
         h1 { (title) }
         p { "You are about to give this link access in your name." }

@@ -80,9 +80,12 @@ impl Consents {
         })
     }
 
-    /// Gives back what isn't taken, unless that may end the grant that the link lives on. Says whether it was
-    /// revoked.
+    /// Gives back what isn't taken, unless that may end the grant that the link lives on, or tells another server of
+    /// it. Says whether it was revoked.
     async fn give_back(&self, grant: &Grant) -> bool {
+        if !grant.is_revoked_at_home() {
+            return false;
+        }
         match self.ctx.store.grant(&grant.link.uid).await {
             Ok(held) if held.as_ref().is_none_or(|(held, _)| !grant.may_be_one_with(held)) => {
                 give_back_grant(&self.ctx, grant).await

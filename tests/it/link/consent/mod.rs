@@ -1,6 +1,7 @@
 //! A person connects an outgoing link: the tool, the pages in a real browser, real servers, and what must not go.
 
 mod device;
+mod elsewhere;
 mod hydra;
 mod id_tokens;
 mod keycloak;
