@@ -171,6 +171,26 @@ pub async fn get(cluster: &Cluster, name: &str) -> Result<ApplicationLink, ToolE
     }
 }
 
+/// What the operator says of a part of the link that a person must mend before anything can come of it: the
+/// condition `part`, or `Ready` where that part wasn't looked at. What is wrong with the other part is in
+/// nobody's way.
+pub fn stalled<'l>(link: &'l ApplicationLink, part: &str) -> Option<&'l Condition> {
+    let said = refused(link, part)?;
+    find(link, "Stalled")
+        .is_some_and(|c| c.status == ConditionStatus::True && c.reason == said.reason)
+        .then_some(said)
+}
+
+/// The same condition, whoever can mend it.
+pub fn refused<'l>(link: &'l ApplicationLink, part: &str) -> Option<&'l Condition> {
+    link.status.as_ref().filter(|s| Some(s.observed_generation) == link.metadata.generation)?;
+    find(link, part).or_else(|| find(link, "Ready")).filter(|c| c.status == ConditionStatus::False)
+}
+
+fn find<'l>(link: &'l ApplicationLink, type_: &str) -> Option<&'l Condition> {
+    link.status.as_ref()?.conditions.iter().find(|c| c.type_ == type_)
+}
+
 /// Whether an object is a link's own.
 pub fn owns(link: &ApplicationLink, owned: &impl kube::ResourceExt) -> bool {
     let uid = link.uid();

@@ -146,8 +146,9 @@ pub async fn read(
     demanded: bool,
 ) -> Result<(Credentials, Lending), Problem> {
     let (mut found, mut lending) = (BTreeMap::new(), Lending { demanded, ..Lending::default() });
-    let reader = secrets.reader();
-    for r in references(service) {
+    let references = references(service);
+    let reader = secrets.reader(references.iter().map(|r| (r.name.as_str(), r.key.as_str())));
+    for r in &references {
         let value = reader.value(&r.name, &r.key, "ProviderCredentialMissing", r.field).await?;
         found.insert(r.purpose, Kept(value));
         lending.of.extend(reader.lent(&r.name).await.map(|lent| (r.purpose, lent)));

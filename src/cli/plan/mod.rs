@@ -13,6 +13,7 @@ mod words;
 
 use super::cluster::{Cluster, ClusterArgs, failed, list};
 use super::house::{self, HouseArgs};
+use super::links::Readiness;
 use super::lint::files;
 use super::output::{Colour, Format, Paint, clean, complain, say};
 use super::{Answer, ToolError};
@@ -37,7 +38,7 @@ use url::Url;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Nothing is written: the API server is asked by a dry run, and the provider is only read from. What the operator would do at
-the provider needs the platform team's rights (the Secrets of the operator's namespace); without them that part is left out.
+the provider needs the platform team's rights (the Secrets of the operator's namespace); without them that part is left out, and what the operator last said of a link that stays as it is is shown.
 Providers of other manifests are taken as they are in the cluster now.
 Exit codes: 0 no difference, 1 an error, or a link that would not become Ready, 2 a difference.
 Fields of -o json and yaml: differs, failed, links (namespace, name, file, action, checked, spec (path, from, to), looked,
@@ -233,6 +234,13 @@ async fn one(
             }
         }
     }
+    // What the operator said of a link that stays as it is holds for who may not look, too.
+    if let (false, Action::None, Some(live)) = (plan.looked, plan.action, &live) {
+        let said = Readiness::of_link(live);
+        if !said.is_ready() {
+            plan.problems.push(Trouble { reason: said.reason, message: said.message });
+        }
+    }
     Ok(plan)
 }
 
@@ -322,7 +330,8 @@ fn people(report: &Report, paint: Paint) -> String {
             (Action::None, false) => {
                 ("~", Colour::Yellow, "is as it stands; what the operator would put right:")
             }
-            (Action::None, true) => ("=", Colour::Dim, "no difference"),
+            (Action::None, true) if l.looked => ("=", Colour::Dim, "no difference"),
+            (Action::None, true) => ("=", Colour::Dim, "is as it stands"),
         };
         let what =
             if l.problems.is_empty() || l.action != Action::None { what } else { "can't be as it should" };
@@ -358,11 +367,12 @@ fn people(report: &Report, paint: Paint) -> String {
     }
     let count = |f: &dyn Fn(&LinkPlan) -> bool| report.links.iter().filter(|l| f(l)).count();
     out.push_str(&format!(
-        "{} new, {} changed, {} to be put right, {} as they should be, {} in trouble\n",
+        "{} new, {} changed, {} to be put right, {} as they should be, {} not looked at, {} in trouble\n",
         count(&|l| l.action == Action::Create),
         count(&|l| l.action == Action::Change),
         count(&|l| l.action == Action::None && !l.effects.is_empty()),
-        count(&|l| l.action == Action::None && l.effects.is_empty() && l.problems.is_empty()),
+        count(&|l| l.action == Action::None && l.looked && l.effects.is_empty() && l.problems.is_empty()),
+        count(&|l| l.action == Action::None && !l.looked && l.problems.is_empty()),
         count(&|l| !l.problems.is_empty()),
     ));
     out

@@ -126,7 +126,7 @@ impl Look<'_> {
         key: &str,
         field: &str,
     ) -> Result<SecretString, Problem> {
-        let reader = self.secrets.reader();
+        let reader = self.secrets.reader([(name, key)]);
         let value = reader.value(name, key, "AdoptionSecretMissing", field).await?;
         let view = self.all.iter().find(|v| v.claim == place.claim);
         let addresses = view.and_then(|v| v.service.as_ref()).map(Service::addresses).unwrap_or_default();

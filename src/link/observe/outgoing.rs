@@ -27,7 +27,7 @@ pub(super) async fn facts(
     goal: &OutgoingGoal,
     secrets: &Secrets,
 ) -> OutgoingFacts {
-    let inputs = secrets.reader();
+    let inputs = reader(secrets, goal);
     let seed = async {
         match &goal.grant {
             GrantGoal::RefreshToken(at) => {
@@ -164,6 +164,11 @@ async fn reachable(ctx: &Context, goal: &OutgoingGoal, endpoints: &ServerEndpoin
 
 const CLIENT: &str = "spec.outgoing.oauth2.client.secretRef";
 
+/// Reads what the goal names.
+fn reader<'s>(secrets: &'s Secrets, goal: &OutgoingGoal) -> Reader<'s> {
+    secrets.reader(goal.inputs().map(|at| (at.secret.as_str(), at.key.as_str())))
+}
+
 async fn read(
     reader: &Reader<'_>,
     at: &SecretKey,
@@ -188,7 +193,7 @@ pub async fn server_and_client(
     goal: &OutgoingGoal,
     secrets: &Secrets,
 ) -> Result<(ServerEndpoints, Option<ClientCredentials>), Problem> {
-    let inputs = secrets.reader();
+    let inputs = reader(secrets, goal);
     let (endpoints, client) =
         futures::join!(endpoints(ctx, namespace, goal), client(namespace, goal, &inputs));
     let (endpoints, client) = (endpoints?, client?);
@@ -313,8 +318,8 @@ pub(super) async fn token_to_revoke(
     if grant.refresh_token.is_some() {
         return;
     }
-    let inputs = secrets.reader();
     let Some(goal) = validate(link).ok().and_then(|v| v.outgoing) else { return };
+    let inputs = reader(secrets, &goal);
     if let SecretFact::Own(own) = ctx.look_at(secrets, &goal.secret.name, link).await
         && let Ok(Some(client)) = client(&link.namespace().unwrap_or_default(), &goal, &inputs).await
         && client.id.as_str() == grant.binding.client_id
