@@ -7,6 +7,7 @@ use crate::api::common::Condition;
 use crate::api::link::ProviderKind;
 use crate::api::provider::Service;
 use crate::api::{ApplicationLink, ClusterLinkProvider, ConditionStatus, LinkProvider, ProviderStatus};
+use crate::domain::Reason;
 use kube::{Api, ResourceExt as _};
 use serde::Serialize;
 
@@ -33,18 +34,18 @@ impl Readiness {
 
     /// Of an object's conditions, as they were found for `generation`.
     pub fn of(conditions: &[Condition], observed: i64, generation: Option<i64>) -> Self {
-        let unknown = |reason: &str, message: &str| Self {
+        let unknown = |reason: Reason, message: &str| Self {
             ready: "Unknown",
-            reason: reason.into(),
+            reason: reason.to_string(),
             message: message.into(),
             since: None,
         };
         let Some(ready) = conditions.iter().find(|c| c.type_ == "Ready") else {
-            return unknown("NotObserved", "the operator hasn't looked at it yet; does it run?");
+            return unknown(Reason::NotObserved, "the operator hasn't looked at it yet; does it run?");
         };
         if generation.is_some_and(|g| g != observed) {
             return unknown(
-                "Outdated",
+                Reason::Outdated,
                 "it was changed and the operator hasn't looked at it since; does it run?",
             );
         }

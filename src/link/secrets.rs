@@ -8,7 +8,7 @@ use super::lend::{self, Lent};
 use super::plan::SecretWrite;
 use super::problem::Problem;
 use crate::api::{ApplicationLink, names};
-use crate::domain::SecretString;
+use crate::domain::{Reason, SecretString};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
@@ -118,7 +118,7 @@ impl Secrets {
                 "type": write.type_,
                 "data": data,
             }))
-            .map_err(|_| Problem::edit("TemplateError", "the Secret can't be written as JSON"))?;
+            .map_err(|_| Problem::edit(Reason::TemplateError, "the Secret can't be written as JSON"))?;
             let params = PostParams { field_manager: Some(names::FIELD_MANAGER.into()), dry_run };
             return Ok(self.api.create(&params, &secret).await);
         };
@@ -212,7 +212,7 @@ impl Reader<'_> {
         &self,
         name: &str,
         key: &str,
-        reason: &'static str,
+        reason: Reason,
         field: &str,
     ) -> Result<SecretString, Problem> {
         let mut read = self.read.lock().await;
@@ -232,7 +232,7 @@ impl Reader<'_> {
         let type_ = secret.type_.as_deref().unwrap_or_default();
         if self.secrets.by_tenant && lend::NEVER.contains(&type_) {
             return Err(Problem::edit(
-                "SecretTypeRefused",
+                Reason::SecretTypeRefused,
                 format!(
                     "{field}: Secret {name} has the type {type_}, and such a Secret is never sent anywhere; name one that \
                      holds the credential alone"
@@ -324,9 +324,9 @@ fn unwritable(write: &SecretWrite, status: &kube::core::Status) -> Problem {
     );
     // Deleting the Secret is seen; what a policy or a quota says is asked again.
     if status.code == 422 {
-        Problem::edit("SecretUnwritable", text)
+        Problem::edit(Reason::SecretUnwritable, text)
     } else {
-        Problem::wait("SecretUnwritable", text)
+        Problem::wait(Reason::SecretUnwritable, text)
     }
 }
 
@@ -360,7 +360,7 @@ fn judge(
     let consent = annotated(names::TAKE_OVER_BY);
     if let Some(other) = other.filter(|_| !owned) {
         return SecretFact::Foreign(Problem::edit(
-            "SecretConflict",
+            Reason::SecretConflict,
             format!(
                 "Secret {name} belongs to {} {}; give this link another Secret name",
                 other.kind, other.name
@@ -369,7 +369,7 @@ fn judge(
     }
     if !owned && !orphaned && !handed_over && !consent {
         return SecretFact::Foreign(Problem::edit(
-            "SecretConflict",
+            Reason::SecretConflict,
             format!(
                 "Secret {name} exists and isn't this link's; it is left alone: give this link another Secret name, or \
                  annotate the Secret with {}={} to have the link take it over, which replaces the values that it has under the \

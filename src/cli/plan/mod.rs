@@ -19,6 +19,7 @@ use super::output::{Colour, Format, Paint, clean, complain, say};
 use super::{Answer, ToolError};
 use crate::api::link::DeletionPolicy;
 use crate::api::{ApplicationLink, names};
+use crate::domain::Reason;
 use crate::link::context::Context;
 use crate::link::decide::{Goal, decide};
 use crate::link::observe::{connection, observe};
@@ -38,7 +39,8 @@ use url::Url;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Nothing is written: the API server is asked by a dry run, and the provider is only read from. What the operator would do at
-the provider needs the platform team's rights (the Secrets of the operator's namespace); without them that part is left out, and what the operator last said of a link that stays as it is is shown.
+the provider needs the platform team's rights (the Secrets of the operator's namespace); without them that part is left out,
+and a link that stays as it is has what the operator last said of it.
 Providers of other manifests are taken as they are in the cluster now.
 Exit codes: 0 no difference, 1 an error, or a link that would not become Ready, 2 a difference.
 Fields of -o json and yaml: differs, failed, links (namespace, name, file, action, checked, spec (path, from, to), looked,
@@ -244,7 +246,7 @@ async fn one(
     Ok(plan)
 }
 
-const NO_CONSENT: &str = "ConsentUnavailable";
+const NO_CONSENT: &str = Reason::ConsentUnavailable.as_str();
 
 /// Whether the operator said that nobody can consent to the link.
 fn has_no_consent(live: &ApplicationLink) -> bool {
@@ -276,7 +278,7 @@ async fn look(
     let parts = decision.plan.incoming.iter().chain(&decision.plan.outgoing);
     let problems: Vec<&Problem> =
         parts.filter_map(|p| p.verdict.as_ref().err()).chain(&decision.plan.pending).collect();
-    if problems.iter().any(|p| p.reason == "Forbidden") {
+    if problems.iter().any(|p| p.why == Reason::Forbidden) {
         // Our rights, not the operator's: nothing can be said of what it would do.
         plan.looked = false;
         plan.not_looked =

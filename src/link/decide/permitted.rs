@@ -1,7 +1,7 @@
 //! Whether provider service and platform team allow what an incoming link asks for.
 
-use crate::domain::RedirectUri;
 use crate::domain::text::{Shown, listed};
+use crate::domain::{Reason, RedirectUri};
 use crate::link::facts::{Place, Restrictions};
 use crate::link::problem::Problem;
 use crate::link::validate::IncomingGoal;
@@ -28,14 +28,14 @@ fn service(goal: &IncomingGoal, place: &Place, name: &str) -> Result<(), Problem
     {
         let text =
             format!("{SCOPES}: {unknown} {are} offered by {name}; it offers: {}", listed(offered.iter()));
-        return Err(Problem::edit("UnknownScope", text));
+        return Err(Problem::edit(Reason::UnknownScope, text));
     }
     if let Some(offered) = &place.info.grant_types
         && let Some((unknown, are)) = all_of(m.grant_types.iter().filter(|g| !offered.contains(g)))
     {
         let text =
             format!("{GRANTS}: {unknown} {are} what {name} can give a client; it can: {}", listed(offered));
-        return Err(Problem::edit("UnsupportedGrantType", text));
+        return Err(Problem::edit(Reason::UnsupportedGrantType, text));
     }
     if let Some(offered) = &place.info.auth_methods
         && !offered.contains(&m.auth_method)
@@ -45,11 +45,11 @@ fn service(goal: &IncomingGoal, place: &Place, name: &str) -> Result<(), Problem
             m.auth_method,
             listed(offered)
         );
-        return Err(Problem::edit("UnsupportedAuthMethod", text));
+        return Err(Problem::edit(Reason::UnsupportedAuthMethod, text));
     }
     if place.info.redirect_required && m.redirect_uris.is_empty() {
         let text = format!("spec.incoming.oauth2.redirectUris: {name} wants at least one; add it");
-        return Err(Problem::edit("RedirectUriRequired", text));
+        return Err(Problem::edit(Reason::RedirectUriRequired, text));
     }
     Ok(())
 }
@@ -69,14 +69,14 @@ pub fn not_served(goal: &IncomingGoal, place: &Place) -> Option<Problem> {
         listed(missing),
         listed(served)
     );
-    Some(Problem::edit("GrantTypeNotOffered", text))
+    Some(Problem::edit(Reason::GrantTypeNotOffered, text))
 }
 
 /// What the platform team doesn't allow.
 fn platform_team(goal: &IncomingGoal, place: &Place, name: &str) -> Result<(), Problem> {
     let m = &goal.metadata;
     let Some(Restrictions { scopes, redirect_hosts, grant_types }) = &place.allow else { return Ok(()) };
-    let refused = |reason, field: &str, (what, are): (String, &str), list: &str| {
+    let refused = |reason: Reason, field: &str, (what, are): (String, &str), list: &str| {
         let text = format!(
             "{field}: {what} {are} among those that {name} allows; take an allowed one, or have the platform team add what is \
              missing to spec.allow.{list} there"
@@ -86,12 +86,12 @@ fn platform_team(goal: &IncomingGoal, place: &Place, name: &str) -> Result<(), P
     if let Some(allowed) = scopes
         && let Some(all) = all_of(m.scopes.iter().filter(|s| !allowed.contains(s.as_str())))
     {
-        return refused("ScopeNotAllowed", SCOPES, all, "scopes");
+        return refused(Reason::ScopeNotAllowed, SCOPES, all, "scopes");
     }
     if let Some(allowed) = grant_types
         && let Some(all) = all_of(m.grant_types.iter().filter(|g| !allowed.contains(g)))
     {
-        return refused("GrantTypeNotAllowed", GRANTS, all, "grantTypes");
+        return refused(Reason::GrantTypeNotAllowed, GRANTS, all, "grantTypes");
     }
     if let Some(allowed) = redirect_hosts {
         let fits = |host: &str, pattern: &String| match pattern.strip_prefix("*.") {
@@ -102,7 +102,7 @@ fn platform_team(goal: &IncomingGoal, place: &Place, name: &str) -> Result<(), P
         if let Some((uris, are)) = all_of(m.redirect_uris.iter().filter(refuses)) {
             let field = "spec.incoming.oauth2.redirectUris";
             return refused(
-                "RedirectHostNotAllowed",
+                Reason::RedirectHostNotAllowed,
                 field,
                 (format!("the host of {uris}"), are),
                 "redirectHosts",
@@ -121,7 +121,7 @@ fn rotation(goal: &IncomingGoal, place: &Place, name: &str) -> Result<(), Proble
              use another kind of provider",
             place.type_
         );
-        return Err(Problem::edit("RotationUnsupported", text));
+        return Err(Problem::edit(Reason::RotationUnsupported, text));
     }
     if goal.rotation.overlap.is_some_and(|o| o > 0) && !place.caps.overlaps {
         let text = format!(
@@ -129,7 +129,7 @@ fn rotation(goal: &IncomingGoal, place: &Place, name: &str) -> Result<(), Proble
              one begins; set overlap to 0s or leave it out, and expect a moment in which neither is in the Secret",
             place.type_
         );
-        return Err(Problem::edit("OverlapUnsupported", text));
+        return Err(Problem::edit(Reason::OverlapUnsupported, text));
     }
     Ok(())
 }
