@@ -9,7 +9,7 @@ pub mod link;
 pub mod names;
 pub mod provider;
 pub mod reference;
-mod schema;
+pub(crate) mod schema;
 
 pub use common::{ConditionStatus, SecretKeyRef};
 pub use link::{ApplicationLink, ApplicationLinkSpec, ApplicationLinkStatus};

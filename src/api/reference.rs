@@ -45,7 +45,10 @@ fn fields(out: &mut String, notes: &mut String, path: &str, schema: &Value) {
             Value::Null => String::new(),
             v => format!("`{}`", cell(&v.to_string())),
         };
-        let what = cell(field["description"].as_str().unwrap_or_default());
+        let what = field["description"].as_str().unwrap_or_default();
+        // They stand in the column of types.
+        let what =
+            cell(crds::values(field).map_or_else(|| what.to_owned(), |v| what.replace(&v, "")).trim_end());
         let _ = writeln!(out, "| `{here}`{star} | {} | {default} | {what} |", cell(&kind(field)));
         rules(notes, &here, field);
         rules(notes, &format!("{here}[]"), &field["items"]);

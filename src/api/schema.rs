@@ -49,26 +49,45 @@ pub fn url(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// What a duration looks like; `crate::domain::duration` reads it.
+pub const DURATION: &str = "^([0-9]{1,5}d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$";
+
+/// How a duration is written, for its description.
+pub const DURATION_FORMAT: &str = "whole numbers with d, h, m or s, largest first.";
+
+/// The seconds of a text with [`DURATION`]'s syntax, in CEL, whose own durations know no days. Numbers, since the
+/// API server takes a text that is put together for one of any length, and the rule for too dear.
+fn seconds(text: &str) -> String {
+    format!(
+        "((!{text}.contains('d') ? 0 : 86400 * int({text}.substring(0, {text}.indexOf('d')))) + \
+         ({text}.endsWith('d') ? 0 : duration({text}.substring({text}.indexOf('d') + 1)).getSeconds()))"
+    )
+}
+
+fn duration_of(bounds: &str, message: &str) -> Schema {
+    let text = format!("self != '' && [{}].all(s, {bounds})", seconds("self"));
+    json_schema!({
+        "type": "string", "maxLength": 20, "pattern": DURATION,
+        "x-kubernetes-validations": [rule(&text, message)]
+    })
+}
+
 /// A duration such as 10m; at least ten seconds.
 pub fn duration(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "string", "maxLength": 20, "pattern": "^([0-9]+h)?([0-9]+m)?([0-9]+s)?$",
-        "x-kubernetes-validations": [
-            rule("self != '' && duration(self) >= duration('10s') && duration(self) <= duration('8760h')",
-                 "must be a duration between 10s and 8760h, such as 10m or 1h30m"),
-        ]
-    })
+    let message = "must be a duration between 10s and 365d, such as 10m, 1h30m or 30d";
+    duration_of("s >= 10 && s <= 365 * 86400", message)
 }
 
 /// How long two secrets work: none, or up to thirty days.
 pub fn overlap(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "string", "maxLength": 20, "pattern": "^([0-9]+h)?([0-9]+m)?([0-9]+s)?$",
-        "x-kubernetes-validations": [
-            rule("self != '' && duration(self) <= duration('720h')",
-                 "must be a duration up to 720h, such as 24h, or 0s for none"),
-        ]
-    })
+    let message = "must be a duration up to 30d, such as 24h, or 0s for none";
+    duration_of("s <= 30 * 86400", message)
+}
+
+/// That the overlap of a rotation ends before the next one. Both texts are ones that [`DURATION`] takes.
+pub fn overlap_is_shorter() -> String {
+    let [overlap, every] = ["self.overlap", "self.every"].map(seconds);
+    format!("!has(self.every) || !has(self.overlap) || {overlap} < {every}")
 }
 
 /// Scope-tokens of RFC 6749 section 3.3, a set.

@@ -5,6 +5,7 @@
 
 mod browser;
 mod device;
+mod typed;
 
 use super::cluster::{Cluster, ClusterArgs, failed};
 use super::links::{self, Readiness};
@@ -45,6 +46,7 @@ You need the right to patch the link; the operator needs an address that your br
 chart's consent.url). The link becomes active when the code of the last page comes back here: by a
 click where browser and command are on one machine, else by typing it. An address that you pass on
 connects nothing.
+Where nobody can type what it waits for (no terminal, with --no-browser, or for a device grant without --yes) it stops at once.
 Exit codes: 0 connected, 1 not connected, 2 wrong usage or it couldn't be asked.
 Fields of -o json and yaml: namespace, link, connected, issuer, subject, at, ready, reason, message.")]
 pub struct AuthorizeArgs {
@@ -134,6 +136,8 @@ pub async fn run(args: AuthorizeArgs) -> Result<Answer, ToolError> {
     }
     let (by_device, consent_uri) =
         address(&link).map_err(|why| ToolError::Precondition(format!("{what}: {}", clean(&why))))?;
+    unattended(&args, by_device)
+        .map_or(Ok(()), |why| Err(ToolError::Precondition(format!("{what}: {why}"))))?;
     // Only a person at a terminal can click or type.
     let listener = if by_device || args.no_browser { None } else { Some(browser::Listener::bind().await?) };
     let port = listener.as_ref().map(|l| l.port);
@@ -164,6 +168,21 @@ pub async fn run(args: AuthorizeArgs) -> Result<Answer, ToolError> {
     report(&args, &begun.cluster, &begun.what, &seen, begun.before.as_ref())
 }
 
+/// What only a person could answer here, where nobody can: it is said before anybody is asked to sign in.
+fn unattended(args: &AuthorizeArgs, by_device: bool) -> Option<&'static str> {
+    let needed = if by_device { !args.yes } else { args.no_browser };
+    if !needed || typed::may_come() {
+        return None;
+    }
+    Some(if by_device {
+        "nobody can say here whether the account is the right one, since standard input isn't a terminal; run it in \
+         one, or pass --yes"
+    } else {
+        "nobody can type the code of the last page here, since standard input isn't a terminal; run it in one, or \
+         without --no-browser where a browser runs on this machine"
+    })
+}
+
 /// What a person's consent puts right, so that it may stand in the status before one.
 const MENDED: [&str; 6] = [
     "AuthorizationRequired",
@@ -176,18 +195,14 @@ const MENDED: [&str; 6] = [
 
 /// What the status says of the link that must be mended before anybody can consent to it.
 fn hindrance(link: &ApplicationLink) -> Option<Condition> {
-    let status = link.status.as_ref().filter(|s| Some(s.observed_generation) == link.metadata.generation)?;
     link.spec.outgoing.as_ref()?;
     if link.metadata.deletion_timestamp.is_some() || link.spec.suspend {
         return None;
     }
-    let find = |type_: &str| status.conditions.iter().find(|c| c.type_ == type_);
-    // Of the outgoing part where it was looked at: what is wrong with the other one is in nobody's way.
-    let said = find("Authorized").or_else(|| find("Ready")).filter(|c| c.status == ConditionStatus::False)?;
-    let stalled =
-        find("Stalled").is_some_and(|c| c.status == ConditionStatus::True && c.reason == said.reason);
+    let said = links::refused(link, "Authorized")?;
     // The client's Secret may come by itself, so the link isn't stalled; without it nothing can begin.
     let waits = said.reason == "ClientSecretMissing";
+    let stalled = links::stalled(link, "Authorized").is_some();
     ((stalled || waits) && !MENDED.contains(&said.reason.as_str())).then(|| said.clone())
 }
 

@@ -6,6 +6,7 @@ use super::ToolError;
 use super::cluster::{Cluster, failed, is_forbidden, list};
 use crate::api::link::ProviderKind;
 use crate::api::{ApplicationLink, ClusterLinkProvider, LinkProvider, names};
+use crate::domain::Reason;
 use crate::domain::{KeyRing, Owner};
 use crate::http::{AllowList, Guard, GuardOptions};
 use crate::link::cache::{Cache, Key};
@@ -160,7 +161,7 @@ pub async fn keys(ctx: &Context) -> Result<Arc<KeyRing>, ToolError> {
 /// What a problem of the operator's says to a user of a tool.
 pub fn refusal(what: &str, p: &Problem) -> ToolError {
     // The operator would speak of its own rights.
-    let why = if p.reason == "Forbidden" {
+    let why = if p.why == Reason::Forbidden {
         "you may not read all that this needs; it needs the platform team's rights".to_owned()
     } else {
         format!("{} ({})", p.message, p.reason)

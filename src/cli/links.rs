@@ -7,6 +7,7 @@ use crate::api::common::Condition;
 use crate::api::link::ProviderKind;
 use crate::api::provider::Service;
 use crate::api::{ApplicationLink, ClusterLinkProvider, ConditionStatus, LinkProvider, ProviderStatus};
+use crate::domain::Reason;
 use kube::{Api, ResourceExt as _};
 use serde::Serialize;
 
@@ -33,18 +34,18 @@ impl Readiness {
 
     /// Of an object's conditions, as they were found for `generation`.
     pub fn of(conditions: &[Condition], observed: i64, generation: Option<i64>) -> Self {
-        let unknown = |reason: &str, message: &str| Self {
+        let unknown = |reason: Reason, message: &str| Self {
             ready: "Unknown",
-            reason: reason.into(),
+            reason: reason.to_string(),
             message: message.into(),
             since: None,
         };
         let Some(ready) = conditions.iter().find(|c| c.type_ == "Ready") else {
-            return unknown("NotObserved", "the operator hasn't looked at it yet; does it run?");
+            return unknown(Reason::NotObserved, "the operator hasn't looked at it yet; does it run?");
         };
         if generation.is_some_and(|g| g != observed) {
             return unknown(
-                "Outdated",
+                Reason::Outdated,
                 "it was changed and the operator hasn't looked at it since; does it run?",
             );
         }
@@ -169,6 +170,26 @@ pub async fn get(cluster: &Cluster, name: &str) -> Result<ApplicationLink, ToolE
             )))
         }
     }
+}
+
+/// What the operator says of a part of the link that a person must mend before anything can come of it: the
+/// condition `part`, or `Ready` where that part wasn't looked at. What is wrong with the other part is in
+/// nobody's way.
+pub fn stalled<'l>(link: &'l ApplicationLink, part: &str) -> Option<&'l Condition> {
+    let said = refused(link, part)?;
+    find(link, "Stalled")
+        .is_some_and(|c| c.status == ConditionStatus::True && c.reason == said.reason)
+        .then_some(said)
+}
+
+/// The same condition, whoever can mend it.
+pub fn refused<'l>(link: &'l ApplicationLink, part: &str) -> Option<&'l Condition> {
+    link.status.as_ref().filter(|s| Some(s.observed_generation) == link.metadata.generation)?;
+    find(link, part).or_else(|| find(link, "Ready")).filter(|c| c.status == ConditionStatus::False)
+}
+
+fn find<'l>(link: &'l ApplicationLink, type_: &str) -> Option<&'l Condition> {
+    link.status.as_ref()?.conditions.iter().find(|c| c.type_ == type_)
 }
 
 /// Whether an object is a link's own.

@@ -2,7 +2,7 @@
 
 use super::cluster::{ClusterArgs, failed};
 use super::links::{self, Readiness};
-use super::output::{Format, say};
+use super::output::{Format, clean, say};
 use super::{Answer, ToolError};
 use crate::api::{ApplicationLink, names};
 use crate::domain::duration;
@@ -18,6 +18,8 @@ use tokio::time::{Instant, sleep};
 
 /// Who the API server is told wrote the annotation.
 const FIELD_MANAGER: &str = "applink-cli";
+/// The condition of the part that has a client secret.
+const PART: &str = "Registered";
 /// How often the link is looked at while waiting.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -26,7 +28,9 @@ const LOOK: Duration = Duration::from_millis(500);
 #[command(after_help = "\
 The Secret changes once the provider takes the new secret. Old and new both work during spec.incoming.rotation.overlap,
 where the provider can hold two; --now ends the old one at once, and its tokens where the provider can.
-Exit codes: 0 done (or asked for, with --wait=false), 1 not done in time, 2 wrong usage or it couldn't be asked.
+A link that a person must mend first (Stalled) is refused at once, with the reason.
+Exit codes: 0 done (or asked for, with --wait=false), 1 not done in time, or the link stalled meanwhile, 2 wrong usage or it
+couldn't be asked.
 Fields of -o json and yaml: namespace, link, request, done, serial, previousUntil, ready, reason, message.")]
 pub struct RotateArgs {
     /// The link
@@ -65,7 +69,7 @@ struct Outcome {
     readiness: Readiness,
 }
 
-/// Why a link has no secret to rotate.
+/// Why a link has no secret to rotate, or gets none before a person mends something.
 pub fn refuse(link: &ApplicationLink) -> Option<String> {
     let valid = match validate(link) {
         Ok(valid) => valid,
@@ -82,7 +86,16 @@ pub fn refuse(link: &ApplicationLink) -> Option<String> {
     if link.metadata.deletion_timestamp.is_some() {
         return Some("the link is being deleted".into());
     }
-    valid.suspend.then(|| "the link is suspended; set spec.suspend to false first".into())
+    if valid.suspend {
+        return Some("the link is suspended; set spec.suspend to false first".into());
+    }
+    links::stalled(link, PART).map(|c| {
+        format!(
+            "no new client secret is made before this is mended ({}): {}",
+            clean(&c.reason),
+            clean(&c.message)
+        )
+    })
 }
 
 /// Asks for a new client secret, without (`now`) or with an overlap. Gives back the request, which
@@ -124,43 +137,49 @@ pub async fn run(args: RotateArgs) -> Result<Answer, ToolError> {
     let began = Instant::now();
     let outcome = loop {
         let outcome = outcome(&seen, &request);
-        let over = outcome.done && outcome.readiness.is_ready();
-        if over || !args.wait || began.elapsed() >= args.timeout {
+        if outcome.done
+            || !args.wait
+            || links::stalled(&seen, PART).is_some()
+            || began.elapsed() >= args.timeout
+        {
             break outcome;
         }
         sleep(LOOK.min(args.timeout.saturating_sub(began.elapsed()))).await;
         seen = links.get(&args.name).await.map_err(failed(what.clone()))?;
     };
-    let done = outcome.done && outcome.readiness.is_ready();
+    let done = outcome.done;
     if !args.output.print(&outcome)? {
         let r = &outcome.readiness;
+        let ready = format!("Ready is {} ({}): {}", r.ready, r.reason, r.message);
         let text = match (done, args.wait) {
             (true, _) => {
                 let until = outcome.previous_until.as_deref();
                 let old = until.map(|t| format!("; the old one works until {t}")).unwrap_or_default();
-                format!("{what}: the client secret is new{old}")
+                // Of another part of the link: the secret is in place.
+                let rest = if r.is_ready() { String::new() } else { format!("; {ready}") };
+                format!("{what}: the client secret is new{old}{rest}")
             }
             (false, false) => format!("{what}: asked for a new client secret ({request})"),
-            (false, true) => format!(
-                "{what}: no new client secret within {}s; Ready is {} ({}): {}",
-                args.timeout.as_secs(),
-                r.ready,
-                r.reason,
-                r.message
-            ),
+            (false, true) => match links::stalled(&seen, PART) {
+                Some(c) => format!("{what}: no new client secret ({}): {}", c.reason, c.message),
+                None => format!("{what}: no new client secret within {}s; {ready}", args.timeout.as_secs()),
+            },
         };
-        say(&format!("{}\n", super::output::clean(&text)))?;
+        say(&format!("{}\n", clean(&text)))?;
     }
     Ok(if done || !args.wait { Answer::Yes } else { Answer::No })
 }
 
 fn outcome(link: &ApplicationLink, request: &str) -> Outcome {
     let incoming = link.status.as_ref().and_then(|s| s.incoming.as_ref());
+    // The secret is in the Secret and authenticates once the condition says so; the other part of the link
+    // may be as it is.
+    let in_place = links::refused(link, PART).is_none();
     Outcome {
         namespace: link.namespace().unwrap_or_default(),
         link: link.name_any(),
         request: request.to_owned(),
-        done: incoming.is_some_and(|i| i.last_request.as_deref() == Some(request)),
+        done: in_place && incoming.is_some_and(|i| i.last_request.as_deref() == Some(request)),
         serial: incoming.map(|i| i.serial),
         previous_until: incoming.and_then(|i| i.previous_until.clone()),
         readiness: Readiness::of_link(link),

@@ -163,7 +163,7 @@ pub async fn run(args: StatusArgs) -> Result<Answer, ToolError> {
             let place = if args.all_namespaces {
                 "any namespace".into()
             } else {
-                format!("namespace {}", cluster.namespace)
+                format!("namespace {}; -A looks in all namespaces", cluster.namespace)
             };
             complain(&format!("no ApplicationLinks in {place}"));
         }

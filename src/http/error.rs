@@ -1,6 +1,7 @@
 //! How far a request came. Nothing here ever holds a word that the other side said.
 
 use super::CodingError;
+use crate::domain::Reason;
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -118,15 +119,20 @@ pub enum NoAnswer {
 }
 
 impl SendError {
-    /// The machine-readable reason for a condition.
-    pub const fn reason(&self) -> &'static str {
+    /// The reason of a condition.
+    pub const fn why(&self) -> Reason {
         match self {
-            Self::Refused(_) => "AddressRefused",
-            Self::NotSent(_) => "Unreachable",
-            Self::NoAnswer(_) => "NoAnswer",
-            Self::TooLarge => "ReplyTooLarge",
-            Self::Undecodable(_) => "MalformedReply",
+            Self::Refused(_) => Reason::AddressRefused,
+            Self::NotSent(_) => Reason::Unreachable,
+            Self::NoAnswer(_) => Reason::NoAnswer,
+            Self::TooLarge => Reason::ReplyTooLarge,
+            Self::Undecodable(_) => Reason::MalformedReply,
         }
+    }
+
+    /// Its word.
+    pub const fn reason(&self) -> &'static str {
+        self.why().as_str()
     }
 
     /// Whether the server may have acted on the request.

@@ -7,6 +7,7 @@ use super::problem::Problem;
 use crate::api::provider::{Allow, Bundled};
 use crate::api::{ClusterLinkProvider, names};
 use crate::domain::ExposeSecret as _;
+use crate::domain::Reason;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -57,7 +58,7 @@ pub async fn ensure(client: &Client, namespace: &str, settings: &BundledSettings
             provider["metadata"]["annotations"] = json!({ names::DEFAULT_PROVIDER: "true" });
         }
         let provider: ClusterLinkProvider = serde_json::from_value(provider).map_err(|_| {
-            Problem::edit("InvalidSpec", "the bundled provider's settings aren't a ClusterLinkProvider")
+            Problem::edit(Reason::InvalidSpec, "the bundled provider's settings aren't a ClusterLinkProvider")
         })?;
         return match api.create(&params, &provider).await {
             Ok(_) => Ok(()),
@@ -66,7 +67,7 @@ pub async fn ensure(client: &Client, namespace: &str, settings: &BundledSettings
     };
     if found.labels().get(names::OPERATOR_NAMESPACE).is_none_or(|n| n != namespace) {
         return Err(Problem::edit(
-            "NameTaken",
+            Reason::NameTaken,
             format!(
                 "{what} exists and belongs to another operator, or to nobody; set provider.name in the chart's values to another name"
             ),
@@ -74,7 +75,7 @@ pub async fn ensure(client: &Client, namespace: &str, settings: &BundledSettings
     }
     let Some(there) = &found.spec.bundled else {
         return Err(Problem::edit(
-            "NameTaken",
+            Reason::NameTaken,
             format!(
                 "{what} exists and isn't the bundled provider; set provider.name in the chart's values to another name"
             ),
@@ -82,7 +83,7 @@ pub async fn ensure(client: &Client, namespace: &str, settings: &BundledSettings
     };
     if there.url != settings.bundled.url {
         return Err(Problem::edit(
-            "IssuerFixed",
+            Reason::IssuerFixed,
             format!(
                 "{what} has the url {}, and the chart's values now say {}; a provider's address is its identity and can't \
                  change: set provider.url back, or set provider.name too, for another provider",
@@ -104,8 +105,8 @@ async fn admin_token(client: &Client, namespace: &str, name: &str) -> Result<(),
     if api.get_metadata_opt(name).await.map_err(|e| Problem::kube(&what, &e))?.is_some() {
         return Ok(());
     }
-    let token =
-        random_secret().ok_or_else(|| Problem::wait("NoRandomness", "the system gives no random bytes"))?;
+    let token = random_secret()
+        .ok_or_else(|| Problem::wait(Reason::NoRandomness, "the system gives no random bytes"))?;
     let secret = Secret {
         metadata: ObjectMeta {
             name: Some(name.to_owned()),

@@ -5,7 +5,7 @@ use super::credentials::{Credentials, Lending, Purpose};
 use super::problem::Problem;
 use crate::api::link::ProviderKind;
 use crate::api::provider::Service;
-use crate::domain::{ClientId, ExposeSecret as _};
+use crate::domain::{ClientId, ExposeSecret as _, Reason};
 use crate::http::{CaBundle, ClientIdentity, Guard, HttpClient, Trust};
 use crate::outgoing::Issuer;
 use crate::provider::bitbucket::{BitbucketLogin, BitbucketProvider};
@@ -44,7 +44,7 @@ pub async fn connect(
         && info.issuer.trim_end_matches('/') != stated.trim_end_matches('/')
     {
         return Err(Problem::edit(
-            "IssuerMismatch",
+            Reason::IssuerMismatch,
             format!("{field} isn't the issuer that the provider calls itself; make them the same"),
         ));
     }
@@ -94,11 +94,10 @@ fn http(
     service: &Service,
     credentials: &Credentials,
 ) -> Result<HttpClient, Problem> {
-    let ca = service
-        .ca_bundle()
-        .map(|pem| CaBundle::parse(pem.as_bytes()))
-        .transpose()
-        .map_err(|e| Problem::edit("InvalidSpec", format!("spec.{}.caBundle {e}", service.type_())))?;
+    let ca =
+        service.ca_bundle().map(|pem| CaBundle::parse(pem.as_bytes())).transpose().map_err(|e| {
+            Problem::edit(Reason::InvalidSpec, format!("spec.{}.caBundle {e}", service.type_()))
+        })?;
     // The platform team's word is good for any address; a tenant's isn't.
     let trust = match kind {
         ProviderKind::ClusterLinkProvider => Trust::Trusted,
@@ -114,7 +113,7 @@ fn http(
         ClientIdentity::parse(certificate.expose_secret().as_bytes(), key.expose_secret().as_bytes())
             .map_err(|e| {
                 let field = format!("spec.{}.clientCertificateSecretRef", service.type_());
-                Problem::edit("InvalidClientCertificate", format!("the Secret that {field} names {e}"))
+                Problem::edit(Reason::InvalidClientCertificate, format!("the Secret that {field} names {e}"))
             })?;
     Ok(client.with_identity(identity))
 }
@@ -126,7 +125,7 @@ fn adapter(
     actor: &str,
 ) -> Result<Box<dyn Provider>, Problem> {
     let url = |field: &'static str, text: &str| {
-        Url::parse(text).map_err(|_| Problem::edit("InvalidSpec", format!("{field} isn't a URL")))
+        Url::parse(text).map_err(|_| Problem::edit(Reason::InvalidSpec, format!("{field} isn't a URL")))
     };
     Ok(match service {
         Service::Bundled(s) => Box::new(BundledProvider::new(
@@ -151,7 +150,7 @@ fn adapter(
         Service::Registration(s) => Box::new(RegistrationProvider::new(
             http,
             Issuer::parse(&s.issuer)
-                .map_err(|e| Problem::edit("InvalidSpec", format!("spec.registration.issuer {e}")))?,
+                .map_err(|e| Problem::edit(Reason::InvalidSpec, format!("spec.registration.issuer {e}")))?,
             credentials.get(Purpose::Token).cloned(),
         )),
         Service::Bitbucket(s) => Box::new(BitbucketProvider::new(
@@ -173,7 +172,7 @@ fn adapter(
 fn own_client(credentials: &Credentials, field: &str) -> Result<ClientId, Problem> {
     ClientId::parse(credentials.need(Purpose::Id)?.expose_secret()).map_err(|e| {
         Problem::edit(
-            "InvalidCredential",
+            Reason::InvalidCredential,
             format!("the client's identifier in the Secret that {field} names {e}"),
         )
     })

@@ -5,7 +5,7 @@ use super::lend::{self, Lent};
 use super::problem::Problem;
 use super::secrets::Secrets;
 use crate::api::provider::Service;
-use crate::domain::SecretString;
+use crate::domain::{Reason, SecretString};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use url::Url;
@@ -56,7 +56,7 @@ impl Credentials {
     pub fn need(&self, purpose: Purpose) -> Result<SecretString, Problem> {
         self.get(purpose).cloned().ok_or_else(|| {
             Problem::edit(
-                "InvalidSpec",
+                Reason::InvalidSpec,
                 "the provider's spec refers to no credential; see its reference page",
             )
         })
@@ -146,9 +146,10 @@ pub async fn read(
     demanded: bool,
 ) -> Result<(Credentials, Lending), Problem> {
     let (mut found, mut lending) = (BTreeMap::new(), Lending { demanded, ..Lending::default() });
-    let reader = secrets.reader();
-    for r in references(service) {
-        let value = reader.value(&r.name, &r.key, "ProviderCredentialMissing", r.field).await?;
+    let references = references(service);
+    let reader = secrets.reader(references.iter().map(|r| (r.name.as_str(), r.key.as_str())));
+    for r in &references {
+        let value = reader.value(&r.name, &r.key, Reason::ProviderCredentialMissing, r.field).await?;
         found.insert(r.purpose, Kept(value));
         lending.of.extend(reader.lent(&r.name).await.map(|lent| (r.purpose, lent)));
     }

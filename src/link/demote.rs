@@ -15,7 +15,7 @@ use super::problem::Problem;
 use super::secrets::Secrets;
 use super::validate::{IncomingGoal, OutgoingGoal, ValidatedLink, validate};
 use crate::api::{ApplicationLink, ConditionStatus};
-use crate::domain::KeyRing;
+use crate::domain::{KeyRing, Reason};
 use crate::provider::Proof;
 use jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
@@ -92,7 +92,7 @@ fn ended(ctx: &Context, link: &ApplicationLink, valid: &ValidatedLink, first: bo
     if valid.outgoing.is_some()
         && let Some(ends) = token_end(ctx, link).filter(|ends| *ends <= Timestamp::now())
     {
-        let problem = Problem::wait("TokenExpired", format!("the access token ended at {ends}"));
+        let problem = Problem::wait(Reason::TokenExpired, format!("the access token ended at {ends}"));
         return Some(("TokenFresh", problem));
     }
     if !first {
@@ -110,14 +110,14 @@ fn ended(ctx: &Context, link: &ApplicationLink, valid: &ValidatedLink, first: bo
 fn gone(name: &str) -> Problem {
     let text =
         format!("Secret {name} is gone; it is written again once the server that it needs has answered");
-    Problem::wait("SecretMissing", text)
+    Problem::wait(Reason::SecretMissing, text)
 }
 
 fn edited(name: &str) -> Problem {
     let text = format!(
         "somebody edited Secret {name}; it is written again once the server that it needs has answered"
     );
-    Problem::wait("SecretChanged", text)
+    Problem::wait(Reason::SecretChanged, text)
 }
 
 /// What changed near it, by what is there now.
@@ -225,10 +225,10 @@ async fn client(ctx: &Context, link: &ApplicationLink, valid: &ValidatedLink) ->
     let text = "it is put right as soon as what this link waits for has answered";
     match (facts.client, facts.proof) {
         (None, _) => {
-            Some(Problem::wait("ClientMissing", format!("the client is gone at the provider; {text}")))
+            Some(Problem::wait(Reason::ClientMissing, format!("the client is gone at the provider; {text}")))
         }
         (Some(_), Some(Proof::Refused)) => Some(Problem::wait(
-            "CredentialsRefused",
+            Reason::CredentialsRefused,
             format!("the provider refuses the client's credentials; {text}"),
         )),
         _ => None,

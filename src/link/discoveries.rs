@@ -133,7 +133,7 @@ mod tests {
         assert!(!all.drop_known("https://a", now), "nothing is known");
         let slot = |issuer| all.0.lock().expect("a lock").slot("team", issuer, now);
         let fill = |issuer| {
-            let found = Err(Problem::wait("X", "x"));
+            let found = Err(Problem::wait("NoAnswer", "x"));
             *slot(issuer).try_lock().expect("nobody asks") = Some((now, found));
         };
         fill("https://a");

@@ -20,7 +20,7 @@ use super::plan::{Effect, Part, Plan, SecretWrite};
 use super::problem::{Mend, Problem};
 use super::secrets::{Secrets, owner_reference};
 use crate::api::{ApplicationLink, names};
-use crate::domain::{AuthMethod, ClientId, TokenReply};
+use crate::domain::{AuthMethod, ClientId, Reason, TokenReply};
 use crate::provider::{ClientRef, Proof, ProviderError, PutClient, Registered};
 use jiff::Timestamp;
 use kube::api::{ObjectMeta, Patch, PatchParams};
@@ -239,7 +239,7 @@ impl Carry<'_> {
             _ => false,
         };
         if self.ctx.tenure.is_lost() && !answer {
-            return Err(Problem::wait("LeaseLost", "another instance of the operator is at work"));
+            return Err(Problem::wait(Reason::LeaseLost, "another instance of the operator is at work"));
         }
         match effect {
             Effect::Claim(claims) => self.claim(claims).await,
@@ -289,18 +289,18 @@ impl Carry<'_> {
                     return Ok(());
                 }
                 Err(Problem::wait(
-                    "CredentialsUnproved",
+                    Reason::CredentialsUnproved,
                     "the provider doesn't show the client as a public one; it is registered again",
                 ))
             }
             Effect::Prove(at, id, secret, method) => match self.at(at)?.prove(id, secret, *method).await {
                 Proof::Authenticated => Ok(()),
                 Proof::Refused => Err(Problem::wait(
-                    "CredentialsRefused",
+                    Reason::CredentialsRefused,
                     "the provider took the client but refuses its credentials; it is registered again",
                 )),
                 Proof::Unproved => Err(Problem::wait(
-                    "CredentialsUnproved",
+                    Reason::CredentialsUnproved,
                     format!(
                         "it can't be shown that the credentials authenticate at {} {}; check that its revocation endpoint \
                          answers, and refuses wrong secrets",
@@ -350,7 +350,7 @@ impl Carry<'_> {
         self.handles
             .get(&claim.uid)
             .map(AsRef::as_ref)
-            .ok_or_else(|| Problem::wait("ProviderNotReady", format!("{} isn't connected", claim.name)))
+            .ok_or_else(|| Problem::wait(Reason::ProviderNotReady, format!("{} isn't connected", claim.name)))
     }
 
     fn provider_problem(&self, uid: &str, e: &crate::provider::ProviderError) -> Problem {
@@ -425,7 +425,7 @@ impl Carry<'_> {
                 let before = self.stated(&self.seen.claims)?;
                 self.patch_link(json!({ "annotations": { names::REGISTERED_AT: before } })).await?;
                 return Err(Problem::wait(
-                    "ProviderDeleting",
+                    Reason::ProviderDeleting,
                     format!("{} {} is being deleted; name another one", claim.kind.as_str(), claim.name),
                 ));
             }
@@ -475,12 +475,11 @@ fn by_id(id: &ClientId) -> ClientRef {
 /// A creation whose answer nobody has.
 fn maybe_orphaned(problem: Problem) -> Problem {
     Problem {
-        reason: "ClientMayBeOrphaned",
         message: format!(
             "{}; a client may have been made there all the same, which nobody knows of: look for it there by the link's \
              name once this is over",
             problem.message
         ),
-        ..problem
+        ..problem.called(Reason::ClientMayBeOrphaned)
     }
 }

@@ -3,7 +3,7 @@
 
 use super::problem::Problem;
 use crate::api::names;
-use crate::domain::{InstallationId, KeyRing, MasterKey};
+use crate::domain::{InstallationId, KeyRing, MasterKey, Reason};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
@@ -28,7 +28,7 @@ impl Installation {
 
     /// An installation whose keys stand in the Secret of this name.
     pub fn new(secret: impl Into<String>) -> Self {
-        let unread = Problem::wait("MasterKeyUnread", "the operator hasn't read its master key yet");
+        let unread = Problem::wait(Reason::MasterKeyUnread, "the operator hasn't read its master key yet");
         Self { secret: secret.into(), state: RwLock::new(Err(unread)) }
     }
 
@@ -53,7 +53,7 @@ impl Installation {
             Ok(Some(secret)) => self.parse(&secret),
             Ok(None) if may_create => self.create(&api).await,
             Ok(None) => Err(Problem::edit(
-                "MasterKeyMissing",
+                Reason::MasterKeyMissing,
                 format!(
                     "Secret {} of namespace {namespace} with the installation's master key is gone, and links depend on it; \
                      restore it from the backup (a new key would change every client secret)",
@@ -81,7 +81,7 @@ impl Installation {
     async fn create(&self, api: &Api<Secret>) -> Result<Arc<KeyRing>, Problem> {
         let random = |bytes: &mut [u8]| {
             getrandom::fill(bytes)
-                .map_err(|_| Problem::wait("NoRandomness", "the system gives no random bytes"))
+                .map_err(|_| Problem::wait(Reason::NoRandomness, "the system gives no random bytes"))
         };
         let (mut id, mut key) = ([0u8; 10], [0u8; 32]);
         random(&mut id)?;
@@ -120,7 +120,8 @@ impl Installation {
     }
 
     fn parse(&self, secret: &Secret) -> Result<Arc<KeyRing>, Problem> {
-        let bad = |why: &str| Problem::edit("MasterKeyInvalid", format!("Secret {}: {why}", self.secret));
+        let bad =
+            |why: &str| Problem::edit(Reason::MasterKeyInvalid, format!("Secret {}: {why}", self.secret));
         let data = secret.data.as_ref().ok_or_else(|| bad("is empty; restore it from the backup"))?;
         let text = |key: &str| {
             data.get(key)

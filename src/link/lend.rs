@@ -5,6 +5,7 @@
 
 use super::problem::Problem;
 use crate::api::names;
+use crate::domain::Reason;
 use crate::domain::text::Shown;
 use url::Url;
 
@@ -43,7 +44,7 @@ pub fn check<'l>(
         let Some(allowed) = allowed else {
             if demanded {
                 return Err(Problem::edit(
-                    "AllowedHostsMissing",
+                    Reason::AllowedHostsMissing,
                     format!(
                         "Secret {secret} doesn't say where it may be sent, and this operator demands it for servers that \
                          a link or a LinkProvider names; annotate the Secret with {}={}",
@@ -57,7 +58,7 @@ pub fn check<'l>(
         for (what, url) in targets {
             if !allowed.split(',').any(|entry| matches(entry.trim(), url)) {
                 return Err(Problem::edit(
-                    "HostNotAllowed",
+                    Reason::HostNotAllowed,
                     format!(
                         "Secret {secret} may not be sent to {}, where the {what} is: its annotation {} doesn't list it \
                          ({}); nothing is sent. Correct the server's address, or the annotation",
@@ -75,8 +76,11 @@ pub fn check<'l>(
 /// Whether a problem is that a Secret may not be sent somewhere.
 pub fn forbids(problem: &Problem) -> bool {
     matches!(
-        problem.reason,
-        "AllowedHostsMissing" | "HostNotAllowed" | "SecretTypeRefused" | "ClientIdKeyNotAllowed"
+        problem.why,
+        Reason::AllowedHostsMissing
+            | Reason::HostNotAllowed
+            | Reason::SecretTypeRefused
+            | Reason::ClientIdKeyNotAllowed
     )
 }
 

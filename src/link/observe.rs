@@ -24,7 +24,7 @@ use super::secrets::Secrets;
 use crate::api::link::ProviderKind;
 use crate::api::provider::Service;
 use crate::api::{ApplicationLink, names};
-use crate::domain::{ClientId, Deletion, KeyRing};
+use crate::domain::{ClientId, Deletion, KeyRing, Reason};
 use incoming::{Look, client_at};
 use jiff::Timestamp;
 use kube::{Api, ResourceExt as _};
@@ -69,8 +69,10 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
         seen.keys.clone(),
         ctx.namespaces.get(&ctx.client, &seen.namespace, link.creation_timestamp().map(|t| t.0)).await,
     ) else {
-        let problem =
-            Problem::wait("ApiServerUnreachable", "the link's namespace can't be read; it is tried again");
+        let problem = Problem::wait(
+            Reason::ApiServerUnreachable,
+            "the link's namespace can't be read; it is tried again",
+        );
         seen.keys = seen.keys.and(Err(problem));
         return (seen, handles);
     };
@@ -137,7 +139,7 @@ pub async fn observe(ctx: &Context, link: &ApplicationLink, goal: &Goal) -> (Obs
     let settled = !matches!(goal, Goal::Unread) && seen.incoming.as_ref().is_none_or(|i| i.place.is_ok());
     if !leave_all && !settled {
         // Nothing is left as long as nobody knows what is wanted, so there is no look at it either.
-        let unlooked = Err(Problem::wait("ProviderNotReady", "nobody looked there yet"));
+        let unlooked = Err(Problem::wait(Reason::ProviderNotReady, "nobody looked there yet"));
         seen.elsewhere.extend(unrecorded.map(|claim| PlaceFacts { claim, identity: None, client: unlooked }));
     } else {
         let places: Vec<_> = seen.claims.iter().cloned().chain(unrecorded).collect();
@@ -196,7 +198,7 @@ fn unrecorded(link: &ApplicationLink, seen: &Observed, all: &[ProviderView]) -> 
 /// What the schema was to make sure of.
 fn no_service() -> Problem {
     Problem::edit(
-        "InvalidSpec",
+        Reason::InvalidSpec,
         "exactly one of bundled, hydra, keycloak, registration and bitbucket must be set",
     )
 }
@@ -288,7 +290,7 @@ pub async fn connection(ctx: &Context, view: &ProviderView) -> Result<Arc<Connec
             if view.claim.kind == ProviderKind::LinkProvider {
                 let record = match ctx.store.provider(&view.claim.uid).await {
                     // It is written anew once the provider is taken up.
-                    Err(problem) if problem.reason == "RecordError" => None,
+                    Err(problem) if problem.why == Reason::RecordError => None,
                     other => other?,
                 };
                 connected.recorded_before = record.is_some_and(|(record, _)| record.recorded_before);
@@ -337,7 +339,7 @@ async fn elsewhere(
             Ok((connected, identity))
         }),
         None => Err(Problem::wait(
-            "ProviderNotFound",
+            Reason::ProviderNotFound,
             format!("{} {}, where the client is registered, doesn't exist", claim.kind.as_str(), claim.name),
         )),
     };
@@ -365,7 +367,10 @@ async fn elsewhere(
     let adopt = adopt.and_then(|a| ClientId::parse(&a.client_id).ok());
     let at = derive::lookup(keys, &identity, caps, adopt.as_ref(), seen.kept_at(&identity), seen);
     let Some(at) = at else {
-        return Err(Problem::edit("InvalidName", "the link's name can't be part of a client identifier"));
+        return Err(Problem::edit(
+            Reason::InvalidName,
+            "the link's name can't be part of a client identifier",
+        ));
     };
     let client = client_at(ctx, claim, &connected, &at, &identity, link, seen).await?;
     let at =

@@ -24,8 +24,8 @@ use super::turns::{Permit, Turn, Who};
 use super::validate::{IncomingGoal, ValidatedLink, validate};
 use crate::api::link::{ApplicationLinkStatus, DeletionPolicy, ProviderStatusRef};
 use crate::api::{ApplicationLink, names};
-use crate::domain::KeyRing;
 use crate::domain::text::cut;
+use crate::domain::{KeyRing, Reason};
 use again::{Look, after, next_retry};
 use jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _};
@@ -51,7 +51,7 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
             return Ended::default();
         }
     }
-    let checked = validate(&link).map_err(|e| Problem::edit("InvalidSpec", e.to_string()));
+    let checked = validate(&link).map_err(|e| Problem::edit(Reason::InvalidSpec, e.to_string()));
     let goal = match &checked {
         _ if deleting => Goal::Absent {
             retain: link.spec.deletion_policy == DeletionPolicy::Retain,
@@ -206,13 +206,13 @@ struct Steps {
 }
 
 /// The reason of a link that waits for its turn.
-const QUEUED: &str = "Queued";
+const QUEUED: &str = Reason::Queued.as_str();
 
 /// The reason where a Secret can't be written with the client secret that is due.
-const UNWRITABLE: &str = "SecretUnwritable";
+const UNWRITABLE: &str = Reason::SecretUnwritable.as_str();
 
 /// What the API server doesn't take: a policy, a quota or a right may change, and nothing tells of that.
-const REFUSED: [&str; 3] = ["Forbidden", "RefusedByApiServer", UNWRITABLE];
+const REFUSED: [&str; 3] = [Reason::Forbidden.as_str(), Reason::RefusedByApiServer.as_str(), UNWRITABLE];
 
 /// So many steps in a row are progress; more are a provider that never comes to rest.
 const MOST_STEPS: usize = 6;
@@ -306,7 +306,7 @@ async fn steps(
         }
         if step == MOST_STEPS {
             let text = "the provider answers each change of the client with another one; look at it there";
-            outcome.incoming = Some(Err(Problem::wait("ProviderRestless", text)));
+            outcome.incoming = Some(Err(Problem::wait(Reason::ProviderRestless, text)));
             (outcome.done, outcome.wrote) = (done, wrote);
             return Steps { link, seen, decision, outcome, notes, turn };
         }

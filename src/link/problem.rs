@@ -1,5 +1,6 @@
 //! What stands between a link and Ready, as a condition shows it. Pure.
 
+use crate::domain::Reason;
 use crate::domain::text::cut;
 use crate::outgoing::{DiscoveryError, ErrorClass, TokenError};
 use crate::provider::ProviderError;
@@ -21,7 +22,9 @@ pub enum Mend {
 /// Why a part of a link isn't as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The machine reason of the condition.
+    /// The machine reason of the condition, from the list of all.
+    pub why: Reason,
+    /// Its word.
     pub reason: &'static str,
     /// What is wrong and what to do. Holds no secret, and of what a server wrote a few names at most.
     pub message: String,
@@ -33,23 +36,29 @@ pub struct Problem {
 
 impl Problem {
     /// A person must edit something.
-    pub fn edit(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: cut(message.into()), mend: Mend::Edit, retry_after: None }
+    pub fn edit(why: impl Into<Reason>, message: impl Into<String>) -> Self {
+        Self::new(why.into(), message.into(), Mend::Edit)
     }
 
     /// It may pass.
-    pub fn wait(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: cut(message.into()), mend: Mend::Wait, retry_after: None }
+    pub fn wait(why: impl Into<Reason>, message: impl Into<String>) -> Self {
+        Self::new(why.into(), message.into(), Mend::Wait)
     }
 
     /// Somebody else wrote at the same moment.
     pub fn conflict(what: &str) -> Self {
-        Self {
-            reason: "Conflict",
-            message: format!("{what} was changed at the same moment; it is looked at again"),
-            mend: Mend::Conflict,
-            retry_after: None,
-        }
+        let message = format!("{what} was changed at the same moment; it is looked at again");
+        Self::new(Reason::Conflict, message, Mend::Conflict)
+    }
+
+    fn new(why: Reason, message: String, mend: Mend) -> Self {
+        Self { why, reason: why.as_str(), message: cut(message), mend, retry_after: None }
+    }
+
+    /// The same under another reason.
+    #[must_use]
+    pub fn called(self, why: Reason) -> Self {
+        Self { why, reason: why.as_str(), ..self }
     }
 
     /// An answer of the API server that we have no other use for.
@@ -57,13 +66,13 @@ impl Problem {
         match e {
             kube::Error::Api(s) if s.code == 409 => Self::conflict(what),
             kube::Error::Api(s) if s.code == 403 => Self::wait(
-                "Forbidden",
+                Reason::Forbidden,
                 format!(
                     "the operator may not write {what}; check its RBAC, the namespace's quota, and whether it is being deleted"
                 ),
             ),
             kube::Error::Api(s) if matches!(s.code, 400 | 413 | 422) => Self::edit(
-                "RefusedByApiServer",
+                Reason::RefusedByApiServer,
                 format!(
                     "the API server refuses {what} as it should be written (HTTP {}, {}{})",
                     s.code,
@@ -72,11 +81,11 @@ impl Problem {
                 ),
             ),
             kube::Error::Api(s) => Self::wait(
-                "ApiServerError",
+                Reason::ApiServerError,
                 format!("the API server answers HTTP {} for {what}; it is tried again", s.code),
             ),
             _ => Self::wait(
-                "ApiServerUnreachable",
+                Reason::ApiServerUnreachable,
                 format!("the API server didn't answer for {what}; it is tried again"),
             ),
         }
@@ -115,7 +124,7 @@ impl From<&ProviderError> for Problem {
             e if e.is_terminal() => Mend::Edit,
             _ => Mend::Wait,
         };
-        Self { reason: e.reason(), message: e.to_string(), mend, retry_after: e.retry_after() }
+        Self { retry_after: e.retry_after(), ..Self::new(e.why(), e.to_string(), mend) }
     }
 }
 
@@ -123,7 +132,7 @@ impl Problem {
     /// The server declared the grant dead with this code; `way_out` is what a person does about it.
     pub fn dead_grant(code: &str, way_out: &str) -> Self {
         Self::edit(
-            "ReauthorizationRequired",
+            Reason::ReauthorizationRequired,
             format!("the server no longer accepts the refresh token ({code}); {way_out}"),
         )
     }
@@ -136,13 +145,13 @@ impl From<&TokenError> for Problem {
             ErrorClass::BackOff | ErrorClass::NotSent => Mend::Wait,
             ErrorClass::Unanswered => Mend::Unanswered,
         };
-        Self { reason: e.reason(), message: e.to_string(), mend, retry_after: e.retry_after() }
+        Self { retry_after: e.retry_after(), ..Self::new(e.why(), e.to_string(), mend) }
     }
 }
 
 impl From<&DiscoveryError> for Problem {
     fn from(e: &DiscoveryError) -> Self {
         let mend = if e.is_transient() { Mend::Wait } else { Mend::Edit };
-        Self { reason: e.reason(), message: e.to_string(), mend, retry_after: e.retry_after() }
+        Self { retry_after: e.retry_after(), ..Self::new(e.why(), e.to_string(), mend) }
     }
 }

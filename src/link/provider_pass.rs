@@ -13,6 +13,7 @@ use super::store::KeptProvider;
 use crate::api::common::Condition;
 use crate::api::provider::ProviderStatus;
 use crate::api::{ApplicationLink, ClusterLinkProvider, ConditionStatus, LinkProvider, names};
+use crate::domain::Reason;
 use crate::outgoing::backoff;
 use jiff::Timestamp;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -162,7 +163,7 @@ async fn keep(ctx: &Context, view: &ProviderView) -> Result<(), Problem> {
     let found = match ctx.store.provider(&view.claim.uid).await {
         Ok(found) => found,
         // A record that can't be read is written anew: all of it is known.
-        Err(p) if p.reason == "RecordError" => {
+        Err(p) if p.why == Reason::RecordError => {
             ctx.store.forget_provider(&view.claim.uid).await?;
             None
         }
@@ -196,7 +197,7 @@ where
     let users = users(ctx, view, watched).await?;
     if let Some(first) = users.first() {
         return Err(Problem::wait(
-            "InUse",
+            Reason::InUse,
             format!(
                 "the provider is being deleted and waits for its links to let go: {first}{}; delete these links, or name \
                  another provider in them",
@@ -265,10 +266,10 @@ fn status(
     last: Option<&ProviderStatus>,
     now: Timestamp,
 ) -> ProviderStatus {
-    let condition = |type_: &str, status: bool, reason: &str, message: &str| Condition {
+    let condition = |type_: &str, status: bool, reason: Reason, message: &str| Condition {
         type_: type_.to_owned(),
         status: if status { ConditionStatus::True } else { ConditionStatus::False },
-        reason: reason.to_owned(),
+        reason: reason.to_string(),
         message: message.chars().take(1024).collect(),
         last_transition_time: String::new(),
         observed_generation: view.generation,
@@ -277,15 +278,12 @@ fn status(
         None => vec![condition(
             "Ready",
             true,
-            "Connected",
+            Reason::Connected,
             "the provider answers and takes the operator's credential",
         )],
         Some(p) => {
             let state = if p.mend == Mend::Edit { "Stalled" } else { "Reconciling" };
-            vec![
-                condition("Ready", false, p.reason, &p.message),
-                condition(state, true, p.reason, &p.message),
-            ]
+            vec![condition("Ready", false, p.why, &p.message), condition(state, true, p.why, &p.message)]
         }
     };
     for c in &mut conditions {

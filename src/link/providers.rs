@@ -7,6 +7,7 @@ use super::problem::Problem;
 use crate::api::link::ProviderKind;
 use crate::api::provider::{Allow, Service};
 use crate::api::{ClusterLinkProvider, LinkProvider, names};
+use crate::domain::Reason;
 use k8s_openapi::jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -130,7 +131,7 @@ pub fn choose<'a>(
             .find(|p| p.claim.kind == *kind && p.claim.name == *name)
             .ok_or_else(|| {
                 Problem::wait(
-                    "ProviderNotFound",
+                    Reason::ProviderNotFound,
                     format!(
                         "spec.providerRef: {} {name} doesn't exist; create it, or name another one",
                         kind.as_str()
@@ -141,7 +142,7 @@ pub fn choose<'a>(
     if let Some(claim) = claims.last() {
         return all.iter().filter(visible).find(|p| p.claim == *claim).ok_or_else(|| {
             Problem::wait(
-                "ProviderNotFound",
+                Reason::ProviderNotFound,
                 format!(
                     "{} {}, where the client is registered, doesn't exist any more; create it again, or name another \
                      one in spec.providerRef",
@@ -157,7 +158,7 @@ pub fn choose<'a>(
         .max_by_key(|p| (p.namespace.is_some(), p.created, p.claim.name.clone()))
         .ok_or_else(|| {
             Problem::wait(
-                "NoDefaultProvider",
+                Reason::NoDefaultProvider,
                 format!(
                     "spec.providerRef is left out and there is no default provider; name one, or annotate one with \
                      {}=true",
@@ -213,7 +214,7 @@ pub fn permit(
             rebind: allow.rebind,
         }),
         _ => Err(Problem::wait(
-            "NamespaceNotAllowed",
+            Reason::NamespaceNotAllowed,
             format!(
                 "{} doesn't allow links of namespace {namespace}; use another provider, or have the platform team add the \
                  namespace to spec.allow.namespaces there",

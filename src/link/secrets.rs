@@ -8,7 +8,7 @@ use super::lend::{self, Lent};
 use super::plan::SecretWrite;
 use super::problem::Problem;
 use crate::api::{ApplicationLink, names};
-use crate::domain::SecretString;
+use crate::domain::{Reason, SecretString};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
@@ -38,9 +38,11 @@ impl Secrets {
         Self { by_tenant: false, ..Self::new(client, namespace) }
     }
 
-    /// What is read from here, each Secret once.
-    pub fn reader(&self) -> Reader<'_> {
-        Reader { secrets: self, read: tokio::sync::Mutex::default() }
+    /// What is read from here, each Secret once: these keys of Secrets, so that what is missing of one is said at
+    /// once.
+    pub fn reader<'k>(&self, keys: impl IntoIterator<Item = (&'k str, &'k str)>) -> Reader<'_> {
+        let keys = keys.into_iter().map(|(name, key)| (name.to_owned(), key.to_owned())).collect();
+        Reader { secrets: self, keys, read: tokio::sync::Mutex::default() }
     }
 
     /// Looks at the Secret that a link wants to write. `known` is the UID of the one of that name that was its own
@@ -116,7 +118,7 @@ impl Secrets {
                 "type": write.type_,
                 "data": data,
             }))
-            .map_err(|_| Problem::edit("TemplateError", "the Secret can't be written as JSON"))?;
+            .map_err(|_| Problem::edit(Reason::TemplateError, "the Secret can't be written as JSON"))?;
             let params = PostParams { field_manager: Some(names::FIELD_MANAGER.into()), dry_run };
             return Ok(self.api.create(&params, &secret).await);
         };
@@ -195,6 +197,8 @@ impl Secrets {
 /// secret do, are of one version of it.
 pub struct Reader<'a> {
     secrets: &'a Secrets,
+    /// Names of Secrets, and keys there.
+    keys: BTreeSet<(String, String)>,
     read: tokio::sync::Mutex<BTreeMap<String, Option<Secret>>>,
 }
 
@@ -208,7 +212,7 @@ impl Reader<'_> {
         &self,
         name: &str,
         key: &str,
-        reason: &'static str,
+        reason: Reason,
         field: &str,
     ) -> Result<SecretString, Problem> {
         let mut read = self.read.lock().await;
@@ -216,32 +220,48 @@ impl Reader<'_> {
             let found = self.secrets.api.get_opt(name).await;
             read.insert(name.to_owned(), found.map_err(|e| Problem::kube(&format!("Secret {name}"), &e))?);
         }
+        let of_it = self.keys.iter().filter(|(secret, other)| secret == name && other != key);
+        let all: BTreeSet<&str> = of_it.map(|(_, other)| other.as_str()).chain([key]).collect();
         let Some(secret) = read.get(name).and_then(Option::as_ref) else {
+            let keys = named(&all, "the key", "the keys");
             return Err(Problem::wait(
                 reason,
-                format!("{field}: Secret {name} doesn't exist; create it with the key {key}"),
+                format!("{field}: Secret {name} doesn't exist; create it with {keys}"),
             ));
         };
         let type_ = secret.type_.as_deref().unwrap_or_default();
         if self.secrets.by_tenant && lend::NEVER.contains(&type_) {
             return Err(Problem::edit(
-                "SecretTypeRefused",
+                Reason::SecretTypeRefused,
                 format!(
                     "{field}: Secret {name} has the type {type_}, and such a Secret is never sent anywhere; name one that \
                      holds the credential alone"
                 ),
             ));
         }
-        let Some(bytes) = secret.data.as_ref().and_then(|d| d.get(key)) else {
-            return Err(Problem::wait(reason, format!("{field}: Secret {name} has no key {key}; add it")));
-        };
-        // A newline at the end is what an editor or echo leaves there; no credential has one.
-        let text = std::str::from_utf8(&bytes.0).unwrap_or_default().trim_end_matches(['\n', '\r']);
+        let data = secret.data.as_ref();
+        let there = |key: &str| data.and_then(|d| d.get(key)).map(|bytes| text_of(&bytes.0));
+        let missing: BTreeSet<&str> = all.iter().copied().filter(|k| there(k).is_none()).collect();
+        let empty: BTreeSet<&str> = all.iter().copied().filter(|k| there(k) == Some("")).collect();
+        let text = there(key).unwrap_or_default();
         if text.is_empty() {
-            return Err(Problem::edit(
-                reason,
-                format!("{field}: key {key} of Secret {name} is empty or not text; fill it"),
-            ));
+            let mut wrong = Vec::new();
+            if !missing.is_empty() {
+                let them = if missing.len() == 1 { "it" } else { "them" };
+                wrong.push(format!("Secret {name} has no {}; add {them}", named(&missing, "key", "keys")));
+            }
+            if !empty.is_empty() {
+                let (are, them) = if empty.len() == 1 { ("is", "it") } else { ("are", "them") };
+                let keys = named(&empty, "key", "keys");
+                wrong.push(format!("{keys} of Secret {name} {are} empty or not text; fill {them}"));
+            }
+            let text = format!("{field}: {}", wrong.join("; "));
+            // A key may be on its way; a value that is there is somebody's to correct.
+            return Err(if empty.is_empty() {
+                Problem::wait(reason, text)
+            } else {
+                Problem::edit(reason, text)
+            });
         }
         Ok(SecretString::from(text.to_owned()))
     }
@@ -257,6 +277,17 @@ impl Reader<'_> {
         let read = self.read.into_inner();
         read.iter().filter_map(|(name, secret)| Some(lent(name, secret.as_ref()?))).collect()
     }
+}
+
+/// A value as it is used. A newline at the end is what an editor or echo leaves there; no credential has one.
+fn text_of(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default().trim_end_matches(['\n', '\r'])
+}
+
+/// Keys of a Secret in a message.
+fn named(keys: &BTreeSet<&str>, one: &str, more: &str) -> String {
+    let list = keys.iter().copied().collect::<Vec<_>>().join(", ");
+    format!("{} {list}", if keys.len() == 1 { one } else { more })
 }
 
 fn lent(name: &str, secret: &Secret) -> Lent {
@@ -293,9 +324,9 @@ fn unwritable(write: &SecretWrite, status: &kube::core::Status) -> Problem {
     );
     // Deleting the Secret is seen; what a policy or a quota says is asked again.
     if status.code == 422 {
-        Problem::edit("SecretUnwritable", text)
+        Problem::edit(Reason::SecretUnwritable, text)
     } else {
-        Problem::wait("SecretUnwritable", text)
+        Problem::wait(Reason::SecretUnwritable, text)
     }
 }
 
@@ -329,7 +360,7 @@ fn judge(
     let consent = annotated(names::TAKE_OVER_BY);
     if let Some(other) = other.filter(|_| !owned) {
         return SecretFact::Foreign(Problem::edit(
-            "SecretConflict",
+            Reason::SecretConflict,
             format!(
                 "Secret {name} belongs to {} {}; give this link another Secret name",
                 other.kind, other.name
@@ -338,10 +369,11 @@ fn judge(
     }
     if !owned && !orphaned && !handed_over && !consent {
         return SecretFact::Foreign(Problem::edit(
-            "SecretConflict",
+            Reason::SecretConflict,
             format!(
                 "Secret {name} exists and isn't this link's; it is left alone: give this link another Secret name, or \
-                 annotate the Secret with {}={} to have the link take it over",
+                 annotate the Secret with {}={} to have the link take it over, which replaces the values that it has under the \
+                 link's keys, for good",
                 names::TAKE_OVER_BY,
                 link.name_any()
             ),

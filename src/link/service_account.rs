@@ -9,7 +9,7 @@
 
 use super::problem::Problem;
 use crate::domain::text::Shown;
-use crate::domain::{ExposeSecret as _, SecretString};
+use crate::domain::{ExposeSecret as _, Reason, SecretString};
 use crate::outgoing::ServiceAccount;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -137,7 +137,7 @@ impl AccountTokens {
         };
         if own.is_empty() {
             return Err(Problem::wait(
-                "AudienceUnknown",
+                Reason::AudienceUnknown,
                 format!(
                     "{FIELD}.audience: the API server doesn't say which audiences are its own; it is asked again"
                 ),
@@ -145,7 +145,7 @@ impl AccountTokens {
         }
         if own.contains(&of.audience) {
             return Err(Problem::edit(
-                "AudienceForbidden",
+                Reason::AudienceForbidden,
                 format!(
                     "{FIELD}.audience: {} is the API server's own: who gets such a token is ServiceAccount {} here; name \
                      the audience that the authorization server wants",
@@ -169,7 +169,7 @@ impl AccountTokens {
         };
         let Some(status) = answer.status.filter(|s| !s.token.is_empty()) else {
             return Err(Problem::wait(
-                "ApiServerError",
+                Reason::ApiServerError,
                 format!(
                     "the API server answers without a token of ServiceAccount {}; it is asked again",
                     of.name
@@ -189,21 +189,21 @@ impl AccountTokens {
         let ServiceAccount { namespace, name, .. } = of;
         match e {
             kube::Error::Api(s) if s.code == 404 => Problem::wait(
-                "ServiceAccountMissing",
+                Reason::ServiceAccountMissing,
                 format!("{FIELD}: ServiceAccount {name} doesn't exist in namespace {namespace}; create it"),
             ),
             kube::Error::Api(s) if s.code == 403 => {
                 let causes = s.details.iter().flat_map(|d| &d.causes);
                 if causes.into_iter().any(|c| c.reason == "NamespaceTerminating") {
                     return Problem::wait(
-                        "NamespaceTerminating",
+                        Reason::NamespaceTerminating,
                         format!(
                             "namespace {namespace} is being deleted, and its ServiceAccounts get no more tokens"
                         ),
                     );
                 }
                 let us = self.us().await;
-                Problem::wait("ServiceAccountTokenForbidden", grant(of, us.as_ref()))
+                Problem::wait(Reason::ServiceAccountTokenForbidden, grant(of, us.as_ref()))
             }
             e => Problem::kube(&format!("the token of ServiceAccount {name}"), e),
         }
@@ -237,13 +237,13 @@ fn grant(of: &ServiceAccount, us: Option<&(String, String)>) -> String {
 
 /// Whether no token can be had until somebody changes something here: nothing was sent to a server.
 pub fn out_of_reach(problem: &Problem) -> bool {
-    const REASONS: [&str; 4] = [
-        "ServiceAccountMissing",
-        "ServiceAccountTokenForbidden",
-        "NamespaceTerminating",
-        "AudienceForbidden",
-    ];
-    REASONS.contains(&problem.reason)
+    matches!(
+        problem.why,
+        Reason::ServiceAccountMissing
+            | Reason::ServiceAccountTokenForbidden
+            | Reason::NamespaceTerminating
+            | Reason::AudienceForbidden
+    )
 }
 
 /// `iss` of a token of the API server's, to say what has to be trusted.

@@ -10,15 +10,16 @@ use crate::api::link::{
     ApplicationLinkStatus, Binding, ConnectedStatus, IncomingStatus, OutgoingStatus, ProviderStatusRef,
 };
 use crate::api::{ApplicationLink, ConditionStatus};
+use crate::domain::Reason;
 use jiff::Timestamp;
 use kube::Resource as _;
 use url::Url;
 
 /// The reason of `TokenFresh` while the token is good and its successor can't be got.
-pub const REFRESH_FAILING: &str = "RefreshFailing";
+pub const REFRESH_FAILING: &str = Reason::RefreshFailing.as_str();
 
 /// The reason of `TokenFresh` while the token is good and nothing but a person's consent gives another one.
-pub const NOT_RENEWED: &str = "NoRefreshToken";
+pub const NOT_RENEWED: &str = Reason::NoRefreshToken.as_str();
 
 /// What the status is made of.
 pub struct Input<'a> {
@@ -152,7 +153,7 @@ pub fn taken_away(
     new.conditions.retain(|c| {
         c.type_ != "Ready" && c.type_ != what && c.type_ != "Stalled" && c.type_ != "Reconciling"
     });
-    let said = |type_, status| condition(type_, status, problem.reason, &problem.message, generation);
+    let said = |type_, status| condition(type_, status, problem.why, &problem.message, generation);
     new.conditions.splice(0..0, [said("Ready", false), said(what, false), said("Reconciling", true)]);
     keep_times(&mut new.conditions, &old.conditions, now);
     new
@@ -165,11 +166,12 @@ pub fn terminating(
     left: Option<&[String]>,
     now: Timestamp,
 ) -> Option<ApplicationLinkStatus> {
-    const REASON: &str = "Terminating";
+    const REASON: Reason = Reason::Terminating;
     const MOST: usize = 3;
     let old = link.status.clone().unwrap_or_default();
     let ready = old.conditions.iter().find(|c| c.type_ == "Ready" && c.status == ConditionStatus::False);
-    let says = |c: &Condition| c.reason == REASON || (left.is_none() && c.message.starts_with(WAITS));
+    let says =
+        |c: &Condition| c.reason == REASON.as_str() || (left.is_none() && c.message.starts_with(WAITS));
     let message = match left {
         None => "the link is being deleted, and lets go of what it has".to_owned(),
         Some(names) => format!(
@@ -197,13 +199,13 @@ fn whole(t: Timestamp) -> Timestamp {
     Timestamp::from_second(t.as_second()).unwrap_or(t)
 }
 
-fn condition(type_: &str, status: bool, reason: &str, message: &str, generation: i64) -> Condition {
+fn condition(type_: &str, status: bool, reason: Reason, message: &str, generation: i64) -> Condition {
     // The field holds 32768; a message that long helps nobody.
     let message = message.chars().take(1024).collect();
     Condition {
         type_: type_.to_owned(),
         status: if status { ConditionStatus::True } else { ConditionStatus::False },
-        reason: reason.to_owned(),
+        reason: reason.to_string(),
         message,
         last_transition_time: String::new(),
         observed_generation: generation,
@@ -232,11 +234,11 @@ fn conditions(input: &Input<'_>, status: &ApplicationLinkStatus, deleting: bool)
                 } else {
                     format!("client {id} is registered and its credentials authenticate")
                 };
-                all.push(condition("Registered", true, "Registered", &message, generation));
+                all.push(condition("Registered", true, Reason::Registered, &message, generation));
                 problems.extend(outcome.unserved.clone());
             }
             Some(Err(p)) => {
-                all.push(condition("Registered", false, p.reason, &p.message, generation));
+                all.push(condition("Registered", false, p.why, &p.message, generation));
                 problems.push(p.clone());
             }
             None => {}
@@ -245,17 +247,23 @@ fn conditions(input: &Input<'_>, status: &ApplicationLinkStatus, deleting: bool)
             let passing = result.as_ref().err().filter(|p| !expired && takes_nothing(input, outcome, p));
             match result {
                 Err(p) if passing.is_none() => {
-                    all.push(condition("Authorized", false, p.reason, &p.message, generation))
+                    all.push(condition("Authorized", false, p.why, &p.message, generation))
                 }
-                _ => {
-                    all.push(condition("Authorized", true, "Authorized", "the grant is in hand", generation))
-                }
+                _ => all.push(condition(
+                    "Authorized",
+                    true,
+                    Reason::Authorized,
+                    "the grant is in hand",
+                    generation,
+                )),
             }
             if expired {
                 let (reason, message) = match (input.token, result) {
-                    (Some(t), _) => ("TokenExpired", format!("the access token ended at {}", t.expires_at)),
-                    (None, Err(p)) => (p.reason, p.message.clone()),
-                    (None, Ok(())) => ("TokenMissing", "there is no access token yet".to_owned()),
+                    (Some(t), _) => {
+                        (Reason::TokenExpired, format!("the access token ended at {}", t.expires_at))
+                    }
+                    (None, Err(p)) => (p.why, p.message.clone()),
+                    (None, Ok(())) => (Reason::TokenMissing, "there is no access token yet".to_owned()),
                 };
                 all.push(condition("TokenFresh", false, reason, &message, generation));
             } else {
@@ -263,10 +271,10 @@ fn conditions(input: &Input<'_>, status: &ApplicationLinkStatus, deleting: bool)
                 let good = format!("the access token is good until {until}");
                 let (reason, message) = match (passing, unrenewed) {
                     (Some(p), _) => {
-                        (REFRESH_FAILING, format!("{good}; a refresh came to nothing: {}", p.message))
+                        (Reason::RefreshFailing, format!("{good}; a refresh came to nothing: {}", p.message))
                     }
-                    (None, Some(why)) => (NOT_RENEWED, format!("{good}; {why}")),
-                    (None, None) => ("TokenFresh", good),
+                    (None, Some(why)) => (Reason::NoRefreshToken, format!("{good}; {why}")),
+                    (None, None) => (Reason::TokenFresh, good),
                 };
                 all.push(condition("TokenFresh", true, reason, &message, generation));
             }
@@ -275,15 +283,15 @@ fn conditions(input: &Input<'_>, status: &ApplicationLinkStatus, deleting: bool)
                 Err(p) => problems.push(p.clone()),
                 Ok(()) if expired => problems.push(match input.token {
                     Some(t) if input.spec.as_ref().is_ok_and(|s| s.suspend) => Problem::edit(
-                        "TokenExpired",
+                        Reason::TokenExpired,
                         format!(
                             "the access token ended at {} and the link is suspended; set spec.suspend to false to have it \
                              refreshed",
                             t.expires_at
                         ),
                     ),
-                    Some(t) => Problem::wait("TokenExpired", format!("the access token ended at {}", t.expires_at)),
-                    None => Problem::wait("TokenMissing", "there is no access token yet"),
+                    Some(t) => Problem::wait(Reason::TokenExpired, format!("the access token ended at {}", t.expires_at)),
+                    None => Problem::wait(Reason::TokenMissing, "there is no access token yet"),
                 }),
                 Ok(()) => {}
             }
@@ -297,11 +305,11 @@ fn conditions(input: &Input<'_>, status: &ApplicationLinkStatus, deleting: bool)
     problems.sort_by_key(|p| p.mend != Mend::Edit);
     let suspended = input.spec.as_ref().is_ok_and(|s| s.suspend);
     let ready = match problems.first() {
-        Some(p) => condition("Ready", false, p.reason, &p.message, generation),
+        Some(p) => condition("Ready", false, p.why, &p.message, generation),
         None if suspended => condition(
             "Ready",
             true,
-            "Suspended",
+            Reason::Suspended,
             "all was in order; nothing is refreshed or repaired until spec.suspend is false",
             generation,
         ),
@@ -311,14 +319,14 @@ fn conditions(input: &Input<'_>, status: &ApplicationLinkStatus, deleting: bool)
                 (Some(why), Some(t)) => format!("{good} until {}; {why}", t.expires_at),
                 _ => good.to_owned(),
             };
-            condition("Ready", true, "Connected", &message, generation)
+            condition("Ready", true, Reason::Connected, &message, generation)
         }
     };
     match problems.first().or(pending) {
         Some(p) if p.mend == Mend::Edit => {
-            all.push(condition("Stalled", true, p.reason, &p.message, generation))
+            all.push(condition("Stalled", true, p.why, &p.message, generation))
         }
-        Some(p) => all.push(condition("Reconciling", true, p.reason, &p.message, generation)),
+        Some(p) => all.push(condition("Reconciling", true, p.why, &p.message, generation)),
         None => {}
     }
     all.insert(0, ready);

@@ -314,7 +314,7 @@ fn a_deletion_says_why_it_waits() {
 
 #[test]
 fn a_message_has_a_bound() {
-    let long = outcome(Some(Err(Problem::edit("X", "ü".repeat(5000)))), Some(Ok(())), None);
+    let long = outcome(Some(Err(Problem::edit("InvalidSpec", "ü".repeat(5000)))), Some(Ok(())), None);
     let status = status(&link(), &long, token(600), now());
     assert!(status.conditions.iter().all(|c| c.message.chars().count() <= 1024));
 }

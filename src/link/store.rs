@@ -11,6 +11,7 @@ use super::providers::{self, ProviderView};
 use crate::api::link::ProviderKind;
 use crate::api::names;
 use crate::api::provider::Service;
+use crate::domain::Reason;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
@@ -287,7 +288,7 @@ impl Store {
     ) -> Result<String, Problem> {
         let name = Self::name(kind, uid);
         let bytes = serde_json::to_vec(record)
-            .map_err(|_| Problem::edit("RecordError", format!("{name} can't be written as JSON")))?;
+            .map_err(|_| Problem::edit(Reason::RecordError, format!("{name} can't be written as JSON")))?;
         let labels = BTreeMap::from([
             (names::MANAGED_BY.to_owned(), names::MANAGED_BY_VALUE.to_owned()),
             (names::COMPONENT.to_owned(), kind.to_owned()),
@@ -341,7 +342,7 @@ fn parse<T: DeserializeOwned>(kind: &str, secret: &Secret) -> Result<(T, String)
     let bytes = secret.data.as_ref().and_then(|d| d.get(KEY));
     let record = bytes.and_then(|b| serde_json::from_slice(&b.0).ok()).ok_or_else(|| {
         Problem::edit(
-            "RecordError",
+            Reason::RecordError,
             format!("the operator's {kind} record {name} can't be read; restore it from a backup, or delete it to start anew"),
         )
     })?;

@@ -268,10 +268,7 @@ fn rotation(spec: Option<&Rotation>) -> Result<RotationGoal, Invalid> {
         return Err(invalid(format!("{at}.every"), "is less than 10s; a secret needs time to be used"));
     }
     if goal.overlap.is_some_and(|o| o > MAX_OVERLAP) {
-        return Err(invalid(
-            format!("{at}.overlap"),
-            "is more than 720h; a secret that is replaced must end",
-        ));
+        return Err(invalid(format!("{at}.overlap"), "is more than 30d; a secret that is replaced must end"));
     }
     if let (Some(every), Some(overlap)) = (goal.every, goal.overlap)
         && overlap >= every

@@ -136,6 +136,39 @@ fn each_fault_names_its_field() {
 }
 
 #[test]
+fn no_advice_on_grants_leads_to_another_refusal() {
+    let seed = json!({"secretRef": {"name": "s", "key": "k"}});
+    let grants = [
+        ("authorizationCode", json!({})),
+        ("deviceCode", json!({})),
+        ("clientCredentials", json!({})),
+        ("refreshToken", seed.clone()),
+        ("jwtBearer", seed),
+    ];
+    let asked = |server: &Value, grant: &str, value: &Value| {
+        let mut change = json!({"oauth2": {"server": server, "grant": {"clientCredentials": null}}});
+        change["oauth2"]["grant"][grant] = value.clone();
+        validate(&link(change)).map_err(|e| e.message)
+    };
+    let mut refused = 0;
+    for name in ["google", "microsoft", "github", "gitlab", "slack", "atlassian"] {
+        let mut server = json!({"custom": null});
+        server[name] = if name == "microsoft" { json!({"tenant": "common"}) } else { json!({}) };
+        for (grant, value) in &grants {
+            let Err(said) = asked(&server, grant, value) else { continue };
+            refused += 1;
+            let (_, advice) = said.rsplit_once("use ").expect("an advice");
+            let named: Vec<_> = grants.iter().filter(|(other, _)| advice.contains(other)).collect();
+            assert!(!named.is_empty(), "{name} {grant}: {said}");
+            for (other, value) in named {
+                assert!(asked(&server, other, value).is_ok(), "{name} {grant}: {said}: {other}");
+            }
+        }
+    }
+    assert!(refused > 5, "{refused}");
+}
+
+#[test]
 fn a_secret_of_a_type_has_the_keys_of_it() {
     for secret in [
         json!({"type": "kubernetes.io/basic-auth", "keys": {"accessToken": "password"}}),

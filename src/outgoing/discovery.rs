@@ -6,7 +6,7 @@
 //! trouble, not an answer, and is reported.
 
 use super::endpoints::{Declared, Issuer, IssuerError, ServerEndpoints, parse_endpoint};
-use crate::domain::AuthMethod;
+use crate::domain::{AuthMethod, Reason};
 use crate::http::{HttpClient, Request, Response, SendError};
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
@@ -70,18 +70,23 @@ pub enum DiscoveryError {
 }
 
 impl DiscoveryError {
-    /// The machine-readable reason for a condition.
-    pub const fn reason(&self) -> &'static str {
+    /// The reason of a condition.
+    pub const fn why(&self) -> Reason {
         match self {
-            Self::Send(e) => e.reason(),
-            Self::NotFound { .. } => "DiscoveryNotFound",
-            Self::ServerFault { status: 429, .. } => "RateLimited",
-            Self::ServerFault { .. } => "ServerError",
-            Self::IssuerMismatch | Self::IssuerSlash => "IssuerMismatch",
+            Self::Send(e) => e.why(),
+            Self::NotFound { .. } => Reason::DiscoveryNotFound,
+            Self::ServerFault { status: 429, .. } => Reason::RateLimited,
+            Self::ServerFault { .. } => Reason::ServerError,
+            Self::IssuerMismatch | Self::IssuerSlash => Reason::IssuerMismatch,
             Self::NotJson | Self::NoTokenEndpoint | Self::BadEndpoint { .. } | Self::Downgrade { .. } => {
-                "MalformedReply"
+                Reason::MalformedReply
             }
         }
+    }
+
+    /// Its word.
+    pub const fn reason(&self) -> &'static str {
+        self.why().as_str()
     }
 
     /// Whether it may pass by itself, without anybody's edit.

@@ -2,6 +2,7 @@
 
 use super::presets::{Dialect, Meaning};
 use super::reply::{self, Malformed};
+use crate::domain::Reason;
 use crate::domain::text::known_error_code;
 use crate::http::{BadHeader, NoAnswer, NotSent, RefusedReason, Response, SendError, json};
 use serde_json::Value;
@@ -196,29 +197,34 @@ impl TokenError {
         }
     }
 
-    /// The machine-readable reason for a condition.
-    pub fn reason(&self) -> &'static str {
+    /// The reason of a condition.
+    pub fn why(&self) -> Reason {
         match self {
-            Self::DeadGrant { .. } => "ReauthorizationRequired",
-            Self::BadClient { .. } => "InvalidClient",
-            Self::AssertionRefused => "AssertionRefused",
+            Self::DeadGrant { .. } => Reason::ReauthorizationRequired,
+            Self::BadClient { .. } => Reason::InvalidClient,
+            Self::AssertionRefused => Reason::AssertionRefused,
             Self::Rejected { code, .. } => match code {
-                Some("invalid_scope") => "InvalidScope",
-                Some("unauthorized_client") => "UnauthorizedClient",
-                Some("unsupported_grant_type") => "UnsupportedGrantType",
-                Some("access_denied") => "AccessDenied",
-                _ => "RequestRejected",
+                Some("invalid_scope") => Reason::InvalidScope,
+                Some("unauthorized_client") => Reason::UnauthorizedClient,
+                Some("unsupported_grant_type") => Reason::UnsupportedGrantType,
+                Some("access_denied") => Reason::AccessDenied,
+                _ => Reason::RequestRejected,
             },
-            Self::RateLimited { .. } => "RateLimited",
-            Self::ServerFault { .. } => "ServerError",
-            Self::Redirected { .. } => "Redirected",
-            Self::Malformed(_) => "MalformedReply",
-            Self::TokenType(_) => "UnsupportedTokenType",
-            Self::Refused(_) => "AddressRefused",
-            Self::NotSent(_) => "Unreachable",
-            Self::NoAnswer(_) => "NoAnswer",
-            Self::TooLarge => "ReplyTooLarge",
+            Self::RateLimited { .. } => Reason::RateLimited,
+            Self::ServerFault { .. } => Reason::ServerError,
+            Self::Redirected { .. } => Reason::Redirected,
+            Self::Malformed(_) => Reason::MalformedReply,
+            Self::TokenType(_) => Reason::UnsupportedTokenType,
+            Self::Refused(_) => Reason::AddressRefused,
+            Self::NotSent(_) => Reason::Unreachable,
+            Self::NoAnswer(_) => Reason::NoAnswer,
+            Self::TooLarge => Reason::ReplyTooLarge,
         }
+    }
+
+    /// Its word.
+    pub fn reason(&self) -> &'static str {
+        self.why().as_str()
     }
 }
 

@@ -13,7 +13,7 @@ pub mod registration;
 mod wire;
 
 use crate::domain::{
-    AuthMethod, ClientId, ClientMetadata, ExposeSecret as _, GrantType, Owner, ScopeSet, SecretString,
+    AuthMethod, ClientId, ClientMetadata, ExposeSecret as _, GrantType, Owner, Reason, ScopeSet, SecretString,
 };
 use crate::http::RefusedReason;
 use async_trait::async_trait;
@@ -372,20 +372,25 @@ fn http(status: u16) -> String {
 }
 
 impl ProviderError {
-    /// The machine reason of a condition.
-    pub fn reason(&self) -> &'static str {
+    /// The reason of a condition.
+    pub fn why(&self) -> Reason {
         match self {
-            Self::Unreachable { .. } => "ProviderUnreachable",
-            Self::Refused { .. } => "AddressRefused",
-            Self::Unauthorized { .. } => "ProviderUnauthorized",
-            Self::Rejected { .. } => "ClientRejected",
-            Self::ForeignOwner => "ClientConflict",
-            Self::Conflict => "Conflict",
-            Self::Unsupported { .. } => "Unsupported",
-            Self::Busy { .. } => "ProviderBusy",
-            Self::TooLong { .. } => "ReplyTooLarge",
-            Self::Unexpected { .. } => "ProviderError",
+            Self::Unreachable { .. } => Reason::ProviderUnreachable,
+            Self::Refused { .. } => Reason::AddressRefused,
+            Self::Unauthorized { .. } => Reason::ProviderUnauthorized,
+            Self::Rejected { .. } => Reason::ClientRejected,
+            Self::ForeignOwner => Reason::ClientConflict,
+            Self::Conflict => Reason::Conflict,
+            Self::Unsupported { .. } => Reason::Unsupported,
+            Self::Busy { .. } => Reason::ProviderBusy,
+            Self::TooLong { .. } => Reason::ReplyTooLarge,
+            Self::Unexpected { .. } => Reason::ProviderError,
         }
+    }
+
+    /// Its word.
+    pub fn reason(&self) -> &'static str {
+        self.why().as_str()
     }
 
     /// Whether only a person can mend it, by an edit of the link or of the provider.

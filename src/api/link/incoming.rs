@@ -46,7 +46,7 @@ pub struct Adopt {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!has(self.every) || !has(self.overlap) || duration(self.overlap) < duration(self.every)").message("overlap must be shorter than every"),
+    validation = Rule::new(schema::overlap_is_shorter()).message("overlap must be shorter than every"),
 )]
 pub struct Rotation {
     /// How often. Left out: only when it is asked for, or the provider ends the secret.

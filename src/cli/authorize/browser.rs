@@ -14,7 +14,7 @@ use serde::Deserialize;
 use std::io::{BufRead as _, IsTerminal as _};
 use std::process::{Command, Stdio};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// The loopback listener.
 pub(super) struct Listener {
@@ -36,11 +36,14 @@ pub(super) async fn ask(begun: &Begun, listener: Option<Listener>, codes: &mpsc:
     url.query_pairs_mut().append_pair("ticket", &begun.ticket);
     complain("Open this address, sign in and agree. It is for you alone, works once, and for ten minutes:");
     aside(&[url.as_str()]);
-    type_in(codes.clone());
+    let unanswered = type_in(codes.clone());
     let Some(Listener { listener, port }) = listener else {
         complain("At the end, type the code that the last page shows, and press Enter.");
         begun.set_quiet(false);
-        return std::future::pending().await;
+        return match unanswered.await {
+            Ok(()) => Ended::Not("standard input ended before a code was typed; nothing was changed".into()),
+            Err(_) => std::future::pending().await,
+        };
     };
     begun.set_quiet(false);
     if std::io::stderr().is_terminal() {
@@ -83,11 +86,14 @@ const RECEIVED: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"
     content=\"width=device-width\"><meta name=\"color-scheme\" content=\"light dark\"><title>Received</title>\
     <h1>Received</h1><p>Go back to your terminal: it says when the link is connected. You can close this page.</p>";
 
-/// Takes codes from the terminal. The thread ends with the program: a read can't be called off.
-fn type_in(codes: mpsc::Sender<String>) {
+/// Takes codes from the terminal, and tells when its end comes before any. The thread ends with the program: a
+/// read can't be called off.
+fn type_in(codes: mpsc::Sender<String>) -> oneshot::Receiver<()> {
+    let (tell, told) = oneshot::channel();
     std::thread::spawn(move || {
+        let mut any = false;
         for line in std::io::stdin().lock().lines() {
-            let Ok(line) = line else { return };
+            let Ok(line) = line else { break };
             if line.trim().is_empty() {
                 continue;
             }
@@ -98,8 +104,14 @@ fn type_in(codes: mpsc::Sender<String>) {
             if codes.blocking_send(line.trim().to_owned()).is_err() {
                 return;
             }
+            any = true;
+        }
+        if !any {
+            // Nobody listens any more where waiting ended.
+            let _ = tell.send(());
         }
     });
+    told
 }
 
 /// Opens an address in the person's browser, if there is a way; it stands on the terminal anyway.

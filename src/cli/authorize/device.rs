@@ -1,6 +1,6 @@
 //! The device grant: the code is shown to who runs the command, and to nobody else.
 
-use super::{AuthorizeArgs, Begun, Ended, aside};
+use super::{AuthorizeArgs, Begun, Ended, aside, typed};
 use crate::cli::ToolError;
 use crate::cli::output::{clean, complain};
 use crate::http::{AllowList, CaBundle, Guard, GuardOptions, HttpClient, Request, Trust};
@@ -42,7 +42,18 @@ struct Refused {
 
 /// Shows the code, waits until it was entered, and hands over what ends the consent.
 pub(super) async fn ask(begun: &Begun, http: &HttpClient, yes: bool, codes: &mpsc::Sender<String>) -> Ended {
-    match go(begun, http, yes, codes).await {
+    let going = async {
+        if yes {
+            return go(begun, http, yes, codes).await;
+        }
+        tokio::select! {
+            gone = go(begun, http, yes, codes) => gone,
+            () = typed::ended() => Err(Ended::Not(
+                "standard input ended before anybody said whether the account is the right one; nothing was changed".into(),
+            )),
+        }
+    };
+    match going.await {
         Err(ended) => ended,
         // The link's status says the rest.
         Ok(()) => std::future::pending().await,

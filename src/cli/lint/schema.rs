@@ -50,7 +50,7 @@ const PATTERNS: &[(&str, &str)] = &[
     ),
     ("^[-._a-zA-Z0-9]+$", "must be a key of a Secret: letters, digits, -, _ and ."),
     ("^[!#-\\[\\]-~]+$", "must be a scope: visible ASCII without spaces, \" and \\"),
-    ("^([0-9]+h)?([0-9]+m)?([0-9]+s)?$", "must be a duration such as 10m or 1h30m"),
+    (crate::api::schema::DURATION, "must be a duration such as 10m, 1h30m or 30d"),
     ("^[ -~]+$", "must be a client's identifier: visible ASCII and spaces"),
     ("^(/[-._~A-Za-z0-9]+)+$", "must be a path such as /rest/oauth2/latest"),
     ("-----BEGIN CERTIFICATE-----", "must be certificates in PEM (-----BEGIN CERTIFICATE-----)"),
@@ -302,6 +302,7 @@ pub(super) fn unknown(
         let names: Vec<&str> = properties.keys().map(String::as_str).collect();
         fault.way_out = Some(match near {
             Some((_, name)) => format!("did you mean {name}?"),
+            None if names.is_empty() => "there are no fields here; write {}".to_owned(),
             None => format!("there are {}", names.join(", ")),
         });
         found.push(fault);

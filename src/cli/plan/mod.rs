@@ -13,11 +13,13 @@ mod words;
 
 use super::cluster::{Cluster, ClusterArgs, failed, list};
 use super::house::{self, HouseArgs};
+use super::links::Readiness;
 use super::lint::files;
 use super::output::{Colour, Format, Paint, clean, complain, say};
 use super::{Answer, ToolError};
 use crate::api::link::DeletionPolicy;
 use crate::api::{ApplicationLink, names};
+use crate::domain::Reason;
 use crate::link::context::Context;
 use crate::link::decide::{Goal, decide};
 use crate::link::observe::{connection, observe};
@@ -37,7 +39,8 @@ use url::Url;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Nothing is written: the API server is asked by a dry run, and the provider is only read from. What the operator would do at
-the provider needs the platform team's rights (the Secrets of the operator's namespace); without them that part is left out.
+the provider needs the platform team's rights (the Secrets of the operator's namespace); without them that part is left out,
+and a link that stays as it is has what the operator last said of it.
 Providers of other manifests are taken as they are in the cluster now.
 Exit codes: 0 no difference, 1 an error, or a link that would not become Ready, 2 a difference.
 Fields of -o json and yaml: differs, failed, links (namespace, name, file, action, checked, spec (path, from, to), looked,
@@ -233,10 +236,17 @@ async fn one(
             }
         }
     }
+    // What the operator said of a link that stays as it is holds for who may not look, too.
+    if let (false, Action::None, Some(live)) = (plan.looked, plan.action, &live) {
+        let said = Readiness::of_link(live);
+        if !said.is_ready() {
+            plan.problems.push(Trouble { reason: said.reason, message: said.message });
+        }
+    }
     Ok(plan)
 }
 
-const NO_CONSENT: &str = "ConsentUnavailable";
+const NO_CONSENT: &str = Reason::ConsentUnavailable.as_str();
 
 /// Whether the operator said that nobody can consent to the link.
 fn has_no_consent(live: &ApplicationLink) -> bool {
@@ -268,7 +278,7 @@ async fn look(
     let parts = decision.plan.incoming.iter().chain(&decision.plan.outgoing);
     let problems: Vec<&Problem> =
         parts.filter_map(|p| p.verdict.as_ref().err()).chain(&decision.plan.pending).collect();
-    if problems.iter().any(|p| p.reason == "Forbidden") {
+    if problems.iter().any(|p| p.why == Reason::Forbidden) {
         // Our rights, not the operator's: nothing can be said of what it would do.
         plan.looked = false;
         plan.not_looked =
@@ -322,7 +332,8 @@ fn people(report: &Report, paint: Paint) -> String {
             (Action::None, false) => {
                 ("~", Colour::Yellow, "is as it stands; what the operator would put right:")
             }
-            (Action::None, true) => ("=", Colour::Dim, "no difference"),
+            (Action::None, true) if l.looked => ("=", Colour::Dim, "no difference"),
+            (Action::None, true) => ("=", Colour::Dim, "is as it stands"),
         };
         let what =
             if l.problems.is_empty() || l.action != Action::None { what } else { "can't be as it should" };
@@ -358,11 +369,12 @@ fn people(report: &Report, paint: Paint) -> String {
     }
     let count = |f: &dyn Fn(&LinkPlan) -> bool| report.links.iter().filter(|l| f(l)).count();
     out.push_str(&format!(
-        "{} new, {} changed, {} to be put right, {} as they should be, {} in trouble\n",
+        "{} new, {} changed, {} to be put right, {} as they should be, {} not looked at, {} in trouble\n",
         count(&|l| l.action == Action::Create),
         count(&|l| l.action == Action::Change),
         count(&|l| l.action == Action::None && !l.effects.is_empty()),
-        count(&|l| l.action == Action::None && l.effects.is_empty() && l.problems.is_empty()),
+        count(&|l| l.action == Action::None && l.looked && l.effects.is_empty() && l.problems.is_empty()),
+        count(&|l| l.action == Action::None && !l.looked && l.problems.is_empty()),
         count(&|l| !l.problems.is_empty()),
     ));
     out

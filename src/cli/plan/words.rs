@@ -178,10 +178,15 @@ fn write_secret(write: &SecretWrite, seen: &Observed) -> String {
         return format!("create Secret {} with the keys {}", write.name, keys.join(", "));
     };
     let mut what = Vec::new();
+    let mut verb = "change";
     if let Some(own) = own(&write.name, seen).filter(|o| o.uid == over.uid) {
         let differing = write.data.differing(&own.data);
+        if !own.marked {
+            verb = "take over";
+        }
         if !differing.is_empty() {
-            what.push(format!("keys {}", differing.join(", ")));
+            let lost = if own.marked { "" } else { ", whose values are replaced" };
+            what.push(format!("keys {}{lost}", differing.join(", ")));
         }
     }
     if !over.drop_keys.is_empty() {
@@ -190,5 +195,5 @@ fn write_secret(write: &SecretWrite, seen: &Observed) -> String {
     if what.is_empty() {
         what.push("labels or annotations".into());
     }
-    format!("change Secret {}: {}", write.name, what.join("; "))
+    format!("{verb} Secret {}: {}", write.name, what.join("; "))
 }

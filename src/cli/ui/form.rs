@@ -343,7 +343,7 @@ fn incoming_fields(object: &Value) -> Markup {
                 (text(object, "spec.providerRef.name", "Provider", "Left out: the default one."))
                 (select("spec.providerRef.kind", "provider-kind", "Kind of provider", at(object, "spec.providerRef.kind").as_str().unwrap_or("ClusterLinkProvider"),
                     &[("ClusterLinkProvider", "ClusterLinkProvider"), ("LinkProvider", "LinkProvider, of the namespace")]))
-                (text(object, "spec.incoming.rotation.every", "New secret every", "Such as 720h. Left out: when it is asked for."))
+                (text(object, "spec.incoming.rotation.every", "New secret every", "Such as 30d. Left out: when it is asked for."))
                 (text(object, "spec.incoming.rotation.overlap", "Old secret works on for", "Such as 24h."))
             }
             (text(object, "spec.incoming.secret.name", "Secret for the credentials", "Left out: NAME-oauth."))

@@ -1,7 +1,7 @@
 //! Where people consent, and the authorization request (RFC 6749 section 4.1.1). Pure.
 
 use crate::domain::keyring::digest_hex;
-use crate::domain::{AuthMethod, ClientId, ScopeSet};
+use crate::domain::{AuthMethod, ClientId, Reason, ScopeSet};
 use crate::link::facts::Desk;
 use crate::link::problem::Problem;
 use crate::link::validate::{ClientAuthGoal, GrantGoal, OutgoingGoal, is_protocol};
@@ -24,7 +24,7 @@ pub fn desk(
     let consent_uri = below(base, &["authorize", namespace, name]);
     let missing = |endpoint: &str| {
         Problem::edit(
-            "EndpointMissing",
+            Reason::EndpointMissing,
             format!(
                 "the server's {endpoint} isn't known, which the link's grant needs; give it in spec.outgoing.oauth2.server, or choose another grant"
             ),
@@ -44,7 +44,7 @@ pub fn desk(
     let redirect_uri = below(base, &["callback", &suffix(at, endpoints)]);
     goal.server.preset.redirect.check(redirect_uri.as_str()).map_err(|fault| {
         Problem::edit(
-            "RedirectUriRefused",
+            Reason::RedirectUriRefused,
             format!("the redirect URI {redirect_uri} {fault}; it follows from the chart's value consent.url"),
         )
     })?;
@@ -63,7 +63,7 @@ fn offered(goal: &OutgoingGoal, declared: &Declared) -> Result<(), Problem> {
     let instead = "where they are wrong, give the server's endpoints in place of the issuer";
     if declared.lacks_grant_type(grant) {
         return Err(Problem::edit(
-            "GrantTypeNotOffered",
+            Reason::GrantTypeNotOffered,
             format!(
                 "the server's metadata don't name the grant type {grant}; choose another grant, or {instead}"
             ),
@@ -71,7 +71,7 @@ fn offered(goal: &OutgoingGoal, declared: &Declared) -> Result<(), Problem> {
     }
     if by_code && declared.requires_signed_request {
         return Err(Problem::edit(
-            "SignedRequestRequired",
+            Reason::SignedRequestRequired,
             format!(
                 "the server's metadata say that it takes signed authorization requests alone (RFC 9101), which the operator \
                  doesn't make; have the server take others from this client; {instead}"
@@ -83,7 +83,7 @@ fn offered(goal: &OutgoingGoal, declared: &Declared) -> Result<(), Problem> {
     let takes = |method| declared.auth_methods.as_ref().is_none_or(|all| all.contains(&method));
     if by_secret && !takes(AuthMethod::ClientSecretBasic) && !takes(AuthMethod::ClientSecretPost) {
         return Err(Problem::edit(
-            "AuthMethodNotOffered",
+            Reason::AuthMethodNotOffered,
             "the server's metadata say that it takes no client secret (token_endpoint_auth_methods_supported); set \
              spec.outgoing.oauth2.client.authMethod to what it takes, or to client_secret_basic where they are wrong",
         ));

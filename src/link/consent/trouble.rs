@@ -1,7 +1,7 @@
 //! Why a consent doesn't go on, as a page or the tool says it. Pure.
 
 use crate::api::link::ExpectedAccount;
-use crate::domain::Account;
+use crate::domain::{Account, Reason};
 use crate::link::problem::Problem;
 use crate::outgoing::{IdTokenFault, TokenError};
 
@@ -155,25 +155,26 @@ fn denied(code: Option<&'static str>) -> &'static str {
 impl Trouble {
     /// The machine-readable name, for programs and for tests.
     pub const fn reason(&self) -> &'static str {
-        match self {
-            Self::NoTicket => "NoTicket",
-            Self::Used => "TicketUsed",
-            Self::Unasked => "Unasked",
-            Self::OtherBrowser => "OtherBrowser",
-            Self::Changed => "LinkChanged",
-            Self::WrongIssuer => "WrongIssuer",
-            Self::Denied(_) => "Denied",
-            Self::NoCode => "NoCode",
-            Self::Stranger { .. } => "OtherAccount",
-            Self::IdToken { .. } => "IdTokenRefused",
-            Self::Token(_) => "NoToken",
-            Self::NotPushed(_) => "RequestRefused",
-            Self::Link(_) => "LinkNotReady",
-            Self::OtherGrant => "OtherGrant",
-            Self::Busy => "Busy",
-            Self::Crowded => "TooManyAtOnce",
-            Self::Later(_) => "Unavailable",
-        }
+        let why = match self {
+            Self::NoTicket => Reason::NoTicket,
+            Self::Used => Reason::TicketUsed,
+            Self::Unasked => Reason::Unasked,
+            Self::OtherBrowser => Reason::OtherBrowser,
+            Self::Changed => Reason::LinkChanged,
+            Self::WrongIssuer => Reason::WrongIssuer,
+            Self::Denied(_) => Reason::Denied,
+            Self::NoCode => Reason::NoCode,
+            Self::Stranger { .. } => Reason::OtherAccount,
+            Self::IdToken { .. } => Reason::IdTokenRefused,
+            Self::Token(_) => Reason::NoToken,
+            Self::NotPushed(_) => Reason::RequestRefused,
+            Self::Link(_) => Reason::LinkNotReady,
+            Self::OtherGrant => Reason::OtherGrant,
+            Self::Busy => Reason::Busy,
+            Self::Crowded => Reason::TooManyAtOnce,
+            Self::Later(_) => Reason::Unavailable,
+        };
+        why.as_str()
     }
 
     /// The status that a page of it has.

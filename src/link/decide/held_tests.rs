@@ -78,7 +78,7 @@ fn what_a_link_holds_stays_held_whatever_is_wrong_with_its_spec() {
         assert!(matches!(&plan.effects().collect::<Vec<_>>()[..], [Effect::Claim(c)] if *c == [claim("p1")]));
         world.claims.clear();
         let mut seen = world.observe(want);
-        let client = Err(Problem::wait("", ""));
+        let client = Err(Problem::wait("ProviderNotReady", "nobody looked there yet"));
         if !want.suspend {
             // What the status knows; a suspended link sees the client itself.
             seen.elsewhere = vec![PlaceFacts { claim: claim("p1"), identity: None, client }];

@@ -1,6 +1,7 @@
 //! Whether what is read for an outgoing link may be sent to its server. Pure.
 
 use crate::api::names;
+use crate::domain::Reason;
 use crate::link::lend::{self, Lent};
 use crate::link::problem::Problem;
 use crate::link::validate::{ClientIdGoal, GrantGoal, OutgoingGoal};
@@ -50,7 +51,7 @@ pub fn check_shown(
     if let Some(Lent { secret, .. }) = lent.iter().find(held) {
         let (key, annotation) = (&at.key, names::CLIENT_ID_KEY);
         return Err(Problem::edit(
-            "ClientIdKeyNotAllowed",
+            Reason::ClientIdKeyNotAllowed,
             format!(
                 "Secret {secret} doesn't say that its key {key} holds a client's identifier, and the identifier stands in the \
                  address that a browser is sent to; write it in spec.outgoing.oauth2.client.clientId, or annotate the \

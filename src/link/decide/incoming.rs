@@ -12,7 +12,7 @@ use super::permitted::permitted;
 use super::rotation;
 use super::{Effect, Part, is_as_wanted, over, own_labels, writable};
 use crate::api::names;
-use crate::domain::{ClientId, ClientMetadata, Deletion, KeyRing, SecretString};
+use crate::domain::{ClientId, ClientMetadata, Deletion, KeyRing, Reason, SecretString};
 use crate::link::content::{self, Data, Slot, Values};
 use crate::link::derive::{self, Present, Standing};
 use crate::link::facts::{IncomingFacts, Observed, OwnSecret, Place, SecretFact};
@@ -116,7 +116,7 @@ pub(super) fn decide(
     };
     let Some(at) = &facts.at else {
         let text = "the link's name can't be part of a client identifier";
-        return Decided::blocked(Problem::edit("InvalidName", text));
+        return Decided::blocked(Problem::edit(Reason::InvalidName, text));
     };
     // Before the client: a Secret that can't be written would leave a client that nobody can use.
     let own = permitted(goal, place).and_then(|()| writable(&facts.secret, &goal.secret));
@@ -216,7 +216,7 @@ impl<'a> Case<'a> {
         if client.protected {
             may_hear()?;
             return Err(Problem::edit(
-                "ClientProtected",
+                Reason::ClientProtected,
                 format!(
                     "client {id} belongs to {} itself, or is the one that the operator logs in with; it is left alone",
                     self.name()
@@ -238,7 +238,7 @@ impl<'a> Case<'a> {
             Standing::Predecessor { .. } => {
                 may_hear()?;
                 Err(Problem::edit(
-                    "RebindNotAllowed",
+                    Reason::RebindNotAllowed,
                     format!(
                         "client {id} belongs to a link of this name in an earlier namespace of this name; the platform team \
                          can let it be taken over with spec.allow.rebind on the provider, or delete the client there"
@@ -249,7 +249,7 @@ impl<'a> Case<'a> {
             Standing::Foreign => {
                 may_hear()?;
                 Err(Problem::edit(
-                    "ClientConflict",
+                    Reason::ClientConflict,
                     format!(
                         "client {id} exists at {} and isn't this installation's; it is left alone: remove it there, or \
                          name the link otherwise",
@@ -262,7 +262,7 @@ impl<'a> Case<'a> {
 
     fn nothing_to_adopt(&self) -> Problem {
         Problem::wait(
-            "AdoptNotFound",
+            Reason::AdoptNotFound,
             format!(
                 "spec.incoming.adopt.clientId: {} has no client {}; check the identifier there, or leave adopt out to \
                  have a client made",
@@ -362,7 +362,7 @@ impl<'a> Case<'a> {
             values.insert(Slot::ClientSecret, secret.clone());
         }
         content::render(&self.goal.secret, &values).map_err(|(key, e)| {
-            Problem::edit("TemplateError", format!("spec.incoming.secret.template[\"{key}\"]: {e}"))
+            Problem::edit(Reason::TemplateError, format!("spec.incoming.secret.template[\"{key}\"]: {e}"))
         })
     }
 
@@ -370,7 +370,7 @@ impl<'a> Case<'a> {
     fn announce(&self, why: &str) -> Option<Effect> {
         self.own.map(|_| {
             Effect::Announce(Problem::wait(
-                "Rotating",
+                Reason::Rotating,
                 format!("the client gets a new secret ({why}), and the one in the Secret ends before it is replaced"),
             ))
         })

@@ -32,6 +32,7 @@ use super::problem::Problem;
 use super::turns::Turn;
 use super::validate::ValidatedLink;
 use crate::api::names;
+use crate::domain::Reason;
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -257,7 +258,7 @@ fn suspended(part: Part) -> Part {
     }
     let verdict = part.verdict.and_then(|()| {
         Err(Problem::edit(
-            "Suspended",
+            Reason::Suspended,
             "the link is suspended and not as it should be; set spec.suspend to false to have it put right",
         ))
     });
@@ -326,7 +327,7 @@ fn writable<'a>(fact: &'a SecretFact, goal: &SecretGoal) -> Result<Option<&'a Ow
         SecretFact::Absent => Ok(None),
         SecretFact::Foreign(p) | SecretFact::Unknown(p) => Err(p.clone()),
         SecretFact::Own(own) if own.type_ != goal.type_ => Err(Problem::edit(
-            "SecretTypeFixed",
+            Reason::SecretTypeFixed,
             format!(
                 "Secret {} has the type {}, which Kubernetes doesn't let anybody change; delete that Secret and it is \
                  made anew as {}, or give it another name",

@@ -338,7 +338,7 @@ impl World {
         if let Goal::Present(link) = &goal {
             let incoming = link.incoming.as_ref().expect("an incoming part");
             let mut facts = IncomingFacts {
-                place: Err(Problem::wait("", "")),
+                place: Err(Problem::wait("ProviderNotReady", "nobody looked there yet")),
                 at: None,
                 client: None,
                 adopt_secret: None,

@@ -14,7 +14,7 @@ use super::renewal::{self, unrenewed};
 use super::{Effect, Part, consent, hosts, writable};
 use crate::domain::keyring::digest_hex;
 use crate::domain::text::listed;
-use crate::domain::{Account, KeyRing, ScopeSet};
+use crate::domain::{Account, KeyRing, Reason, ScopeSet};
 use crate::link::consent::Stranger;
 use crate::link::facts::{Observed, OutgoingFacts, Refused, SecretFact};
 use crate::link::grant::{Access, BEGUN_ELSEWHERE, Binding, Grant, Intent};
@@ -150,7 +150,7 @@ fn expected(goal: &OutgoingGoal, seen: &Observed, grant: &Grant) -> Result<(), P
     let Some(wanted) = goal.grant.expected() else { return Ok(()) };
     Stranger::check(Some(wanted), grant.account.as_ref()).map_err(|why| {
         Problem::edit(
-            "OtherAccount",
+            Reason::OtherAccount,
             format!(
                 "expectedAccount is {:?}, and of the grant in hand {why}; run: {}",
                 wanted.subject,
@@ -171,7 +171,7 @@ fn consented(goal: &OutgoingGoal, seen: &Observed, grant: &Grant) -> Result<(), 
         return Ok(());
     }
     Err(Problem::edit(
-        "ScopesNotConsented",
+        Reason::ScopesNotConsented,
         format!(
             "the person that connected the link wasn't asked for {}; what was consented to is kept fresh; to ask for all, \
              run: {}",
@@ -270,7 +270,7 @@ fn keep(
     }
     if at_its_end {
         return blocked(Problem::edit(
-            "ReauthorizationRequired",
+            Reason::ReauthorizationRequired,
             format!(
                 "the access token has ended and the server gave no refresh token with it; {}, then run: {}",
                 renewal::way_out(goal),
@@ -364,7 +364,7 @@ fn begun_elsewhere_lately(
     Some(Problem {
         retry_after: Some(left),
         ..Problem::wait(
-            "RefreshBegunElsewhere",
+            Reason::RefreshBegunElsewhere,
             format!(
                 "the instance of the operator that was at work before began a refresh {} s ago and may be storing the \
                  answer still; the refresh token isn't used for {} s more",
@@ -409,7 +409,7 @@ pub fn host_and_port(endpoint: &Url) -> String {
 
 fn queued(endpoint: &Url) -> Problem {
     Problem::wait(
-        "Queued",
+        Reason::Queued,
         format!(
             "more links ask {} for a token than it is sent at a time, it told this client to wait, or the namespace's requests \
              are many while others wait; this one's turn comes by itself",

@@ -418,7 +418,7 @@ proptest! {
         prop_assert_eq!(world.settle(), Ok(()));
         let fingerprint = world.published().expect("a token").fingerprint;
         let until = world.now + SignedDuration::from_secs(20 * LIFETIME);
-        let problem = Problem::edit("Test", "turned down");
+        let problem = Problem::edit("InvalidClient", "turned down");
         let expected = match why {
             0 if refresh => {
                 let (mut grant, _) = world.seen.grant.clone().expect("a grant");
@@ -428,11 +428,11 @@ proptest! {
             }
             1 => {
                 world.facts().refused = Some(Refused { fingerprint, problem, until: None, stalls: None });
-                "Test"
+                "InvalidClient"
             }
             2 => {
                 world.facts().refused = Some(Refused { fingerprint, problem, until: Some(until), stalls: None });
-                "Test"
+                "InvalidClient"
             }
             3 => {
                 world.link.suspend = true;

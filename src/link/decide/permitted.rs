@@ -1,6 +1,7 @@
 //! Whether provider service and platform team allow what an incoming link asks for.
 
-use crate::domain::text::listed;
+use crate::domain::text::{Shown, listed};
+use crate::domain::{Reason, RedirectUri};
 use crate::link::facts::{Place, Restrictions};
 use crate::link::problem::Problem;
 use crate::link::validate::IncomingGoal;
@@ -23,20 +24,18 @@ pub(super) fn permitted(goal: &IncomingGoal, place: &Place) -> Result<(), Proble
 fn service(goal: &IncomingGoal, place: &Place, name: &str) -> Result<(), Problem> {
     let m = &goal.metadata;
     if let Some(offered) = &place.info.scopes
-        && let Some(scope) = m.scopes.iter().find(|s| !offered.contains(s))
+        && let Some((unknown, are)) = all_of(m.scopes.iter().filter(|s| !offered.contains(s)))
     {
         let text =
-            format!("{SCOPES}: \"{scope}\" isn't offered by {name}; it offers: {}", listed(offered.iter()));
-        return Err(Problem::edit("UnknownScope", text));
+            format!("{SCOPES}: {unknown} {are} offered by {name}; it offers: {}", listed(offered.iter()));
+        return Err(Problem::edit(Reason::UnknownScope, text));
     }
     if let Some(offered) = &place.info.grant_types
-        && let Some(grant) = m.grant_types.iter().find(|g| !offered.contains(g))
+        && let Some((unknown, are)) = all_of(m.grant_types.iter().filter(|g| !offered.contains(g)))
     {
-        let text = format!(
-            "{GRANTS}: {grant} isn't something that {name} can give a client; it can: {}",
-            listed(offered)
-        );
-        return Err(Problem::edit("UnsupportedGrantType", text));
+        let text =
+            format!("{GRANTS}: {unknown} {are} what {name} can give a client; it can: {}", listed(offered));
+        return Err(Problem::edit(Reason::UnsupportedGrantType, text));
     }
     if let Some(offered) = &place.info.auth_methods
         && !offered.contains(&m.auth_method)
@@ -46,11 +45,11 @@ fn service(goal: &IncomingGoal, place: &Place, name: &str) -> Result<(), Problem
             m.auth_method,
             listed(offered)
         );
-        return Err(Problem::edit("UnsupportedAuthMethod", text));
+        return Err(Problem::edit(Reason::UnsupportedAuthMethod, text));
     }
     if place.info.redirect_required && m.redirect_uris.is_empty() {
         let text = format!("spec.incoming.oauth2.redirectUris: {name} wants at least one; add it");
-        return Err(Problem::edit("RedirectUriRequired", text));
+        return Err(Problem::edit(Reason::RedirectUriRequired, text));
     }
     Ok(())
 }
@@ -70,40 +69,44 @@ pub fn not_served(goal: &IncomingGoal, place: &Place) -> Option<Problem> {
         listed(missing),
         listed(served)
     );
-    Some(Problem::edit("GrantTypeNotOffered", text))
+    Some(Problem::edit(Reason::GrantTypeNotOffered, text))
 }
 
 /// What the platform team doesn't allow.
 fn platform_team(goal: &IncomingGoal, place: &Place, name: &str) -> Result<(), Problem> {
     let m = &goal.metadata;
     let Some(Restrictions { scopes, redirect_hosts, grant_types }) = &place.allow else { return Ok(()) };
-    let refused = |reason, field: &str, what: String, list: &str| {
+    let refused = |reason: Reason, field: &str, (what, are): (String, &str), list: &str| {
         let text = format!(
-            "{field}: {what} isn't among those that {name} allows; take an allowed one, or have the platform team add it \
-             to spec.allow.{list} there"
+            "{field}: {what} {are} among those that {name} allows; take an allowed one, or have the platform team add what is \
+             missing to spec.allow.{list} there"
         );
         Err(Problem::edit(reason, text))
     };
     if let Some(allowed) = scopes
-        && let Some((i, scope)) = m.scopes.iter().enumerate().find(|(_, s)| !allowed.contains(s.as_str()))
+        && let Some(all) = all_of(m.scopes.iter().filter(|s| !allowed.contains(s.as_str())))
     {
-        return refused("ScopeNotAllowed", SCOPES, format!("\"{scope}\" (number {})", i + 1), "scopes");
+        return refused(Reason::ScopeNotAllowed, SCOPES, all, "scopes");
     }
     if let Some(allowed) = grant_types
-        && let Some(grant) = m.grant_types.iter().find(|g| !allowed.contains(g))
+        && let Some(all) = all_of(m.grant_types.iter().filter(|g| !allowed.contains(g)))
     {
-        return refused("GrantTypeNotAllowed", GRANTS, grant.to_string(), "grantTypes");
+        return refused(Reason::GrantTypeNotAllowed, GRANTS, all, "grantTypes");
     }
-    for uri in &m.redirect_uris {
-        let host = uri.host();
-        let fits = |pattern: &String| match pattern.strip_prefix("*.") {
+    if let Some(allowed) = redirect_hosts {
+        let fits = |host: &str, pattern: &String| match pattern.strip_prefix("*.") {
             Some(domain) => host.strip_suffix(domain).is_some_and(|h| h.len() > 1 && h.ends_with('.')),
-            None => *pattern == host,
+            None => pattern == host,
         };
-        if redirect_hosts.as_ref().is_some_and(|allowed| !allowed.iter().any(fits)) {
-            let what = format!("the host of {uri}");
+        let refuses = |uri: &&RedirectUri| !allowed.iter().any(|pattern| fits(&uri.host(), pattern));
+        if let Some((uris, are)) = all_of(m.redirect_uris.iter().filter(refuses)) {
             let field = "spec.incoming.oauth2.redirectUris";
-            return refused("RedirectHostNotAllowed", field, what, "redirectHosts");
+            return refused(
+                Reason::RedirectHostNotAllowed,
+                field,
+                (format!("the host of {uris}"), are),
+                "redirectHosts",
+            );
         }
     }
     Ok(())
@@ -118,7 +121,7 @@ fn rotation(goal: &IncomingGoal, place: &Place, name: &str) -> Result<(), Proble
              use another kind of provider",
             place.type_
         );
-        return Err(Problem::edit("RotationUnsupported", text));
+        return Err(Problem::edit(Reason::RotationUnsupported, text));
     }
     if goal.rotation.overlap.is_some_and(|o| o > 0) && !place.caps.overlaps {
         let text = format!(
@@ -126,7 +129,17 @@ fn rotation(goal: &IncomingGoal, place: &Place, name: &str) -> Result<(), Proble
              one begins; set overlap to 0s or leave it out, and expect a moment in which neither is in the Secret",
             place.type_
         );
-        return Err(Problem::edit("OverlapUnsupported", text));
+        return Err(Problem::edit(Reason::OverlapUnsupported, text));
     }
     Ok(())
+}
+
+/// All that isn't taken, so that who mends it needs one go, and the verb that goes with it.
+fn all_of<T: std::fmt::Display>(refused: impl Iterator<Item = T>) -> Option<(String, &'static str)> {
+    let all: Vec<String> = refused.map(|what| Shown(&what.to_string()).to_string()).collect();
+    match all.as_slice() {
+        [] => None,
+        [_] => Some((all.join(", "), "isn't")),
+        _ => Some((all.join(", "), "aren't")),
+    }
 }

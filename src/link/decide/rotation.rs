@@ -1,5 +1,6 @@
 //! When a client gets a new secret, and how long the one before works.
 
+use crate::domain::Reason;
 use crate::link::derive::{Present, Source};
 use crate::link::facts::{Observed, Place};
 use crate::link::problem::Problem;
@@ -89,7 +90,7 @@ pub(super) fn too_short(since: i64, expires_at: Option<i64>) -> Option<Problem> 
     let end = expires_at.filter(|e| *e > 0 && since > 0)?;
     (end <= since.saturating_add(LEAST)).then(|| {
         Problem::edit(
-            "SecretLifetimeTooShort",
+            Reason::SecretLifetimeTooShort,
             format!(
                 "the provider ends client secrets {} s after it made them, and one is replaced once in {LEAST} s at most; \
                  have it give them a longer life",

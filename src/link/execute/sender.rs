@@ -1,6 +1,7 @@
 //! Who sends a request, made ready to be sent: a client whose assertion is a ServiceAccount's token
 //! gets one just before. So a token is made when one is due, and by no pass that does nothing.
 
+use crate::domain::Reason;
 use crate::link::context::Context;
 use crate::link::grant::Grant;
 use crate::link::problem::Problem;
@@ -55,12 +56,11 @@ pub(super) async fn revoker(
             Ok(None)
         }
         Err(problem) => Err(Problem {
-            reason: "RevocationFailed",
             message: format!(
                 "the authorization server can't be told to revoke the grant: {}",
                 problem.message
             ),
-            ..problem
+            ..problem.called(Reason::RevocationFailed)
         }),
     }
 }
@@ -79,7 +79,7 @@ pub(super) async fn assertion_refused(ctx: &Context, sender: &Sender, e: &TokenE
     };
     ctx.accounts.forget(account).await;
     Some(Problem::wait(
-        "AssertionRefused",
+        Reason::AssertionRefused,
         format!(
             "the server doesn't accept the token of ServiceAccount {} as our client's assertion ({}); there, trust issuer \
                  {}, subject {} and audience {:?} for this client, and check that it knows the cluster's keys and that the clocks \

@@ -2,7 +2,7 @@
 
 use super::sender::{assertion_refused, revoker, sender};
 use super::{Carry, Patience, Work};
-use crate::domain::KeyRing;
+use crate::domain::{KeyRing, Reason};
 use crate::http::{Heard, NotSent, Trust};
 use crate::link::context::{Context, UnknownClient, state_of};
 use crate::link::decide::{self, token_secret};
@@ -310,10 +310,10 @@ pub async fn revoke_grant(ctx: &Context, grant: &Grant) -> Result<(), Problem> {
         Ok(Revoked::Unproved(answer)) if answer.status < 500 && answer.status != 429 => Ok(()),
         Ok(Revoked::Unproved(answer)) => Err(Problem {
             retry_after: answer.retry_after,
-            ..Problem::wait("RevocationFailed", format!("{what}: {answer}"))
+            ..Problem::wait(Reason::RevocationFailed, format!("{what}: {answer}"))
         }),
         Err(crate::http::SendError::Refused(_)) => Ok(()),
-        Err(e) => Err(Problem::wait("RevocationFailed", format!("{what}: {e}"))),
+        Err(e) => Err(Problem::wait(Reason::RevocationFailed, format!("{what}: {e}"))),
     }
 }
 

@@ -5,7 +5,7 @@ use super::connection;
 use crate::api::ApplicationLink;
 use crate::api::link::ProviderKind;
 use crate::api::provider::Service;
-use crate::domain::{ClientId, KeyRing, SecretString};
+use crate::domain::{ClientId, KeyRing, Reason, SecretString};
 use crate::link::claim::Claim;
 use crate::link::connections::Connected;
 use crate::link::context::Context;
@@ -46,7 +46,7 @@ impl Look<'_> {
             self.ctx.look_at(self.secrets, &goal.secret.name, self.link)
         );
         let mut facts = IncomingFacts {
-            place: Err(Problem::wait("", "")),
+            place: Err(Problem::wait(Reason::ProviderNotReady, "nobody looked there yet")),
             at: None,
             client: None,
             adopt_secret: None,
@@ -126,8 +126,8 @@ impl Look<'_> {
         key: &str,
         field: &str,
     ) -> Result<SecretString, Problem> {
-        let reader = self.secrets.reader();
-        let value = reader.value(name, key, "AdoptionSecretMissing", field).await?;
+        let reader = self.secrets.reader([(name, key)]);
+        let value = reader.value(name, key, Reason::AdoptionSecretMissing, field).await?;
         let view = self.all.iter().find(|v| v.claim == place.claim);
         let addresses = view.and_then(|v| v.service.as_ref()).map(Service::addresses).unwrap_or_default();
         let named = [Some(place.info.token_endpoint.as_str()), place.info.revocation_endpoint.as_deref()];
@@ -157,7 +157,7 @@ impl Look<'_> {
         let (taken, store) = (&self.ctx.taken, &self.ctx.store);
         if taken.by_another(store, &place.identity, id.as_str(), &seen.uid).await? {
             return Err(Problem::edit(
-                "ClientConflict",
+                Reason::ClientConflict,
                 format!(
                     "spec.incoming.adopt.clientId: client {id} is another link's already; one client has one link"
                 ),
@@ -227,11 +227,14 @@ async fn place(
     let permit = providers::permit(view, &seen.namespace, labels)?;
     let name = providers::full_name(view);
     if view.deleting && !seen.claims.contains(&view.claim) {
-        return Err(Problem::wait("ProviderDeleting", format!("{name} is being deleted; name another one")));
+        return Err(Problem::wait(
+            Reason::ProviderDeleting,
+            format!("{name} is being deleted; name another one"),
+        ));
     }
     if !view.held {
         return Err(Problem::wait(
-            "ProviderNotReady",
+            Reason::ProviderNotReady,
             format!("{name} isn't taken up yet; see its conditions"),
         ));
     }
@@ -269,7 +272,7 @@ pub(super) async fn client_at(
 ) -> Result<Option<RegisteredClient>, Problem> {
     let client = connected.provider.get(at).await.map_err(|e| {
         let problem = Problem::from(&e);
-        if matches!(problem.reason, "ProviderUnreachable" | "ProviderUnauthorized") {
+        if matches!(problem.why, Reason::ProviderUnreachable | Reason::ProviderUnauthorized) {
             ctx.connections.failed(&claim.uid, &problem);
         }
         problem

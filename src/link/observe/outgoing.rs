@@ -1,7 +1,7 @@
 //! What the outgoing part rests on: the server's endpoints, our client, the grant's input, the Secret.
 
 use crate::api::ApplicationLink;
-use crate::domain::{AuthMethod, ClientId, ExposeSecret as _, KeyRing, SecretString};
+use crate::domain::{AuthMethod, ClientId, ExposeSecret as _, KeyRing, Reason, SecretString};
 use crate::http::{HttpClient, SendError, Trust};
 use crate::link::consent::request;
 use crate::link::context::Context;
@@ -27,12 +27,12 @@ pub(super) async fn facts(
     goal: &OutgoingGoal,
     secrets: &Secrets,
 ) -> OutgoingFacts {
-    let inputs = secrets.reader();
+    let inputs = reader(secrets, goal);
     let seed = async {
         match &goal.grant {
             GrantGoal::RefreshToken(at) => {
                 let field = "spec.outgoing.oauth2.grant.refreshToken.secretRef";
-                Some(read(&inputs, at, "SeedMissing", field).await)
+                Some(read(&inputs, at, Reason::SeedMissing, field).await)
             }
             _ => None,
         }
@@ -96,7 +96,7 @@ fn desk(
     }
     let base = ctx.consent_url.as_ref().ok_or_else(|| {
         Problem::edit(
-            "ConsentUnavailable",
+            Reason::ConsentUnavailable,
             "the operator has no address at which people could consent; set the chart's value consent.url",
         )
     })?;
@@ -132,7 +132,7 @@ fn called_later(http: &HttpClient, goal: &OutgoingGoal, endpoints: &ServerEndpoi
         if let Some(url) = url.as_ref().filter(|_| counts) {
             http.permits(url).map_err(|why| {
                 let message = format!("spec.outgoing.oauth2.server: its {what} isn't called: {why}");
-                Problem::edit(SendError::Refused(why).reason(), message)
+                Problem::edit(SendError::Refused(why).why(), message)
             })?;
         }
     }
@@ -156,7 +156,7 @@ async fn reachable(ctx: &Context, goal: &OutgoingGoal, endpoints: &ServerEndpoin
             && let Err(e @ SendError::Refused(_)) = http.reaches(url).await
         {
             let message = format!("spec.outgoing.oauth2.server: its {what} isn't called: {e}");
-            return Err(Problem::edit(e.reason(), message));
+            return Err(Problem::edit(e.why(), message));
         }
     }
     Ok(())
@@ -164,17 +164,22 @@ async fn reachable(ctx: &Context, goal: &OutgoingGoal, endpoints: &ServerEndpoin
 
 const CLIENT: &str = "spec.outgoing.oauth2.client.secretRef";
 
+/// Reads what the goal names.
+fn reader<'s>(secrets: &'s Secrets, goal: &OutgoingGoal) -> Reader<'s> {
+    secrets.reader(goal.inputs().map(|at| (at.secret.as_str(), at.key.as_str())))
+}
+
 async fn read(
     reader: &Reader<'_>,
     at: &SecretKey,
-    reason: &'static str,
+    reason: Reason,
     field: &str,
 ) -> Result<SecretString, Problem> {
     reader.value(&at.secret, &at.key, reason, field).await
 }
 
 async fn value(at: &SecretKey, inputs: &Reader<'_>) -> Result<SecretString, Problem> {
-    read(inputs, at, "ClientSecretMissing", CLIENT).await
+    read(inputs, at, Reason::ClientSecretMissing, CLIENT).await
 }
 
 /// Server and client for a request outside a plan: what is checked before one of a plan is sent is
@@ -188,7 +193,7 @@ pub async fn server_and_client(
     goal: &OutgoingGoal,
     secrets: &Secrets,
 ) -> Result<(ServerEndpoints, Option<ClientCredentials>), Problem> {
-    let inputs = secrets.reader();
+    let inputs = reader(secrets, goal);
     let (endpoints, client) =
         futures::join!(endpoints(ctx, namespace, goal), client(namespace, goal, &inputs));
     let (endpoints, client) = (endpoints?, client?);
@@ -258,7 +263,7 @@ async fn client(
             let subject = account.as_ref().map(ServiceAccount::subject).unwrap_or_default();
             ClientId::parse(&subject).map_err(|e| {
                 Problem::edit(
-                    "InvalidClientId",
+                    Reason::InvalidClientId,
                     format!("spec.outgoing.oauth2.client.serviceAccount: its subject {e}"),
                 )
             })?
@@ -266,7 +271,7 @@ async fn client(
         ClientIdGoal::Secret(at) => {
             ClientId::parse(value(at, inputs).await?.expose_secret()).map_err(|e| {
                 let SecretKey { secret, key } = at;
-                Problem::edit("InvalidClientId", format!("{CLIENT}: key {key} of Secret {secret} {e}"))
+                Problem::edit(Reason::InvalidClientId, format!("{CLIENT}: key {key} of Secret {secret} {e}"))
             })?
         }
     };
@@ -279,7 +284,10 @@ async fn client(
             let text = value(at, inputs).await?;
             let key = SigningKey::parse(&text, *algorithm, goal.server.preset.rsa).map_err(|e| {
                 let SecretKey { secret, key } = at;
-                Problem::edit("InvalidPrivateKey", format!("{CLIENT}: key {key} of Secret {secret} {e}"))
+                Problem::edit(
+                    Reason::InvalidPrivateKey,
+                    format!("{CLIENT}: key {key} of Secret {secret} {e}"),
+                )
             })?;
             let key = key.with_key_id(key_id.clone());
             ClientCredentials { id, auth: ClientAuth::PrivateKey { key, audience: audience.clone() } }
@@ -293,10 +301,10 @@ async fn client(
 
 async fn bearer_key(at: &SecretKey, inputs: &Reader<'_>) -> Result<BearerKey, Problem> {
     let field = "spec.outgoing.oauth2.grant.jwtBearer.secretRef";
-    let text = read(inputs, at, "AssertionKeyMissing", field).await?;
+    let text = read(inputs, at, Reason::AssertionKeyMissing, field).await?;
     BearerKey::parse(&text).map_err(|e| {
         let SecretKey { secret, key } = at;
-        Problem::edit("InvalidPrivateKey", format!("{field}: key {key} of Secret {secret} {e}"))
+        Problem::edit(Reason::InvalidPrivateKey, format!("{field}: key {key} of Secret {secret} {e}"))
     })
 }
 
@@ -313,8 +321,8 @@ pub(super) async fn token_to_revoke(
     if grant.refresh_token.is_some() {
         return;
     }
-    let inputs = secrets.reader();
     let Some(goal) = validate(link).ok().and_then(|v| v.outgoing) else { return };
+    let inputs = reader(secrets, &goal);
     if let SecretFact::Own(own) = ctx.look_at(secrets, &goal.secret.name, link).await
         && let Ok(Some(client)) = client(&link.namespace().unwrap_or_default(), &goal, &inputs).await
         && client.id.as_str() == grant.binding.client_id

@@ -4,7 +4,7 @@
 
 use crate::api::ApplicationLink;
 use crate::api::link::ProviderKind;
-use crate::domain::{ClientId, Deletion, KeyRing, Owner};
+use crate::domain::{ClientId, Deletion, KeyRing, Owner, Reason};
 use crate::link::cache::Key;
 use crate::link::claim;
 use crate::link::connections::Connected;
@@ -132,7 +132,8 @@ async fn ask<'v>(
     view: &'v ProviderView,
 ) -> Option<(&'v ProviderView, Look)> {
     let looked = timeout(LISTING, at_provider(ctx, keys, rules, view)).await;
-    match looked.unwrap_or_else(|_| Err(Problem::wait("ProviderUnreachable", "listing took too long"))) {
+    match looked.unwrap_or_else(|_| Err(Problem::wait(Reason::ProviderUnreachable, "listing took too long")))
+    {
         Ok(look) => look.map(|look| (view, look)),
         Err(p) => {
             tracing::debug!(provider = %full_name(view), reason = p.reason, "not looked at for orphans");

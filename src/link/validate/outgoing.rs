@@ -49,6 +49,16 @@ pub struct ServerGoal {
     pub named: bool,
 }
 
+impl ServerGoal {
+    /// Its endpoints, where they needn't be discovered.
+    fn endpoints(&self) -> Option<&ServerEndpoints> {
+        match &self.place {
+            ServerPlace::Endpoints(known) => Some(known),
+            ServerPlace::Issuer(_) => None,
+        }
+    }
+}
+
 /// Where an authorization server is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ServerPlace {
@@ -157,6 +167,20 @@ pub struct JwtBearerGoal {
     pub audience: Option<String>,
 }
 
+impl OutgoingGoal {
+    /// All the keys of Secrets that the link reads.
+    pub fn inputs(&self) -> impl Iterator<Item = &SecretKey> {
+        let grant = match &self.grant {
+            GrantGoal::RefreshToken(at) => Some(at),
+            GrantGoal::JwtBearer(goal) => Some(&goal.at),
+            GrantGoal::ClientCredentials
+            | GrantGoal::AuthorizationCode { .. }
+            | GrantGoal::DeviceCode { .. } => None,
+        };
+        self.client.iter().flat_map(ClientGoal::inputs).chain(grant)
+    }
+}
+
 impl GrantGoal {
     /// Whether a person must consent.
     pub const fn asks_a_person(&self) -> bool {
@@ -196,7 +220,7 @@ impl ClientGoal {
 pub(super) fn check(name: &str, spec: &Outgoing) -> Result<OutgoingGoal, Invalid> {
     let oauth2 = &spec.oauth2;
     let server = server(&oauth2.server)?;
-    let grant = grant(&oauth2.grant, server.preset)?;
+    let grant = grant(&oauth2.grant, &server)?;
     can_begin(&server, &grant)?;
     let client = oauth2.client.as_ref().map(|c| client(c, server.preset)).transpose()?;
     if client.is_none() && !matches!(grant, GrantGoal::JwtBearer(_)) {
@@ -355,7 +379,7 @@ fn custom_server(custom: Option<&crate::api::link::CustomServer>) -> Result<Serv
 
 /// Whether the endpoint is known at which a person's consent begins; of an issuer discovery tells it.
 fn can_begin(server: &ServerGoal, grant: &GrantGoal) -> Result<(), Invalid> {
-    let ServerPlace::Endpoints(known) = &server.place else { return Ok(()) };
+    let Some(known) = server.endpoints() else { return Ok(()) };
     let (grant, endpoint, there) = match grant {
         GrantGoal::AuthorizationCode { .. } => {
             ("authorizationCode", "authorizationEndpoint", &known.authorization_endpoint)
@@ -376,16 +400,24 @@ fn can_begin(server: &ServerGoal, grant: &GrantGoal) -> Result<(), Invalid> {
     } else {
         Err(invalid(
             format!("{AT}.server.{name}.endpoints.{endpoint}"),
-            format!("must be set for the grant {grant}, since none of {name} is known; or use another grant"),
+            format!(
+                "must be set for the grant {grant}, since none of {name} is known; or use {}",
+                others(server.preset, Some(known))
+            ),
         ))
     }
 }
 
-fn grant(spec: &Grant, preset: &Preset) -> Result<GrantGoal, Invalid> {
+fn grant(spec: &Grant, server: &ServerGoal) -> Result<GrantGoal, Invalid> {
     let Grant { authorization_code, device_code, client_credentials, refresh_token, jwt_bearer } = spec;
-    let unknown = |grant: &str, way: &str| {
-        invalid(format!("{AT}.grant.{grant}"), format!("{} doesn't know this grant; {way}", preset.name))
+    let unknown = |grant: &str| {
+        let way = others(server.preset, server.endpoints());
+        invalid(
+            format!("{AT}.grant.{grant}"),
+            format!("{} doesn't know this grant; use {way}", server.preset.name),
+        )
     };
+    let preset = server.preset;
     match (authorization_code, device_code, client_credentials, refresh_token, jwt_bearer) {
         (Some(a), None, None, None, None) => Ok(GrantGoal::AuthorizationCode {
             parameters: parameters(&a.parameters)?,
@@ -394,18 +426,13 @@ fn grant(spec: &Grant, preset: &Preset) -> Result<GrantGoal, Invalid> {
         (None, Some(d), None, None, None) => {
             Ok(GrantGoal::DeviceCode { expected: d.expected_account.clone() })
         }
-        (None, None, Some(_), None, None) if !preset.client_credentials => Err(unknown(
-            "clientCredentials",
-            if preset.jwt_bearer { "use jwtBearer with a service account" } else { "use a person's consent" },
-        )),
+        (None, None, Some(_), None, None) if !preset.client_credentials => Err(unknown("clientCredentials")),
         (None, None, Some(_), None, None) => Ok(GrantGoal::ClientCredentials),
         (None, None, None, Some(r), None) => Ok(GrantGoal::RefreshToken(SecretKey {
             secret: r.secret_ref.name.clone(),
             key: r.secret_ref.key.clone(),
         })),
-        (None, None, None, None, Some(_)) if !preset.jwt_bearer => {
-            Err(unknown("jwtBearer", "use clientCredentials or a person's consent"))
-        }
+        (None, None, None, None, Some(_)) if !preset.jwt_bearer => Err(unknown("jwtBearer")),
         (None, None, None, None, Some(j)) => Ok(GrantGoal::JwtBearer(Box::new(JwtBearerGoal {
             at: SecretKey { secret: j.secret_ref.name.clone(), key: j.secret_ref.key.clone() },
             issuer: j.issuer.clone(),
@@ -417,6 +444,21 @@ fn grant(spec: &Grant, preset: &Preset) -> Result<GrantGoal, Invalid> {
             "exactly one of authorizationCode, deviceCode, clientCredentials, refreshToken and jwtBearer must be set",
         )),
     }
+}
+
+/// The grants that work at a server, so that no advice leads to another refusal.
+fn others(preset: &Preset, known: Option<&ServerEndpoints>) -> String {
+    let (person, device) = known.map_or((true, true), |e| {
+        (e.authorization_endpoint.is_some(), e.device_authorization_endpoint.is_some())
+    });
+    let all = [
+        (preset.client_credentials, "clientCredentials"),
+        (preset.jwt_bearer, "jwtBearer with the key of a service account"),
+        (person, "authorizationCode or a refreshToken, where a person consents once"),
+        (device, "deviceCode, where a person enters a code"),
+    ];
+    let works: Vec<&str> = all.into_iter().filter(|(works, _)| *works).map(|(_, grant)| grant).collect();
+    works.join("; or ")
 }
 
 /// What an authorization request has by the protocol; nobody sets it by hand.

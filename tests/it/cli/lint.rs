@@ -87,6 +87,11 @@ fn judge(case: &Case, kubectl: &Output, lint: &Output) -> Result<(), String> {
         let text = format!("{} {} {}", f["value"], f["message"], f["wayOut"]).replace("\\\"", "\"");
         f["field"].as_str().is_some_and(|at| at.starts_with(&case.field)) && text.contains(&case.words)
     };
+    // A hint that ends where its words should begin is none.
+    let hint = |f: &Value| f["wayOut"].as_str().map(str::to_owned);
+    if let Some(hint) = findings.iter().filter_map(hint).find(|h| h.trim() != h || h.is_empty()) {
+        return Err(format!("an empty hint: {hint:?}"));
+    }
     if case.verdict != Verdict::Taken && !findings.iter().any(said) {
         return Err(format!("lint doesn't say {:?} of {}; {}", case.words, case.field, both()));
     }

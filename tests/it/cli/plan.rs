@@ -43,6 +43,11 @@ async fn it_says_what_the_operator_would_do_and_does_nothing() {
     stage.ready(&team, "old").await;
     stage.ready(&team, "same").await;
     let credentials = stage.data(&team, "old-oauth").await;
+    let consent = json!({
+        "apiVersion": "v1", "kind": "Secret", "stringData": {"client-id": "by-hand", "other": "stays"},
+        "metadata": {"name": "by-hand", "annotations": {"applink-operator.io/take-over-by": "heir"}},
+    });
+    stage.apply_object(&team, &consent).await;
     // Nobody but the tool is there to write.
     stage.operator.stop().await;
     let clients = stage.clients().await;
@@ -97,6 +102,16 @@ async fn it_says_what_the_operator_would_do_and_does_nothing() {
     let report = json_of(&drift);
     let of_old = report["links"].as_array().expect("links").iter().find(|l| l["name"] == "old").expect("old");
     assert_eq!(effects(of_old), ["PutClient"], "{of_old}");
+    // A Secret that a link is to take over, whose values go.
+    let heir = machine("heir", json!({"incoming": {"secret": {"name": "by-hand"}}}));
+    let taken = plan(&stage, &[heir], &["-o", "json"]).await;
+    let steps = json_of(&taken)["links"][0]["effects"].clone();
+    let told = |s: &Value| {
+        let text = s["text"].as_str().unwrap_or_default();
+        text.starts_with("take over Secret by-hand: keys client-id")
+            && text.contains("whose values are replaced")
+    };
+    assert!(steps.as_array().is_some_and(|all| all.iter().any(told)), "{taken:?}");
     // A spec that never becomes Ready, and one that the API server refuses.
     let nowhere = machine("nowhere", json!({"providerRef": {"name": "nothing-here"}}));
     let bad = machine("bad", json!({"incoming": {"oauth2": {"scopes": ["a b"]}}}));
@@ -142,4 +157,25 @@ async fn who_may_read_little_is_told_the_kubernetes_side() {
         "{link}"
     );
     assert!(link["notLooked"].as_str().is_some_and(|t| t.contains("platform team's rights")), "{link}");
+
+    // Of links that stay as they are, what the operator said of them; it isn't known to be still so.
+    let team = stage.team();
+    let stray = machine("stray", json!({"providerRef": {"name": "nothing-here"}}));
+    for link in [&machine("good", json!({})), &stray] {
+        stage.apply_object(team, link).await;
+    }
+    stage.ready(team, "good").await;
+    stage.condition(team, "stray", "Ready", "False", "ProviderNotFound").await;
+    let all = ["plan", "--all", "--operator-namespace", &stage.system];
+    let said = with(&reader, &all).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(
+        said.stdout.contains("! ProviderNotFound: ")
+            && said.stdout.contains("0 as they should be, 1 not looked at, 1 in trouble"),
+        "{said:?}"
+    );
+    stage.delete(team, "stray").await;
+    let said = with(&reader, &all).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.stdout.contains("0 as they should be, 1 not looked at, 0 in trouble"), "{said:?}");
 }

@@ -1,12 +1,15 @@
 //! `applink rotate`: the tool's half. What the operator makes of it has tests of its own.
 
+use applink_operator::api::ApplicationLink;
 use jiff::Timestamp;
-use serde_json::json;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::{Value, json};
 
 use super::{binary, json_of, machine, user, with};
 use crate::support::objects;
 use crate::support::plane::ControlPlane;
-use crate::support::stage::{Stage, crds};
+use crate::support::stage::{Stage, crds, merge};
+use crate::support::wait::{SOON, eventually};
 
 /// A namespace that no operator watches, with these links in it.
 async fn desk(links: &[serde_json::Value]) -> (&'static ControlPlane, String) {
@@ -80,6 +83,81 @@ async fn a_link_without_a_secret_of_ours_is_refused_before_anything_is_written()
             assert_eq!(annotation(plane, &namespace, name, "rotate").await, "", "{name}");
         }
     }
+}
+
+/// The status as an operator would leave it, of a link in two directions.
+async fn says(plane: &ControlPlane, namespace: &str, [registered, authorized]: [bool; 2], more: Value) {
+    let links: Api<ApplicationLink> = Api::namespaced(plane.client(), namespace);
+    let generation = links.get("both").await.expect("the link").metadata.generation;
+    let condition = |type_: &str, holds: bool, reason: &str| {
+        json!({"type": type_, "status": if holds { "True" } else { "False" }, "reason": reason,
+            "message": format!("what {reason} is"), "lastTransitionTime": "2026-01-01T00:00:00Z"})
+    };
+    let mut conditions = vec![
+        condition("Registered", registered, if registered { "Registered" } else { "SecretConflict" }),
+        condition("Authorized", authorized, if authorized { "Authorized" } else { "InvalidClient" }),
+    ];
+    if let Some(why) =
+        [(registered, "SecretConflict"), (authorized, "InvalidClient")].iter().find(|(is, _)| !is)
+    {
+        conditions.extend([condition("Ready", false, why.1), condition("Stalled", true, why.1)]);
+    } else {
+        conditions.push(condition("Ready", true, "Connected"));
+    }
+    let mut status = json!({"observedGeneration": generation, "conditions": conditions});
+    merge(&mut status, more);
+    let status = json!({ "status": status });
+    links.patch_status("both", &PatchParams::default(), &Patch::Merge(&status)).await.expect("a status");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_link_is_said_at_once_and_the_other_direction_is_in_nobody_s_way() {
+    let both = machine(
+        "both",
+        json!({"outgoing": {"oauth2": {
+            "server": {"custom": {"tokenEndpoint": "https://ci.example.com/token"}},
+            "grant": {"clientCredentials": {}}, "client": {"secretRef": {"name": "client"}},
+        }}}),
+    );
+    let (plane, namespace) = desk(&[both]).await;
+    // Who waits for this would wait longer than the test does.
+    let args = ["rotate", "both", "-n", namespace.as_str(), "--timeout", "1h"];
+    let admin = plane.kubeconfig();
+    says(plane, &namespace, [false, true], json!({})).await;
+    let said = with(admin, &args).await;
+    assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{said:?}");
+    assert!(said.stderr.contains("(SecretConflict): what SecretConflict is"), "{said:?}");
+    assert_eq!(annotation(plane, &namespace, "both", "rotate").await, "", "nothing was asked for");
+
+    // While it waits: the operator finds what a person must mend.
+    says(plane, &namespace, [true, true], json!({})).await;
+    let (said, ()) = tokio::join!(with(admin, &args), async {
+        asked(plane, &namespace, "").await;
+        says(plane, &namespace, [false, true], json!({})).await;
+    });
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.stdout.contains("no new client secret (SecretConflict): what"), "{said:?}");
+
+    // The other direction is stalled, and the secret is there.
+    says(plane, &namespace, [true, false], json!({})).await;
+    let before = annotation(plane, &namespace, "both", "rotate").await;
+    let (said, ()) = tokio::join!(with(admin, &args), async {
+        let request = asked(plane, &namespace, &before).await;
+        let incoming =
+            json!({"clientId": "c", "serial": 2, "secretName": "both-oauth", "lastRequest": request});
+        says(plane, &namespace, [true, false], json!({ "incoming": incoming })).await;
+    });
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.stdout.contains("the client secret is new; Ready is False (InvalidClient)"), "{said:?}");
+}
+
+/// Waits for another request than `before`.
+async fn asked(plane: &ControlPlane, namespace: &str, before: &str) -> String {
+    eventually(SOON, "a request", async || {
+        let request = annotation(plane, namespace, "both", "rotate").await;
+        if request == before { Err("none yet") } else { Ok(request) }
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

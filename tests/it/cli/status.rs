@@ -78,6 +78,8 @@ async fn the_tree_goes_from_provider_to_link_to_secret() {
     );
     let denied = with(&tenant, &["status", "-A"]).await;
     assert_eq!((denied.code, denied.stdout.as_str()), (Some(2), ""), "{denied:?}");
+    let empty = with(admin, &["status", "-n", &plane.namespace("empty").await]).await;
+    assert!(empty.stderr.contains("; -A looks in all namespaces"), "{empty:?}");
     let missing = with(admin, &["status", "missing", "-n", team]).await;
     assert_eq!(missing.code, Some(2));
     assert!(missing.stderr.contains("doesn't exist"), "{}", missing.stderr);

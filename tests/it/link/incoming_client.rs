@@ -80,11 +80,17 @@ async fn a_changed_spec_converges_at_the_provider_field_by_field() {
     assert_eq!(stage.data(team, "ci-oauth").await, confidential);
     assert_eq!(stage.clients().await, [id]);
 
-    patch_link(&stage, team, "ci", json!({"spec": {"incoming": {"oauth2": {"scopes": ["NO_SUCH"]}}}})).await;
+    patch_link(
+        &stage,
+        team,
+        "ci",
+        json!({"spec": {"incoming": {"oauth2": {"scopes": ["REPO_READ", "NO_SUCH", "NEITHER"]}}}}),
+    )
+    .await;
     stage.condition(team, "ci", "Stalled", "True", "UnknownScope").await;
     let said = message(&stage, team, "ci", "Ready").await;
     assert!(
-        said.contains("spec.incoming.oauth2.scopes: \"NO_SUCH\"")
+        said.contains("spec.incoming.oauth2.scopes: \"NEITHER\", \"NO_SUCH\" aren't offered")
             && said.contains("it offers: ")
             && said.contains("REPO_READ"),
         "{said}"

@@ -7,6 +7,7 @@ use crate::support::objects;
 use crate::support::plane::ControlPlane;
 use crate::support::programs::Output;
 use crate::support::stage::{crds, merge};
+use crate::support::wait::{SOON, eventually};
 
 /// A namespace with the CRDs and no operator.
 struct Desk {
@@ -288,11 +289,11 @@ async fn outgoing_parts_that_do_not_fit_are_refused() {
             json!({"refresh": {"every": "1s"}}),
             vec![
                 "spec.outgoing.refresh.every",
-                "must be a duration between 10s and 8760h, such as 10m or 1h30m",
+                "must be a duration between 10s and 365d, such as 10m, 1h30m or 30d",
             ],
         ),
-        (json!({"refresh": {"every": ""}}), vec!["spec.outgoing.refresh.every", "between 10s and 8760h"]),
-        (json!({"refresh": {"every": "9000h"}}), vec!["between 10s and 8760h"]),
+        (json!({"refresh": {"every": ""}}), vec!["spec.outgoing.refresh.every", "between 10s and 365d"]),
+        (json!({"refresh": {"every": "9000h"}}), vec!["between 10s and 365d"]),
         (
             json!({"refresh": {"every": "1h", "before": "10m"}}),
             vec!["spec.outgoing.refresh", "exactly one of before and every must be set"],
@@ -393,4 +394,30 @@ async fn a_provider_keeps_its_identity() {
         desk.refused(&object, &says).await;
     }
     objects::delete(desk.plane.access(), "ClusterLinkProvider", "", &cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_explain_says_values_formats_and_limits() {
+    let desk = Desk::new().await;
+    let incoming = "applicationlinks.spec.incoming";
+    for (field, says) in [
+        (
+            format!("{incoming}.rotation.every"),
+            "between 10s and 365d, such as 10m, 1h30m or 30d: whole numbers with d",
+        ),
+        (
+            format!("{incoming}.oauth2.grantTypes"),
+            "One of: authorization_code, refresh_token, client_credentials.",
+        ),
+        (format!("{incoming}.oauth2.redirectUris"), "At most 32."),
+        (format!("{incoming}.oauth2"), "One of: client_secret_basic, client_secret_post, none."),
+    ] {
+        // A CRD that was applied just now is explained once the API server publishes its schema.
+        eventually(SOON, format!("{field}: {says}"), async || {
+            let said = desk.plane.kubectl(&["explain", &field]).await;
+            let words = said.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+            if words.contains(says) { Ok(()) } else { Err(format!("{words} {}", said.stderr)) }
+        })
+        .await;
+    }
 }

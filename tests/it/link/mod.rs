@@ -37,6 +37,7 @@ mod servers;
 mod services;
 mod status;
 mod tenancy;
+mod told;
 mod turns;
 mod unwritable;
 mod upgrade;

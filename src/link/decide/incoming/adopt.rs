@@ -1,7 +1,7 @@
 //! Taking over a client that is there already, with its secret as it is.
 
 use super::{Case, Decided, Note, differences};
-use crate::domain::SecretString;
+use crate::domain::{Reason, SecretString};
 use crate::link::derive::{self, Present, Source, Term};
 use crate::link::facts::Place;
 use crate::link::grant::Kept;
@@ -20,7 +20,7 @@ pub(super) fn allowed(case: &Case<'_>) -> Result<(), Problem> {
         return Ok(());
     }
     Err(Problem::edit(
-        "AdoptionNotAllowed",
+        Reason::AdoptionNotAllowed,
         format!(
             "{FIELD}.clientId: {} doesn't list client {id} as one that links of namespace {} may adopt; have the \
              platform team add it there",
@@ -101,7 +101,7 @@ fn same_kind(case: &Case<'_>, client: &RegisteredClient) -> Result<(), Problem> 
         )
     };
     Err(Problem::edit(
-        "AdoptionMethodMismatch",
+        Reason::AdoptionMethodMismatch,
         format!(
             "spec.incoming.oauth2.tokenEndpointAuthMethod: {wanted}, and client {} at {} {is}; {way_out}",
             case.at.id,
@@ -123,7 +123,7 @@ pub(super) fn same_method(case: &Case<'_>, client: &RegisteredClient) -> Result<
         return same_kind_stays(case, has.is_public(), wanted.is_public());
     }
     Err(Problem::wait(
-        "CredentialsUnproved",
+        Reason::CredentialsUnproved,
         format!(
             "spec.incoming.oauth2.tokenEndpointAuthMethod: the method of the adopted client {} changes only while its \
              secret is seen to authenticate at {}; it is tried again",
@@ -138,7 +138,7 @@ fn same_kind_stays(case: &Case<'_>, is_public: bool, wants_public: bool) -> Resu
         return Ok(());
     }
     Err(Problem::edit(
-        "AdoptionMethodMismatch",
+        Reason::AdoptionMethodMismatch,
         format!(
             "spec.incoming.oauth2.tokenEndpointAuthMethod: client {} was adopted as a public one and gets no secret; set \
              none, or leave adopt out in a link of another name to have a client made",
@@ -175,7 +175,7 @@ fn secret(case: &Case<'_>, client: &RegisteredClient) -> Result<SecretString, Pr
     };
     let Some(secret) = given else {
         return Err(Problem::edit(
-            "AdoptionSecretMissing",
+            Reason::AdoptionSecretMissing,
             format!(
                 "{FIELD}.secretRef: {} doesn't let a client's secret be read, so say where it stands",
                 case.name()
@@ -185,7 +185,7 @@ fn secret(case: &Case<'_>, client: &RegisteredClient) -> Result<SecretString, Pr
     match case.facts.proof {
         Some(Proof::Authenticated) => Ok(secret),
         Some(Proof::Refused) => Err(Problem::edit(
-            "AdoptionSecretWrong",
+            Reason::AdoptionSecretWrong,
             format!(
                 "{FIELD}: the secret doesn't authenticate client {} at {}; put the right one there",
                 case.at.id,
@@ -193,7 +193,7 @@ fn secret(case: &Case<'_>, client: &RegisteredClient) -> Result<SecretString, Pr
             ),
         )),
         _ => Err(Problem::wait(
-            "CredentialsUnproved",
+            Reason::CredentialsUnproved,
             format!(
                 "it can't be shown that the secret of client {} authenticates at {}; it is tried again",
                 case.at.id,

@@ -2,7 +2,7 @@
 //! every call to it ends the pass, so that the next one decides by what came back.
 
 use super::{Case, Decided, Found, Note, adopt, differences};
-use crate::domain::ClientId;
+use crate::domain::{ClientId, Reason};
 use crate::link::decide::rotation::{self, Due};
 use crate::link::derive;
 use crate::link::grant::Kept;
@@ -87,7 +87,7 @@ fn make(case: &Case<'_>, kept: Option<&KeptClient>) -> Decided {
     }
     let Some(id) = derive::client_tag(case.keys, &case.place.identity, case.seen) else {
         return Decided::blocked(Problem::edit(
-            "InvalidName",
+            Reason::InvalidName,
             "the link's name can't be part of a client identifier",
         ));
     };
@@ -135,7 +135,7 @@ fn rehearsal(case: &Case<'_>, id: &ClientId, serial: i64) -> Result<Option<Effec
 fn settled(case: &Case<'_>, client: &RegisteredClient, kept: &KeptClient) -> Result<Decided, Problem> {
     let id = ClientId::parse(&kept.id).map_err(|_| {
         Problem::edit(
-            "RecordError",
+            Reason::RecordError,
             "what is kept of the client has no identifier; delete that record to start anew",
         )
     })?;
@@ -201,7 +201,7 @@ fn settled(case: &Case<'_>, client: &RegisteredClient, kept: &KeptClient) -> Res
                 crate::api::names::ROTATE
             );
             let mut decided = at_rest(case, client, kept, &id)?;
-            decided.part.verdict = Err(Problem::edit("RotationUnsupported", text));
+            decided.part.verdict = Err(Problem::edit(Reason::RotationUnsupported, text));
             return Ok(decided);
         }
         // There is no other way to a secret than another client: not for a refusal that may be the
@@ -211,7 +211,7 @@ fn settled(case: &Case<'_>, client: &RegisteredClient, kept: &KeptClient) -> Res
             && (!case.facts.controlled || kept.since >= case.now.as_second())
         {
             return Err(Problem::wait(
-                "CredentialsRefused",
+                Reason::CredentialsRefused,
                 format!(
                     "{} refuses the credentials that it gave client {id}; check that its revocation endpoint takes {}",
                     case.name(),
@@ -220,7 +220,10 @@ fn settled(case: &Case<'_>, client: &RegisteredClient, kept: &KeptClient) -> Res
             ));
         }
         let Some(tag) = derive::client_tag(case.keys, &case.place.identity, case.seen) else {
-            return Err(Problem::edit("InvalidName", "the link's name can't be part of a client identifier"));
+            return Err(Problem::edit(
+                Reason::InvalidName,
+                "the link's name can't be part of a client identifier",
+            ));
         };
         let put = put(case, ClientRef { id: tag, handle: None }, PutSecret::Fresh, None);
         let mut part = step(case, put, KeptClient { handle: None, ..renewed }, None);

@@ -2,7 +2,7 @@
 
 use crate::api::names;
 use crate::domain::keyring::digest_hex;
-use crate::domain::{ExposeSecret as _, KeyRing};
+use crate::domain::{ExposeSecret as _, KeyRing, Reason};
 use crate::link::facts::{Observed, OutgoingFacts};
 use crate::link::grant::{Binding, GRANT_VERSION, Grant, Kept, KeptMethod, LinkRef};
 use crate::link::plan::AskBy;
@@ -41,7 +41,7 @@ pub(super) fn asker<'a>(goal: &OutgoingGoal, facts: &'a OutgoingFacts) -> Result
             let named = jwt.issuer.clone().or_else(|| bearer.issuer.clone());
             let Some(issuer) = named.or_else(|| client.map(|c| c.id.to_string())) else {
                 return Err(Problem::edit(
-                    "InvalidSpec",
+                    Reason::InvalidSpec,
                     "spec.outgoing.oauth2.grant.jwtBearer.issuer: must be set, since the key doesn't say whose it is \
                      and the link has no client",
                 ));
@@ -56,7 +56,7 @@ pub(super) fn asker<'a>(goal: &OutgoingGoal, facts: &'a OutgoingFacts) -> Result
         }
         (GrantGoal::JwtBearer(_), Some(Err(problem))) => return Err(problem.clone()),
         (GrantGoal::JwtBearer(_), None) => {
-            return Err(Problem::wait("AssertionKeyMissing", "the key of the assertion wasn't read"));
+            return Err(Problem::wait(Reason::AssertionKeyMissing, "the key of the assertion wasn't read"));
         }
     };
     let issuer = match &by {
@@ -103,7 +103,7 @@ pub(super) fn held(
         (GrantGoal::RefreshToken(_), Some(Ok(seed))) => Some(Kept(seed.clone())),
         (GrantGoal::RefreshToken(_), Some(Err(problem))) => return Err(problem.clone()),
         (GrantGoal::RefreshToken(_), None) => {
-            return Err(Problem::wait("SeedMissing", "the refresh token to start with wasn't read"));
+            return Err(Problem::wait(Reason::SeedMissing, "the refresh token to start with wasn't read"));
         }
     };
     let grant = Grant {
@@ -199,7 +199,7 @@ pub(super) fn bind(
         match goal.grant {
             GrantGoal::AuthorizationCode { .. } | GrantGoal::DeviceCode { .. } => {
                 return Err(Problem::edit(
-                    "GrantBindingChanged",
+                    Reason::GrantBindingChanged,
                     format!(
                         "{}, which isn't what the person consented to, so nothing is sent; change it back, or run: {}",
                         changed(&grant.binding, &binding),
@@ -209,7 +209,7 @@ pub(super) fn bind(
             }
             GrantGoal::RefreshToken(_) => {
                 return Err(Problem::edit(
-                    "GrantBindingChanged",
+                    Reason::GrantBindingChanged,
                     format!(
                         "{}, which isn't what this refresh token was given for, so the token isn't sent; put a new refresh \
                          token into the Secret of spec.outgoing.oauth2.grant.refreshToken.secretRef, or change it back",
@@ -276,7 +276,7 @@ fn moved(seen: &Observed, old: &Binding, new: &Binding) -> Option<Problem> {
     let old = old.map_or_else(|| "where there was none".to_owned(), |old| format!("no longer {old}"));
     let all = changed.iter().map(|(_, _, new)| new.as_str()).collect::<Vec<_>>().join(",");
     Some(Problem::edit(
-        "EndpointChanged",
+        Reason::EndpointChanged,
         format!(
             "discovery now names the {what} {new}, {old}; nothing is sent there until the link is annotated with {}={all}",
             names::ACCEPT_ENDPOINT,
@@ -308,7 +308,7 @@ fn not_connected(seen: &Observed, facts: &OutgoingFacts) -> Problem {
     match &facts.desk {
         Some(Err(problem)) => problem.clone(),
         _ => Problem::edit(
-            "AuthorizationRequired",
+            Reason::AuthorizationRequired,
             format!("nobody has connected the link yet; run: {}", how_to_connect(seen)),
         ),
     }

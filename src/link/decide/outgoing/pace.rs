@@ -1,6 +1,7 @@
 //! How often a link is refreshed at most: a server whose tokens live for seconds would have every link of it
 //! written again and again, and the API server is everybody's.
 
+use crate::domain::Reason;
 use crate::link::grant::Access;
 use crate::link::problem::Problem;
 use jiff::{SignedDuration, Timestamp};
@@ -27,7 +28,7 @@ pub fn too_short(access: &Access, floor: Duration) -> Option<Problem> {
     (lives < least).then(|| {
         let (lives, floor, least) = (lives.as_secs(), floor.as_secs(), least.as_secs());
         Problem::edit(
-            "TokenLifetimeTooShort",
+            Reason::TokenLifetimeTooShort,
             format!(
                 "the server's reply says expires_in {lives}, and a link is refreshed every {floor} s at most, so a token must \
                  live {least} s or longer; have the server issue such tokens, or the platform team lower the chart's value \

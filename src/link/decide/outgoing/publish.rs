@@ -1,7 +1,7 @@
 //! The Secret with the token: what stands in it, and what is to be written.
 
 use crate::api::names;
-use crate::domain::{ExposeSecret as _, KeyRing};
+use crate::domain::{ExposeSecret as _, KeyRing, Reason};
 use crate::link::content::{self, Data, SecretGoal, Slot, Values};
 use crate::link::decide::{is_as_wanted, over, own_labels};
 use crate::link::facts::{Observed, OwnSecret};
@@ -58,7 +58,7 @@ pub fn token_secret(
     .map(|(slot, text)| (slot, text.to_owned().into()))
     .collect();
     let data = content::render(goal, &values).map_err(|(key, e)| {
-        Problem::edit("TemplateError", format!("spec.outgoing.secret.template[\"{key}\"]: {e}"))
+        Problem::edit(Reason::TemplateError, format!("spec.outgoing.secret.template[\"{key}\"]: {e}"))
     })?;
     let mut annotations = goal.annotations.clone();
     let mark = keys.fingerprint(PURPOSE_CONTENT, &content_parts(access, &issued, &expires));

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::{authorize, link, redirect_uri, stage};
 use crate::cli::{json_of, with};
 use crate::support::stage::{Stage, unique};
+use crate::support::wait::{SOON, eventually};
 
 /// Nobody is there; no test here gets so far.
 const SERVER: &str = "http://127.0.0.1:9";
@@ -51,6 +52,51 @@ async fn what_a_consent_can_t_mend_is_said_before_anybody_is_asked() {
         assert_eq!(code, Some(2), "{said}");
         assert!(said.contains(why), "{said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_can_type_what_it_waits_for_it_stops_at_once() {
+    let stage = stage().await;
+    let team = stage.team().to_owned();
+    let mut with_device = server();
+    with_device["deviceAuthorizationEndpoint"] = json!(format!("{SERVER}/device"));
+    let device = json!({"grant": {"authorizationCode": null, "deviceCode": {}}});
+    for (name, more) in [("typed", json!({})), ("device", device)] {
+        stage
+            .put_secret(&team, &format!("{name}-client"), &[("client-id", "a"), ("client-secret", "b")])
+            .await;
+        stage.apply_object(&team, &link(name, with_device.clone(), more)).await;
+        open_for_consent(&stage, name).await;
+    }
+    for (name, flags, says) in [
+        ("typed", &["--no-browser"][..], "without --no-browser"),
+        ("device", &[], "pass --yes"),
+        ("device", &["--no-browser"], "pass --yes"),
+    ] {
+        // Without a terminal, and with nothing that could write to it.
+        let args = [&["authorize", name, "-n", team.as_str()], flags].concat();
+        let said = with(stage.plane.kubeconfig(), &args).await;
+        assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{said:?}");
+        assert!(said.stderr.contains(says) && !said.stderr.contains("?ticket="), "{said:?}");
+        assert_eq!(annotation(&stage, name).await, None, "nothing was begun");
+    }
+    // Another program could have written a code, and ended without.
+    let (code, said) = authorize(&stage, "typed", &["--no-browser"]).end().await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("standard input ended before a code was typed"), "{said}");
+    assert_eq!(annotation(&stage, "typed").await, None, "its ticket is taken back");
+}
+
+/// Waits until somebody can consent to a link.
+async fn open_for_consent(stage: &Stage<'_>, name: &str) {
+    let links = stage.links(stage.team());
+    eventually(SOON, "an address for the consent", async || {
+        let link = links.get(name).await.map_err(|e| e.to_string())?;
+        let uri = link.status.and_then(|s| s.outgoing?.consent_uri);
+        uri.map(drop).ok_or_else(|| "none yet".to_owned())
+    })
+    .await;
+    stage.condition(stage.team(), name, "Ready", "False", "AuthorizationRequired").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
