@@ -334,7 +334,7 @@ async fn what_never_ends_is_left() {
     ] {
         let (a, b) = (first.as_bytes().to_vec(), more.as_bytes().to_vec());
         let server = Server::start(move |_| Act::Flood(a.clone(), b.clone())).await;
-        let got = local().send(Request::get(server.url("/"))).await.err().expect("no answer");
+        let got = local().send(Request::get(server.url("/"))).await.expect_err("no answer");
         assert_ne!(got, SendError::NoAnswer(NoAnswer::Timeout), "{first:?} {more:?}");
     }
 }

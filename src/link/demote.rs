@@ -58,8 +58,8 @@ pub async fn look(ctx: &Context, key: &Key) -> Ended {
         }
     } else if still {
         ctx.remember(&uid, |memo| {
-            let kept = |now: Option<_>, then| now.filter(|_| now != then);
-            memo.stirred.secret = kept(memo.stirred.secret, stirred.secret);
+            // What came since is looked at next time.
+            memo.stirred.secret = memo.stirred.secret.filter(|at| Some(*at) != stirred.secret);
             memo.stirred.client = memo.stirred.client.filter(|at| Some(*at) != stirred.client);
         });
     }
