@@ -102,6 +102,8 @@ pub struct Memo {
     pub saying: Arc<tokio::sync::Mutex<u64>>,
     /// Since when something near the link changed that no pass has answered yet, of which kind.
     pub stirred: Stirred,
+    /// The versions that its last passes made.
+    pub wrote: Vec<Version>,
     /// The UIDs of its own Secrets, by name, as they were looked at last.
     pub own: BTreeMap<String, String>,
     /// A keyed digest of what stood in the Secret of its client when all was well.

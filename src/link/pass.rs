@@ -167,7 +167,11 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
     *passes += 1;
     let link = as_it_says_now(ctx, key, &link);
     let stirred = ctx.remember(&uid, |memo| {
-        memo.stirred.answered(started, &outcome.wrote);
+        // A watch may show what an earlier pass wrote only now.
+        memo.wrote.extend(&outcome.wrote);
+        let old = memo.wrote.len().saturating_sub(WRITES);
+        memo.wrote.drain(..old);
+        memo.stirred.answered(started, &memo.wrote);
         memo.stirred
     });
     // Something changed since this pass looked, or the link is being deleted by now: the next pass, which comes at
@@ -186,6 +190,9 @@ pub async fn reconcile(ctx: &Context, key: &Key, resync: Duration, permit: Optio
     count(ctx, started, problem.as_ref());
     if let (None, Some(unsaid)) = (failed, &unsaid) {
         again = after(ctx, &look, Some(unsaid));
+    }
+    if overtaken {
+        again = again.min(OVERTAKEN);
     }
     hold(ctx, &link, &uid, &decision, &outcome, again, after_pass);
     // Where all is well, what we wrote is what was to be; else it may be what something waits for.
@@ -213,6 +220,12 @@ const UNWRITABLE: &str = Reason::SecretUnwritable.as_str();
 
 /// What the API server doesn't take: a policy, a quota or a right may change, and nothing tells of that.
 const REFUSED: [&str; 3] = [Reason::Forbidden.as_str(), Reason::RefusedByApiServer.as_str(), UNWRITABLE];
+
+/// So many of the versions that passes made are remembered of a link.
+const WRITES: usize = 8;
+
+/// When a link is looked at again whose pass was overtaken, at the latest.
+const OVERTAKEN: Duration = Duration::from_secs(1);
 
 /// So many steps in a row are progress; more are a provider that never comes to rest.
 const MOST_STEPS: usize = 6;
