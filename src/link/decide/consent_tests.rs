@@ -1,6 +1,6 @@
 //! A consent that takes the place of another one, and one that is dropped: what is given back, and what is told apart.
 
-use super::outgoing_tests::{World, endpoints};
+use super::outgoing_world::{World, endpoints};
 use super::{Goal, consented_grant, decide};
 use crate::domain::{Account, TokenReply};
 use crate::link::consent::{Consent, Purpose, Stage, Ticket, digest};

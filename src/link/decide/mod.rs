@@ -20,6 +20,8 @@ mod model;
 mod outgoing;
 #[cfg(test)]
 mod outgoing_tests;
+#[cfg(test)]
+mod outgoing_world;
 mod permitted;
 mod renewal;
 mod rotation;
