@@ -11,6 +11,7 @@ use super::ended::Version;
 use super::event_budget::EventBudget;
 use super::facts::{Refused, SecretFact, SecretId};
 use super::grant::{Access, Grant};
+use super::handover;
 use super::held::Tenure;
 use super::installation::Installation;
 use super::kept_client::KeptClients;
@@ -304,7 +305,12 @@ impl Context {
         let known = self.remember(&uid, |memo| memo.own.get(name).cloned());
         let fact = secrets.look(name, link, &self.links, known.as_deref()).await;
         if let SecretFact::Own(own) = &fact {
-            self.remember(&uid, |memo| memo.own.insert(name.to_owned(), own.uid.clone()));
+            let named = handover::written_by(link);
+            self.remember(&uid, |memo| {
+                // A link may name another Secret each minute.
+                memo.own.retain(|name, _| named.contains(name));
+                memo.own.insert(name.to_owned(), own.uid.clone())
+            });
         }
         fact
     }

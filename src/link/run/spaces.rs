@@ -10,7 +10,7 @@ use kube::Resource as _;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::Event;
 use serde::Deserialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// All that is decoded of a namespace.
@@ -47,25 +47,37 @@ pub(super) async fn follow(wires: Arc<Wires>) {
     let mut known: HashMap<String, String> = HashMap::new();
     let mut stream = std::pin::pin!(feed(wires.ctx.client.clone(), kind).default_backoff());
     let mut told = false;
+    let mut seen_again: HashSet<String> = HashSet::new();
     while let Some(event) = stream.next().await {
         match event {
-            Ok(Event::InitApply(seen) | Event::Apply(seen)) => {
-                let (digest, name) = (seen.digest(), seen.metadata.name);
-                let before = known.insert(name.clone(), digest.clone());
-                if before.is_some_and(|before| before != digest) {
-                    changed(&wires, &name);
-                }
+            Ok(Event::InitApply(seen)) => {
+                seen_again.insert(seen.metadata.name.clone());
+                now(&wires, &mut known, seen);
             }
+            Ok(Event::Apply(seen)) => now(&wires, &mut known, seen),
             Ok(Event::Delete(seen)) => {
                 known.remove(&seen.metadata.name);
             }
-            Ok(Event::Init) => {}
-            Ok(Event::InitDone) => told = false,
+            Ok(Event::Init) => seen_again.clear(),
+            Ok(Event::InitDone) => {
+                told = false;
+                known.retain(|name, _| seen_again.contains(name));
+                seen_again = HashSet::new();
+            }
             Err(e) if !std::mem::replace(&mut told, true) => {
                 tracing::warn!(error = %Brief(&e), "the watch of namespaces was interrupted; labels are noticed late meanwhile");
             }
             Err(_) => {}
         }
+    }
+}
+
+/// Takes in a namespace as it is now.
+fn now(wires: &Wires, known: &mut HashMap<String, String>, seen: Seen) {
+    let (digest, name) = (seen.digest(), seen.metadata.name);
+    let before = known.insert(name.clone(), digest.clone());
+    if before.is_some_and(|before| before != digest) {
+        changed(wires, &name);
     }
 }
 

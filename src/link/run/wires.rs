@@ -2,7 +2,7 @@
 
 use super::debounce::{Debounce, Used};
 use super::queue::Lane;
-use super::refusals::Refusals;
+use super::refusals::{Outcome, Refusals};
 use super::scheduler::Scheduler;
 use crate::api::ApplicationLink;
 use crate::api::link::{HostedServer, PresetServer, Server};
@@ -209,9 +209,15 @@ impl Wires {
     /// A pass is over: when the token that it left ends, that is said whatever the next one waits for. Where what
     /// the API server refused goes through, others try too.
     pub(super) fn ended(&self, key: &Key, refused: bool) {
-        let follow = self.refusals().note(key, refused);
-        follow.into_iter().for_each(|key| self.link(key));
         let link = self.ctx.links.get(key);
+        let stays = link.as_ref().is_some_and(|link| link.meta().deletion_timestamp.is_none());
+        let outcome = match (refused, stays) {
+            (true, _) => Outcome::Refused,
+            (false, true) => Outcome::Through,
+            (false, false) => Outcome::Gone,
+        };
+        let follow = self.refusals().note(key, outcome);
+        follow.into_iter().for_each(|key| self.link(key));
         if let Some(left) = link.and_then(|link| demote::until_end(&self.ctx, &link)) {
             self.demotions.add(key.clone(), demotion_lane(key), left);
         }
@@ -310,6 +316,7 @@ impl Wires {
                 let key = Key::of(link.as_ref());
                 let freed = secrets_of(&link);
                 self.index().set(&key, Vec::new());
+                self.refusals().note(&key, Outcome::Gone);
                 // Who waited for a Secret name or for a provider may go on.
                 for secret in freed {
                     self.secret_users(&secret, None);
