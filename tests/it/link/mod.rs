@@ -28,6 +28,7 @@ mod presets;
 mod provider_faults;
 mod rbac;
 mod refresh_rule;
+mod registered_twice;
 mod replies;
 mod restore;
 mod rotate;
