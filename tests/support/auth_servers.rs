@@ -1,7 +1,6 @@
 //! Other people's authorization servers, as `tests/servers/setup.sh` installs them, each as a process of its own.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -9,7 +8,7 @@ use tokio::sync::OnceCell;
 
 use super::ports;
 use super::process::{Process, Program, RunDir};
-use super::programs::run;
+use super::programs::installed_by;
 use super::stage::http;
 use super::wait::{SOON, eventually};
 
@@ -39,14 +38,7 @@ pub struct AuthServer {
 /// The folder they are installed in.
 async fn installed() -> PathBuf {
     static INSTALLED: OnceCell<PathBuf> = OnceCell::const_new();
-    INSTALLED
-        .get_or_init(async || {
-            let mut command = Command::new(format!("{FOLDER}/setup.sh"));
-            command.stderr(Stdio::inherit());
-            PathBuf::from(run(command).await.ok().trim())
-        })
-        .await
-        .clone()
+    installed_by(&INSTALLED, &format!("{FOLDER}/setup.sh")).await
 }
 
 impl AuthServer {

@@ -1,25 +1,18 @@
 //! Other people's OAuth clients, as `tests/clients/setup.sh` installs them.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use tokio::sync::OnceCell;
 
-use super::programs::run;
+use super::programs::installed_by;
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients");
 
 /// The folder they are installed in.
 async fn installed() -> PathBuf {
     static FOLDER: OnceCell<PathBuf> = OnceCell::const_new();
-    FOLDER
-        .get_or_init(async || {
-            let mut command = Command::new(format!("{SCRIPTS}/setup.sh"));
-            command.stderr(Stdio::inherit());
-            PathBuf::from(run(command).await.ok().trim())
-        })
-        .await
-        .clone()
+    installed_by(&FOLDER, &format!("{SCRIPTS}/setup.sh")).await
 }
 
 /// A program in Go.

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 /// What a command said and how it ended.
 #[derive(Debug)]
@@ -92,4 +92,14 @@ pub(super) async fn folder_of(parts: &[&str]) -> PathBuf {
     let folder = PathBuf::from(run(command).await.ok().trim());
     found.insert(name, folder.clone());
     folder
+}
+
+/// The folder that a script installs other people's programs into; it runs once a test program.
+pub async fn installed_by(folder: &OnceCell<PathBuf>, script: &str) -> PathBuf {
+    let install = async || {
+        let mut command = Command::new(script);
+        command.stderr(Stdio::inherit());
+        PathBuf::from(run(command).await.ok().trim())
+    };
+    folder.get_or_init(install).await.clone()
 }
